@@ -1,0 +1,526 @@
+//! The contract between the dispatcher, which has the rules, and an engine, which stores.
+//!
+//! # What every engine promises
+//!
+//! * **One holder.** A job that is running is held by one lease: the one with the highest fence. The
+//!   fence is a counter per job that grows by one at each claim and never shrinks, not by a retry, not
+//!   by a restore.
+//! * **Guarded writes.** A [`Transition`] applies only if the job stands where the transition says
+//!   (running or waiting) under the fence it names. Anything else changes nothing and is reported as
+//!   [`Applied::Stale`].
+//! * **Order.** Within a queue, the jobs a claim may take are taken by priority, highest first, then in
+//!   the order in which they became ready. A `run_at` that has passed means *now*.
+//! * **Time is an argument.** `now` is given to every call that needs it. An engine shared by several
+//!   processes may use its own clock instead and says so in [`Capabilities::own_clock`].
+//! * **No rules.** An engine never decides whether a job is retried, when, or which final state it gets.
+//!   It moves jobs only along the mechanical edges: inserted → blocked, scheduled or queued; blocked →
+//!   scheduled or queued, when the last token arrived; scheduled → queued, when its time came; queued →
+//!   running, by a claim. Every other edge is a transition that was decided elsewhere.
+//! * **Waiting is an event.** Whatever makes a job claimable rings [`Signals::work`]; whatever makes room
+//!   rings [`Signals::space`]; whatever brings the next due time forward rings [`Signals::upkeep`]; every
+//!   job that ends rings [`Signals::finished`]. Nobody polls.
+//! * **Errors keep.** A call that returns an error has changed nothing that the caller did not hear of.
+//!
+//! Calls may come from any number of threads at once, and no call blocks on a handler, a binding or
+//! another call's caller. `core/src/conformance` holds the promises as tests; an engine that passes them
+//! is an engine.
+
+pub mod memory;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bell::Bell;
+use crate::error::Result;
+use crate::id::JobId;
+use crate::job::{Attempt, Extras, Filter, Job, Page, Priority, State, Token};
+use crate::names::{KindId, Names, QueueId};
+use crate::outcome::Transition;
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// A place where jobs are kept. See the [module's text](self) for the promises.
+pub trait Engine: Send + Sync + Debug {
+    /// The name of the kind of engine, for people: `memory`, `sqlite`, ...
+    fn name(&self) -> &'static str;
+
+    /// What this engine can do beyond the base contract.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The numbers of queue and kind names in this engine.
+    fn names(&self) -> &Names;
+
+    /// The bells of this engine.
+    fn signals(&self) -> &Signals;
+
+    /// Stores new jobs, in order. Writes one [`Inserted`] per job to `receipt`: a job is stored if and
+    /// only if its receipt is [`Inserted::New`]. The payloads are shared, not moved: what is refused
+    /// still belongs to the caller.
+    ///
+    /// # Errors
+    /// Of the store. Then nothing was stored and `receipt` is as it was.
+    fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()>;
+
+    /// The hot path: applies what ended and claims what is next, in one call.
+    ///
+    /// Each transition is taken alone; its fate is appended to `applied`. The engine may move the result
+    /// and the failure out of a transition it applies. Then, if there is a claim, up to its limit of jobs
+    /// are leased and appended to [`Claim::out`].
+    ///
+    /// # Errors
+    /// Of the store. Then no transition was applied and nothing was claimed.
+    fn turn(
+        &self,
+        done: &mut [Transition],
+        applied: &mut Vec<Applied>,
+        claim: Option<&mut Claim<'_>>,
+        now: Timestamp,
+    ) -> Result<()>;
+
+    /// Applies a batch whole or not at all: if one transition is refused, one insert conflicts or one
+    /// queue is full, nothing of it is applied. An insert whose id or key is already here is not a
+    /// conflict if it is the same job.
+    ///
+    /// # Errors
+    /// Of the store. Then nothing was applied.
+    fn commit(&self, batch: &mut Batch<'_>, now: Timestamp, receipt: &mut BatchReceipt) -> Result<()>;
+
+    /// Makes leases end `lease` from `now` instead of when they would; one [`Held`] per lease.
+    ///
+    /// # Errors
+    /// Of the store. Then no lease was changed.
+    fn extend(&self, leases: &[JobRef], lease: Duration, now: Timestamp, held: &mut Vec<Held>) -> Result<()>;
+
+    /// Stores a request to cancel a running job. Returns whether the job was running under that fence.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn request_cancel(&self, job: JobRef) -> Result<bool>;
+
+    /// Queues up to `limit` scheduled jobs whose time has come, in the order of (time, push).
+    ///
+    /// # Errors
+    /// Of the store.
+    fn tick(&self, limit: usize, now: Timestamp) -> Result<Tick>;
+
+    /// Appends up to `limit` jobs to `out` that are overdue and need a decision: running ones past
+    /// their timeout or lease, waiting ones past their deadline. Changes nothing: a job is reported
+    /// again until a transition applies to it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn expired(&self, limit: usize, now: Timestamp, out: &mut Vec<Overdue>) -> Result<()>;
+
+    /// Forgets up to `limit` finished jobs that ended before these instants. Returns how many.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn prune(&self, keep: Retention, limit: usize, now: Timestamp) -> Result<usize>;
+
+    /// The job with this id, if it is known.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn get(&self, id: JobId) -> Result<Option<Job>>;
+
+    /// Where the job with this id stands, if it is known: cheaper than [`Engine::get`].
+    ///
+    /// # Errors
+    /// Of the store.
+    fn standing(&self, id: JobId) -> Result<Option<Located>>;
+
+    /// One page of the jobs that match, newest first, and how many match in all.
+    ///
+    /// # Errors
+    /// `Invalid` for a page size out of range; of the store.
+    fn list(&self, filter: &Filter) -> Result<Page>;
+
+    /// Calls `each` for every unfinished job, as of one instant, oldest first.
+    ///
+    /// # Errors
+    /// What `each` returned first; of the store.
+    fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()>;
+
+    /// Counts, per queue, in one consistent snapshot.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn counts(&self) -> Result<Vec<QueueCounts>>;
+
+    /// Pauses or resumes a queue: a paused queue accepts jobs and gives none out.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()>;
+
+    /// Ends the engine's own threads and connections. Idempotent.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn close(&self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an engine can do beyond the base contract.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Capabilities {
+    /// Jobs survive the end of the process.
+    pub durable: bool,
+    /// Several processes work on the same jobs.
+    pub shared: bool,
+    /// The engine uses its own clock and ignores `now`.
+    pub own_clock: bool,
+    /// Payloads and results that are host objects are kept as they are, not encoded.
+    pub host_objects: bool,
+}
+
+/// How an engine says that something changed.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// A job can be claimed.
+    pub work: Bell,
+    /// A queue has room again.
+    pub space: Bell,
+    /// The next due time came forward.
+    pub upkeep: Bell,
+    /// A job ended for good.
+    pub finished: Bell,
+}
+
+/// An engine's own name for where it keeps a job: opaque, only good together with id and fence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Handle(pub u64);
+
+/// A job under one claim.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct JobRef {
+    /// Which job.
+    pub id: JobId,
+    /// Where the engine keeps it.
+    pub handle: Handle,
+    /// Under which claim.
+    pub fence: u64,
+}
+
+impl Default for JobRef {
+    fn default() -> Self {
+        Self {
+            id: JobId::NIL,
+            handle: Handle(0),
+            fence: 0,
+        }
+    }
+}
+
+/// A job to be stored.
+#[derive(Clone, Debug)]
+pub struct Insert<'a> {
+    /// Its id, unique.
+    pub id: JobId,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Its payload; the engine shares or copies it.
+    pub payload: &'a Payload,
+    /// Higher first.
+    pub priority: Priority,
+    /// When it may start.
+    pub run_at: Timestamp,
+    /// How often it may run; 0 if the first claim decides.
+    pub max_attempts: u32,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// No attempt starts after this; [`Timestamp::MAX`] for none.
+    pub deadline: Timestamp,
+    /// Key, retry policy and headers.
+    pub extras: Option<&'a Arc<Extras>>,
+    /// Tokens it waits for.
+    pub waits: &'a [Token],
+    /// The most jobs that may wait (blocked, scheduled, queued) in the queue; 0 for no bound. Jobs that
+    /// come back for another attempt, or from a dump, are never refused.
+    pub capacity: usize,
+    /// What the job brings along when it comes from a dump.
+    pub restored: Option<&'a Restored>,
+}
+
+/// What a job had before it came here.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Its attempts so far.
+    pub attempt: u32,
+    /// Its fence so far.
+    pub fence: u64,
+    /// When it was pushed.
+    pub created: Timestamp,
+    /// Its attempts, oldest first.
+    pub history: Vec<Attempt>,
+}
+
+/// What became of an insert.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Inserted {
+    /// The job is stored.
+    New,
+    /// A job with this id is already here; nothing changed.
+    Duplicate,
+    /// The key belongs to this job, of the same kind and payload; nothing changed.
+    Keyed(JobId),
+    /// The key belongs to this job, of another kind or payload; nothing changed.
+    Conflict(JobId),
+    /// The queue holds this many jobs, which is as many as it may; nothing changed.
+    Full(usize),
+}
+
+/// What became of a transition.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Applied {
+    /// It is stored.
+    Yes,
+    /// The job no longer stands where the transition says; nothing changed.
+    Stale,
+    /// A request to cancel was stored first and the transition does not answer it; nothing changed.
+    CancelRequested,
+}
+
+/// What became of a lease.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Held {
+    /// It is still held, until the new end.
+    Yes,
+    /// It is still held, and the job has been asked to stop.
+    CancelRequested,
+    /// It is no longer held.
+    Lost,
+}
+
+/// A request for work from one queue.
+#[derive(Debug)]
+pub struct Claim<'a> {
+    /// The queue.
+    pub queue: QueueId,
+    /// What is asked of each kind, by [`KindId::index`]; kinds beyond the end are not asked for. The
+    /// engine counts the allowances down.
+    pub kinds: &'a mut [KindClaim],
+    /// The most jobs to claim.
+    pub limit: usize,
+    /// When the lease ends unless it is extended; `None` for a lease that holds until it is answered.
+    pub lease: Option<Duration>,
+    /// Who claims.
+    pub node: &'a Arc<str>,
+    /// Which worker of that node; 0 for none.
+    pub worker: u32,
+    /// Where the claimed jobs go.
+    pub out: &'a mut Vec<Claimed>,
+}
+
+/// What a claim asks of one kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KindClaim {
+    /// The most jobs of this kind; 0 if the claimer has no handler or no free slot for it.
+    pub allowance: u32,
+    /// The attempts of a job whose push did not say.
+    pub max_attempts: u32,
+    /// The timeout of a job whose push did not say.
+    pub timeout: Option<Duration>,
+}
+
+/// A claimed job: all that a handler and [`crate::decide`] need, so that finishing needs no look-up.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Which job, under which claim.
+    pub job: JobRef,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Higher first.
+    pub priority: Priority,
+    /// The number of this attempt, from 1.
+    pub attempt: u32,
+    /// How often it may run in all.
+    pub max_attempts: u32,
+    /// When it was pushed.
+    pub created: Timestamp,
+    /// When this attempt started.
+    pub started: Timestamp,
+    /// When the attempt is overdue, by its timeout or its lease; [`Timestamp::MAX`] for never.
+    pub due: Timestamp,
+    /// No attempt starts after this.
+    pub deadline: Timestamp,
+    /// What it carries.
+    pub payload: Payload,
+    /// Key, retry policy and headers.
+    pub extras: Option<Arc<Extras>>,
+}
+
+/// A job that needs a decision because time has passed.
+#[derive(Clone, Debug)]
+pub struct Overdue {
+    /// Why.
+    pub cause: Cause,
+    /// Where it stands.
+    pub at: Located,
+}
+
+/// Why a job is overdue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cause {
+    /// The attempt took longer than its timeout.
+    Timeout,
+    /// The lease ended.
+    Lease,
+    /// The deadline passed before an attempt started.
+    Deadline,
+}
+
+/// Where a job stands, without what it carries.
+#[derive(Clone, Debug)]
+pub struct Located {
+    /// Which job, under which claim.
+    pub job: JobRef,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Its kind.
+    pub kind: KindId,
+    /// Its state.
+    pub state: State,
+    /// How many attempts have started.
+    pub attempt: u32,
+    /// How often it may run in all; 0 if no claim has decided yet.
+    pub max_attempts: u32,
+    /// Whether it was asked to stop.
+    pub cancel_requested: bool,
+    /// When the present attempt started, if there is one.
+    pub started: Option<Timestamp>,
+    /// Key, retry policy and headers.
+    pub extras: Option<Arc<Extras>>,
+}
+
+/// Writes that belong together.
+#[derive(Debug, Default)]
+pub struct Batch<'a> {
+    /// Jobs to store.
+    pub inserts: &'a [Insert<'a>],
+    /// Transitions to apply.
+    pub transitions: &'a mut [Transition],
+    /// Tokens to deliver: a job that waits for the token waits for it no more. A token for a job that is
+    /// unknown or does not wait for it changes nothing.
+    pub signals: &'a [(JobId, Token)],
+}
+
+/// What became of a batch.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BatchReceipt {
+    /// Whether the batch was applied, whole.
+    pub applied: bool,
+    /// One per insert: what became of it, or would have.
+    pub inserted: Vec<Inserted>,
+    /// One per transition: what became of it, or would have.
+    pub transitions: Vec<Applied>,
+}
+
+/// What a tick did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tick {
+    /// How many jobs were queued.
+    pub promoted: usize,
+    /// When the next job is due for [`Engine::tick`] or [`Engine::expired`]; [`Timestamp::MAX`] for none.
+    pub next: Timestamp,
+}
+
+/// How long finished jobs are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Retention {
+    /// Succeeded jobs that ended before this may be forgotten.
+    pub succeeded_before: Timestamp,
+    /// Other finished jobs that ended before this may be forgotten.
+    pub others_before: Timestamp,
+    /// The most finished jobs to keep; the oldest go first. Engines also keep to this by themselves.
+    pub most: usize,
+}
+
+/// The counts of one queue. At every instant, `pushed + restored` is the sum of the jobs in every state:
+/// `blocked + scheduled + queued + running + succeeded + failed + cancelled + expired`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct QueueCounts {
+    /// Which queue.
+    pub queue: QueueId,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Jobs that wait for tokens.
+    pub blocked: u64,
+    /// Jobs that wait for their time.
+    pub scheduled: u64,
+    /// Jobs that wait for a worker.
+    pub queued: u64,
+    /// Jobs that run.
+    pub running: u64,
+    /// Finished jobs that are still known.
+    pub kept: u64,
+    /// What has happened since the start.
+    pub totals: Totals,
+}
+
+/// What has happened in a queue since the engine was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Totals {
+    /// Jobs stored by a push.
+    pub pushed: u64,
+    /// Jobs stored by a restore.
+    pub restored: u64,
+    /// Attempts started.
+    pub claimed: u64,
+    /// Jobs that ended well.
+    pub succeeded: u64,
+    /// Jobs that ended badly.
+    pub failed: u64,
+    /// Jobs that were cancelled or purged.
+    pub cancelled: u64,
+    /// Jobs whose deadline passed.
+    pub expired: u64,
+    /// Attempts that failed and are followed by another.
+    pub retried: u64,
+    /// Attempts given back: snoozed, or handed back by a stop.
+    pub returned: u64,
+    /// Answers that came too late and changed nothing.
+    pub stale: u64,
+    /// Pushes refused because the queue was full.
+    pub refused: u64,
+}
+
+impl QueueCounts {
+    /// A queue in which nothing has happened yet.
+    #[must_use]
+    pub fn new(queue: QueueId) -> Self {
+        Self {
+            queue,
+            paused: false,
+            blocked: 0,
+            scheduled: 0,
+            queued: 0,
+            running: 0,
+            kept: 0,
+            totals: Totals::default(),
+        }
+    }
+
+    /// Jobs that wait, in whatever way: the length of the queue.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.blocked + self.scheduled + self.queued
+    }
+
+    /// Whether every accepted job is accounted for.
+    #[must_use]
+    pub fn balanced(&self) -> bool {
+        let t = &self.totals;
+        let ended = t.succeeded + t.failed + t.cancelled + t.expired;
+        t.pushed + t.restored == ended + self.waiting() + self.running
+    }
+}

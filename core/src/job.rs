@@ -1,0 +1,524 @@
+//! The job: what a caller pushes ([`NewJob`]), what can be asked about it ([`Job`]), and where it
+//! stands ([`State`], one picture and one row per edge in `docs/states.md`).
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::id::JobId;
+use crate::names::{KindId, QueueId, check_name};
+use crate::outcome::Failure;
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+use crate::time::Timestamp;
+
+/// Where a job stands.
+///
+/// A job that waits for its next attempt is [`State::Scheduled`] with `attempt > 0`; [`Job::retrying`]
+/// tells the two apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum State {
+    /// Waits for tokens that other jobs or events deliver.
+    Blocked = 1,
+    /// Waits for its time: a delay, a run-at, or the pause before the next attempt.
+    Scheduled = 2,
+    /// Waits for a free slot and a worker that knows its kind.
+    Queued = 3,
+    /// A worker holds its lease.
+    Running = 4,
+    /// Ended well; the result is kept for the retention time.
+    Succeeded = 10,
+    /// Ended badly: attempts used up, a fatal error, or a lost lease too many.
+    Failed = 11,
+    /// Ended by an operator or its owner.
+    Cancelled = 12,
+    /// Its deadline passed before an attempt could start.
+    Expired = 13,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: &'static [State] = &[
+        State::Blocked,
+        State::Scheduled,
+        State::Queued,
+        State::Running,
+        State::Succeeded,
+        State::Failed,
+        State::Cancelled,
+        State::Expired,
+    ];
+
+    /// The name in lower case, as in dumps, filters and every binding.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Blocked => "blocked",
+            State::Scheduled => "scheduled",
+            State::Queued => "queued",
+            State::Running => "running",
+            State::Succeeded => "succeeded",
+            State::Failed => "failed",
+            State::Cancelled => "cancelled",
+            State::Expired => "expired",
+        }
+    }
+
+    /// The stable number of the state.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self as i32
+    }
+
+    /// Whether the job is over: no edge leads out of a final state.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        self as u8 >= State::Succeeded as u8
+    }
+
+    /// Whether the job waits and no worker holds it.
+    #[must_use]
+    pub const fn is_waiting(self) -> bool {
+        matches!(self, State::Blocked | State::Scheduled | State::Queued)
+    }
+
+    /// The state with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<State> {
+        Self::ALL.iter().copied().find(|s| s.name() == name)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How urgent a job is within its queue: higher first, equal ones in the order they became ready.
+pub type Priority = i8;
+
+/// A name given as text, or as the number it was interned to (which saves a look-up per push).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Name<'a, Id> {
+    /// The text.
+    Text(Cow<'a, str>),
+    /// The number, from [`crate::Dispatcher::queue`] or [`crate::Dispatcher::kind`].
+    Id(Id),
+}
+
+impl<'a, Id> From<&'a str> for Name<'a, Id> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<'a, Id> From<&'a String> for Name<'a, Id> {
+    fn from(text: &'a String) -> Self {
+        Self::Text(Cow::Borrowed(text))
+    }
+}
+
+impl<Id> From<String> for Name<'_, Id> {
+    fn from(text: String) -> Self {
+        Self::Text(Cow::Owned(text))
+    }
+}
+
+impl From<KindId> for Name<'_, KindId> {
+    fn from(id: KindId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<QueueId> for Name<'_, QueueId> {
+    fn from(id: QueueId) -> Self {
+        Self::Id(id)
+    }
+}
+
+/// When a job may start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum RunAt {
+    /// As soon as there is a slot.
+    #[default]
+    Now,
+    /// This long after the push.
+    After(Duration),
+    /// At this instant; one that has passed means now.
+    At(Timestamp),
+}
+
+/// A job to be pushed: a kind, a payload, and what the caller wants to say about them.
+///
+/// ```
+/// use forebay::NewJob;
+/// use std::time::Duration;
+/// let job = NewJob::new("mail", b"to: you")
+///     .queue("outgoing")
+///     .priority(5)
+///     .delay(Duration::from_secs(10))
+///     .max_attempts(8)
+///     .key("order-17");
+/// assert!(job.check(1 << 20).is_ok());
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a job does nothing until it is pushed"]
+pub struct NewJob<'a> {
+    pub(crate) id: Option<JobId>,
+    pub(crate) kind: Name<'a, KindId>,
+    pub(crate) queue: Option<Name<'a, QueueId>>,
+    pub(crate) payload: Payload,
+    pub(crate) priority: Priority,
+    pub(crate) run_at: RunAt,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) deadline: Option<RunAt>,
+    pub(crate) key: Option<Cow<'a, str>>,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) waits: Vec<Token>,
+}
+
+impl<'a> NewJob<'a> {
+    /// A job of this kind with this payload, for the default queue, at once.
+    pub fn new(kind: impl Into<Name<'a, KindId>>, payload: impl Into<Payload>) -> Self {
+        Self {
+            id: None,
+            kind: kind.into(),
+            queue: None,
+            payload: payload.into(),
+            priority: 0,
+            run_at: RunAt::Now,
+            max_attempts: None,
+            timeout: None,
+            deadline: None,
+            key: None,
+            retry: None,
+            headers: Vec::new(),
+            waits: Vec::new(),
+        }
+    }
+
+    /// The job's id; one is made at push otherwise. Pushing the same id twice is safe: the second push
+    /// changes nothing.
+    pub fn id(mut self, id: JobId) -> Self {
+        self.id = Some(id);
+        self
+    }
+
+    /// The queue, instead of the default one.
+    pub fn queue(mut self, queue: impl Into<Name<'a, QueueId>>) -> Self {
+        self.queue = Some(queue.into());
+        self
+    }
+
+    /// The priority, from -128 to 127: higher first. Default 0.
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Start no earlier than this long after the push.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.run_at = RunAt::After(delay);
+        self
+    }
+
+    /// Start no earlier than this instant.
+    pub fn run_at(mut self, at: Timestamp) -> Self {
+        self.run_at = RunAt::At(at);
+        self
+    }
+
+    /// How often the job may run in all (at least 1; `u32::MAX` is without limit and needs a retry
+    /// policy that pauses).
+    pub fn max_attempts(mut self, runs: u32) -> Self {
+        self.max_attempts = Some(runs);
+        self
+    }
+
+    /// How long one attempt may take.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// An attempt that has not started this long after the push never starts: the job expires.
+    pub fn expires_after(mut self, after: Duration) -> Self {
+        self.deadline = Some(RunAt::After(after));
+        self
+    }
+
+    /// An attempt that has not started at this instant never starts: the job expires.
+    pub fn deadline(mut self, at: Timestamp) -> Self {
+        self.deadline = Some(RunAt::At(at));
+        self
+    }
+
+    /// The idempotency key: of several pushes with one key, the first makes the job and the others get
+    /// its id; another kind or payload under the same key is a conflict. The key is free again when the
+    /// job is cancelled or forgotten (see the retention options).
+    pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// The retry policy of this job, instead of its kind's.
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// A header: a name and a text that travel with the job (trace ids, tenant, ...).
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The job is blocked until a signal has delivered each of its tokens once.
+    pub fn waits_for(mut self, token: impl Into<Token>) -> Self {
+        self.waits.push(token.into());
+        self
+    }
+
+    /// Checks what can be checked without an engine.
+    ///
+    /// # Errors
+    /// `Invalid`, with a sentence that names the field and the mend.
+    pub fn check(&self, max_payload: usize) -> Result<()> {
+        if let Name::Text(kind) = &self.kind {
+            check_name(kind, "kind")?;
+        }
+        if let Some(Name::Text(queue)) = &self.queue {
+            check_name(queue, "queue")?;
+        }
+        if let Some(key) = &self.key {
+            check_name(key, "key")?;
+        }
+        if let Some(len) = self.payload.len().filter(|len| *len > max_payload) {
+            return Err(Error::invalid(format!(
+                "payload has {len} bytes; option max_payload allows {max_payload}"
+            )));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(Error::invalid(
+                "max_attempts is 0; it counts all runs and must be at least 1",
+            ));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
+        }
+        for (name, value) in &self.headers {
+            check_name(name, "header")?;
+            if value.len() > Self::MAX_HEADER {
+                let (len, max) = (value.len(), Self::MAX_HEADER);
+                return Err(Error::invalid(format!(
+                    "header {name:?} has {len} bytes; {max} are allowed"
+                )));
+            }
+        }
+        for token in &self.waits {
+            check_name(token, "token")?;
+        }
+        Ok(())
+    }
+
+    /// The longest value of a header, in bytes.
+    pub const MAX_HEADER: usize = 8 * 1024;
+}
+
+/// A token that a blocked job waits for.
+pub type Token = Arc<str>;
+
+/// The parts of a job that most jobs do not have, shared between the record and its leases.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Extras {
+    /// The idempotency key.
+    pub key: Option<Box<str>>,
+    /// The fingerprint of kind and payload that a repeated keyed push must match.
+    pub fingerprint: u64,
+    /// The retry policy of this job.
+    pub retry: Option<RetryPolicy>,
+    /// Headers, in the order they were given.
+    pub headers: Vec<(String, String)>,
+}
+
+/// One run of a job, as its history tells it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Attempt {
+    /// The number of the attempt, from 1.
+    pub number: u32,
+    /// The node that ran it.
+    pub node: Arc<str>,
+    /// The worker of that node; 0 when the lease was taken by a consumer without a number.
+    pub worker: u32,
+    /// When it started.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// What became of it; `None` for success.
+    pub failure: Option<Failure>,
+}
+
+/// Everything known about a job.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Its queue.
+    pub queue: Arc<str>,
+    /// Its kind: which handler runs it.
+    pub kind: Arc<str>,
+    /// What it carries. Empty once it has succeeded.
+    pub payload: Payload,
+    /// Where it stands.
+    pub state: State,
+    /// Higher first.
+    pub priority: Priority,
+    /// How many attempts have started (those given back do not count).
+    pub attempt: u32,
+    /// How often it may run in all; `None` until the first claim decides, if the push did not say.
+    pub max_attempts: Option<u32>,
+    /// How often it has been claimed: only ever grows, and guards every write.
+    pub fence: u64,
+    /// When it was pushed.
+    pub created: Timestamp,
+    /// When it may start, or might have.
+    pub run_at: Timestamp,
+    /// When the present or last attempt started.
+    pub started: Option<Timestamp>,
+    /// When it ended for good.
+    pub finished: Option<Timestamp>,
+    /// No attempt starts after this.
+    pub deadline: Option<Timestamp>,
+    /// How long one attempt may take.
+    pub timeout: Option<Duration>,
+    /// When the present lease ends, if it does.
+    pub lease_until: Option<Timestamp>,
+    /// The key, retry policy and headers.
+    pub extras: Option<Arc<Extras>>,
+    /// The tokens it still waits for.
+    pub waits: Vec<Token>,
+    /// Whether a running job has been asked to stop.
+    pub cancel_requested: bool,
+    /// What the handler answered, once succeeded.
+    pub result: Option<Payload>,
+    /// The last failure, if the last attempt failed or the job ended badly.
+    pub error: Option<Failure>,
+    /// The attempts so far, oldest first; at most the last [`Job::HISTORY`].
+    pub history: Vec<Attempt>,
+}
+
+impl Job {
+    /// How many attempts the history keeps.
+    pub const HISTORY: usize = 16;
+
+    /// Whether the job waits for its next attempt after a failed one.
+    #[must_use]
+    pub fn retrying(&self) -> bool {
+        self.state == State::Scheduled && self.attempt > 0
+    }
+
+    /// The idempotency key, if it was pushed with one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.extras.as_ref()?.key.as_deref()
+    }
+
+    /// The headers, in the order they were given.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        self.extras.as_ref().map_or(&[], |e| &e.headers)
+    }
+}
+
+/// Which jobs a listing shows. Every field that is set must match.
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct Filter {
+    /// Only this queue.
+    pub queue: Option<String>,
+    /// Only this kind.
+    pub kind: Option<String>,
+    /// Only these states; empty is all.
+    pub states: Vec<State>,
+    /// Only the job with this idempotency key.
+    pub key: Option<String>,
+    /// Only jobs pushed at or after this instant.
+    pub created_from: Option<Timestamp>,
+    /// Only jobs pushed before this instant: with waiting states, the long-waiting ones.
+    pub created_before: Option<Timestamp>,
+    /// Continue after this id: the last one of the page before.
+    pub after: Option<JobId>,
+    /// The most jobs on a page, from 1 to 10 000; default 20.
+    pub limit: Option<usize>,
+}
+
+impl Filter {
+    /// Jobs on a page unless the filter says otherwise.
+    pub const DEFAULT_LIMIT: usize = 20;
+    /// The most jobs on a page.
+    pub const MAX_LIMIT: usize = 10_000;
+
+    /// The page size.
+    ///
+    /// # Errors
+    /// `Invalid` when it is 0 or above [`Filter::MAX_LIMIT`].
+    pub fn page_size(&self) -> Result<usize> {
+        match self.limit.unwrap_or(Self::DEFAULT_LIMIT) {
+            n @ 1..=Self::MAX_LIMIT => Ok(n),
+            n => Err(Error::invalid(format!(
+                "limit is {n}; it must be from 1 to {}",
+                Self::MAX_LIMIT
+            ))),
+        }
+    }
+}
+
+/// One page of a listing, newest job first.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The jobs, newest first.
+    pub jobs: Vec<Job>,
+    /// How many jobs match the filter in all, on every page.
+    pub total: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_have_unique_names_and_numbers() {
+        for (i, s) in State::ALL.iter().enumerate() {
+            assert_eq!(State::from_name(s.name()), Some(*s));
+            assert!(State::ALL[..i].iter().all(|o| o.code() != s.code()));
+            assert!(s.is_final() != (s.is_waiting() || *s == State::Running));
+        }
+        assert_eq!(State::from_name("unknown"), None);
+    }
+
+    #[test]
+    fn bad_jobs_are_refused_with_the_mend() {
+        let ok = || NewJob::new("k", ());
+        for (job, want) in [
+            (NewJob::new("", ()), "kind name is empty"),
+            (ok().queue("\u{7}"), "control character"),
+            (ok().max_attempts(0), "at least 1"),
+            (ok().timeout(Duration::ZERO), "leave it out"),
+            (ok().key(""), "key name is empty"),
+            (ok().header("h", "x".repeat(NewJob::MAX_HEADER + 1)), "bytes"),
+            (NewJob::new("k", vec![0; 11]), "max_payload"),
+        ] {
+            let error = job.check(10).unwrap_err();
+            assert!(error.to_string().contains(want), "{error} / {want}");
+        }
+        assert!(NewJob::new("k", vec![0; 10]).check(10).is_ok());
+    }
+}

@@ -1,0 +1,22 @@
+//! Forebay: a job queue that lives inside your program.
+mod bell;
+pub mod engine;
+mod error;
+mod id;
+mod job;
+mod names;
+mod outcome;
+mod payload;
+mod retry;
+mod sync;
+mod time;
+pub use bell::*;
+pub use error::*;
+pub use id::*;
+pub use job::*;
+pub use names::*;
+pub use outcome::*;
+pub use payload::*;
+pub use retry::*;
+pub use time::*;
+pub struct Dispatcher;

@@ -1,0 +1,231 @@
+//! Names of queues and kinds, interned once to small numbers.
+//!
+//! A push names its queue and its kind; the hot path must not hash or compare text more than once.
+//! Names are never forgotten: a process has few of them, and [`Names::LIMIT`] says what *few* means.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A queue's number within one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct QueueId(pub(crate) u16);
+
+/// A kind's number within one engine.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KindId(pub(crate) u16);
+
+impl QueueId {
+    /// The number, for use as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl KindId {
+    /// The number, for use as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// The interned names of one engine. Any thread.
+#[derive(Debug, Default)]
+pub struct Names {
+    queues: Table,
+    kinds: Table,
+}
+
+impl Names {
+    /// How many queues, and how many kinds, one engine can tell apart.
+    pub const LIMIT: usize = u16::MAX as usize;
+    /// The longest name, in bytes.
+    pub const MAX_LEN: usize = 255;
+
+    /// The number of the queue `name`; a new name is given the next number.
+    ///
+    /// # Errors
+    /// `Invalid` if the name is empty, longer than [`Names::MAX_LEN`], has a control character, or is
+    /// one too many.
+    pub fn queue(&self, name: &str) -> Result<QueueId> {
+        self.queues.intern(name, "queue").map(QueueId)
+    }
+
+    /// The number of the kind `name`; a new name is given the next number.
+    ///
+    /// # Errors
+    /// As [`Names::queue`].
+    pub fn kind(&self, name: &str) -> Result<KindId> {
+        self.kinds.intern(name, "kind").map(KindId)
+    }
+
+    /// The number of the queue `name`, if anyone has named it.
+    #[must_use]
+    pub fn find_queue(&self, name: &str) -> Option<QueueId> {
+        self.queues.find(name).map(QueueId)
+    }
+
+    /// The number of the kind `name`, if anyone has named it.
+    #[must_use]
+    pub fn find_kind(&self, name: &str) -> Option<KindId> {
+        self.kinds.find(name).map(KindId)
+    }
+
+    /// The text of a queue's name.
+    #[must_use]
+    pub fn queue_name(&self, id: QueueId) -> Arc<str> {
+        self.queues.name(id.0)
+    }
+
+    /// The text of a kind's name.
+    #[must_use]
+    pub fn kind_name(&self, id: KindId) -> Arc<str> {
+        self.kinds.name(id.0)
+    }
+
+    /// Every queue named so far, in the order of their numbers.
+    #[must_use]
+    pub fn queues(&self) -> Vec<(QueueId, Arc<str>)> {
+        self.queues
+            .all()
+            .into_iter()
+            .enumerate()
+            .map(|(i, n)| (QueueId(i as u16), n))
+            .collect()
+    }
+
+    /// Every kind named so far, in the order of their numbers.
+    #[must_use]
+    pub fn kinds(&self) -> Vec<(KindId, Arc<str>)> {
+        self.kinds
+            .all()
+            .into_iter()
+            .enumerate()
+            .map(|(i, n)| (KindId(i as u16), n))
+            .collect()
+    }
+}
+
+/// Checks a name of a queue, a kind, a key or a node.
+///
+/// # Errors
+/// `Invalid`, with a sentence that says what is wrong with which name.
+pub fn check_name(name: &str, what: &str) -> Result<()> {
+    if name.is_empty() {
+        return Err(Error::invalid(format!(
+            "{what} name is empty; give it at least one character"
+        )));
+    }
+    if name.len() > Names::MAX_LEN {
+        let (len, max) = (name.len(), Names::MAX_LEN);
+        return Err(Error::invalid(format!(
+            "{what} name has {len} bytes; {max} are allowed"
+        )));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(Error::invalid(format!(
+            "{what} name {name:?} has a control character"
+        )));
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Table(RwLock<Interned>);
+
+#[derive(Debug, Default)]
+struct Interned {
+    numbers: HashMap<Arc<str>, u16>,
+    names: Vec<Arc<str>>,
+}
+
+impl Table {
+    fn find(&self, name: &str) -> Option<u16> {
+        self.0.read().numbers.get(name).copied()
+    }
+
+    fn intern(&self, name: &str, what: &str) -> Result<u16> {
+        if let Some(number) = self.find(name) {
+            return Ok(number);
+        }
+        check_name(name, what)?;
+        let mut table = self.0.write();
+        if let Some(number) = table.numbers.get(name) {
+            return Ok(*number);
+        }
+        if table.names.len() >= Names::LIMIT {
+            let message = format!("{what} {name:?} is one too many: {} are in use", Names::LIMIT);
+            return Err(Error::new(ErrorKind::Invalid, Cow::Owned(message)));
+        }
+        let (number, name) = (table.names.len() as u16, Arc::<str>::from(name));
+        table.names.push(name.clone());
+        table.numbers.insert(name, number);
+        Ok(number)
+    }
+
+    fn name(&self, number: u16) -> Arc<str> {
+        self.0.read().names[number as usize].clone()
+    }
+
+    fn all(&self) -> Vec<Arc<str>> {
+        self.0.read().names.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_keep_their_numbers() {
+        let names = Names::default();
+        let mail = names.queue("mail").unwrap();
+        assert_eq!(names.queue("mail").unwrap(), mail);
+        assert_ne!(names.queue("other").unwrap(), mail);
+        assert_eq!(&*names.queue_name(mail), "mail");
+        assert_eq!(names.find_kind("mail"), None, "queues and kinds are apart");
+        assert_eq!(names.queues().len(), 2);
+    }
+
+    #[test]
+    fn bad_names_are_refused() {
+        let names = Names::default();
+        let long = "x".repeat(256);
+        for bad in ["", "a\nb", "nul\0", long.as_str()] {
+            assert_eq!(names.kind(bad).unwrap_err().kind(), ErrorKind::Invalid);
+        }
+        for good in [
+            "../",
+            "a:b",
+            "{tag}",
+            "'; drop table",
+            "%s%n",
+            "名前",
+            &long[..255],
+        ] {
+            assert!(names.kind(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_names_is_bounded() {
+        let names = Names::default();
+        for i in 0..Names::LIMIT {
+            names.kind(&i.to_string()).unwrap();
+        }
+        assert!(
+            names
+                .kind("one more")
+                .unwrap_err()
+                .to_string()
+                .contains("one too many")
+        );
+        assert!(names.kind("17").is_ok());
+    }
+}

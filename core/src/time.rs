@@ -1,0 +1,294 @@
+//! Instants and clocks. This is the only module that asks the system for the time.
+//!
+//! Everything else takes `now` as an argument, so that tests move time by
+//! [`ManualClock::advance`] and never sleep.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// A point in time: microseconds since the Unix epoch, UTC.
+///
+/// Arithmetic saturates, so no delay, however large, can overflow.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// The Unix epoch.
+    pub const EPOCH: Timestamp = Timestamp(0);
+    /// The last instant there is; as a deadline it means *never*.
+    pub const MAX: Timestamp = Timestamp(i64::MAX);
+
+    /// The instant that is `us` microseconds after the Unix epoch.
+    #[must_use]
+    pub const fn from_micros(us: i64) -> Self {
+        Self(us)
+    }
+
+    /// Microseconds since the Unix epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> i64 {
+        self.0
+    }
+
+    /// Milliseconds since the Unix epoch, rounded down.
+    #[must_use]
+    pub const fn as_millis(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// The instant `delay` later (saturating).
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long from `earlier` to this instant; zero if it is not later.
+    #[must_use]
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Timestamp::MAX => f.write_str("never"),
+            Timestamp(us) => write!(f, "{}.{:06}s", us.div_euclid(1_000_000), us.rem_euclid(1_000_000)),
+        }
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(t: SystemTime) -> Self {
+        match t.duration_since(UNIX_EPOCH) {
+            Ok(d) => Timestamp::EPOCH.after(d),
+            Err(e) => Self(-i64::try_from(e.duration().as_micros()).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// Where `now` comes from, and how a thread waits for a later `now`.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The present instant. Never goes backwards.
+    fn now(&self) -> Timestamp;
+
+    /// Whether time moves by itself. A clock that does not (a test's) has no upkeep thread:
+    /// whoever moves it runs the upkeep.
+    fn runs(&self) -> bool {
+        true
+    }
+}
+
+/// The system's clock: the wall clock as it was when the process first asked, plus monotonic time since.
+///
+/// Steps of the wall clock therefore never move a job: delays, leases and timeouts are honoured in
+/// elapsed time. The wall clock is read again when the process starts again.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods)]
+    fn now(&self) -> Timestamp {
+        static START: OnceLock<(Timestamp, Instant)> = OnceLock::new();
+        let (wall, mono) = START.get_or_init(|| (SystemTime::now().into(), Instant::now()));
+        wall.after(mono.elapsed())
+    }
+}
+
+/// A clock that stands still until it is told to move.
+///
+/// ```
+/// use forebay::{Clock, ManualClock};
+/// use std::time::Duration;
+/// let clock = ManualClock::new();
+/// let start = clock.now();
+/// clock.advance(Duration::from_secs(5));
+/// assert_eq!(clock.now().since(start), Duration::from_secs(5));
+/// ```
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that stands at an arbitrary instant in 2023.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::at(Timestamp::from_micros(1_700_000_000_000_000))
+    }
+
+    /// A clock that stands at `start`.
+    #[must_use]
+    pub fn at(start: Timestamp) -> Self {
+        Self(AtomicI64::new(start.as_micros()))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        self.0.store(self.now().after(by).as_micros(), Ordering::SeqCst);
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::SeqCst))
+    }
+
+    fn runs(&self) -> bool {
+        false
+    }
+}
+
+/// When a blocking call gives up, in real (not job) time.
+///
+/// Host threads block in real time even when jobs live on a [`ManualClock`].
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// Never give up.
+    pub const NEVER: Deadline = Deadline(None);
+
+    /// Give up after `timeout` from now; a timeout too long to represent is never.
+    #[must_use]
+    #[allow(clippy::disallowed_methods)]
+    pub fn after(timeout: Duration) -> Self {
+        Self(Instant::now().checked_add(timeout))
+    }
+
+    /// As [`Deadline::after`], where `None` is never.
+    #[must_use]
+    pub fn maybe(timeout: Option<Duration>) -> Self {
+        timeout.map_or(Self::NEVER, Self::after)
+    }
+
+    /// The instant, unless it is never.
+    #[must_use]
+    pub fn instant(self) -> Option<Instant> {
+        self.0
+    }
+
+    /// How long is left: zero when it has passed, `None` when it is never.
+    #[must_use]
+    #[allow(clippy::disallowed_methods)]
+    pub fn left(self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    /// Whether the deadline has passed.
+    #[must_use]
+    pub fn passed(self) -> bool {
+        self.left() == Some(Duration::ZERO)
+    }
+}
+
+/// A duration written with its unit: `250ms`, `5s`, `1.5m`, `2h`, `7d`, `10us`.
+///
+/// A bare number is refused: nobody can tell whether `5` means seconds or milliseconds.
+///
+/// # Errors
+/// A sentence that names the text and the mend.
+pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
+    let text = text.trim();
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let seconds = match unit.trim() {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        "" => {
+            return Err(format!(
+                "{text:?} has no unit; write for example \"{text}s\" or \"{text}ms\""
+            ));
+        }
+        other => {
+            return Err(format!(
+                "{text:?} has the unknown unit {other:?}; use us, ms, s, m, h or d"
+            ));
+        }
+    };
+    let value: f64 = number
+        .parse()
+        .map_err(|_| format!("{text:?} is not a duration; write for example \"30s\""))?;
+    Duration::try_from_secs_f64(value * seconds).map_err(|_| format!("{text:?} is out of range"))
+}
+
+/// The shortest text that [`parse_duration`] reads back as `d`.
+#[must_use]
+pub fn format_duration(d: Duration) -> String {
+    let us = d.as_micros();
+    for (unit, size) in [
+        ("d", 86_400_000_000),
+        ("h", 3_600_000_000),
+        ("m", 60_000_000),
+        ("s", 1_000_000),
+        ("ms", 1000),
+    ] {
+        if us >= size && us.is_multiple_of(size) {
+            return format!("{}{unit}", us / size);
+        }
+    }
+    format!("{us}us")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_need_a_unit() {
+        assert_eq!(parse_duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(parse_duration(" 1.5m "), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(parse_duration("5").unwrap_err().contains("no unit"));
+        assert!(parse_duration("5 parsecs").unwrap_err().contains("unknown unit"));
+        for bad in ["", "s", "-1s", "1e9d", "999999999999999999999d", "..s"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_round_trip() {
+        for us in [
+            0,
+            1,
+            999,
+            1000,
+            1_500_000,
+            60_000_000,
+            86_400_000_000,
+            3_600_000_001,
+        ] {
+            let d = Duration::from_micros(us);
+            assert_eq!(parse_duration(&format_duration(d)), Ok(d));
+        }
+    }
+
+    #[test]
+    fn arithmetic_saturates() {
+        assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
+        assert_eq!(Timestamp::EPOCH.since(Timestamp::MAX), Duration::ZERO);
+        assert_eq!(Timestamp::from_micros(-1).as_millis(), -1);
+    }
+
+    #[test]
+    fn system_clock_does_not_go_backwards() {
+        let a = SystemClock.now();
+        let b = SystemClock.now();
+        assert!(b >= a);
+    }
+}
