@@ -1,0 +1,141 @@
+# Forebay: every task of the repository, each doing its own set-up.
+#
+# What a machine must have: a Rust toolchain, Python >= 3.11, a C/C++ compiler. The rest (the virtual
+# environment, the pinned tools, Debian packages) is fetched here; where that needs rights we do not have,
+# the exact command to type is printed and the target fails.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The steps share one cargo target directory and one virtual environment: side by side they would only
+# wait for each other's locks.
+.NOTPARALLEL:
+
+CARGO ?= cargo
+PREFIX ?= /usr/local
+DESTDIR ?=
+CBINDGEN_VERSION := 0.29.4
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# The stamps live inside what they stand for, so that removing the directory also forgets them.
+TOOLS := $(VENV)/.tools-installed
+PACKAGE := $(VENV)/.forebay-installed
+CBINDGEN_ROOT := build/tools
+CBINDGEN := $(CURDIR)/$(CBINDGEN_ROOT)/bin/cbindgen
+CBINDGEN_STAMP := $(CBINDGEN_ROOT)/.cbindgen-$(CBINDGEN_VERSION)
+
+# One interpreter for every cargo call: pyo3's build script runs again, and with it everything that stands
+# on pyo3, whenever this changes.
+export PYO3_PYTHON := $(CURDIR)/$(PY)
+# pip and maturin start programs of the environment (maturin, ruff) by name.
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PACKAGE_SOURCES := $(shell find core python Cargo.toml Cargo.lock pyproject.toml -type f \
+	-not -name '*.pyc' 2>/dev/null)
+
+# A step whose directory has not been written yet says so; once it is there the step must pass.
+when = if test -e $(1); then $(2); else echo "not there yet: $(1)"; fi
+say = @printf '\n== %s\n' "$(1)"
+
+.PHONY: help demo test bench install nightly clean
+.PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad HTTP, across a restart (ARGS=...)
+	$(PY) examples/delivery/demo.py $(ARGS)
+
+test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
+	@printf '\n== make test: everything passed\n'
+
+bench: ## the benchmarks (ARGS=... goes to the bench programs)
+	$(CARGO) bench -p forebay-benches -- $(ARGS)
+
+install: ## the C library, its header and forebay.pc under PREFIX (default /usr/local; DESTDIR is honoured)
+	@scripts/need.sh rust cc
+	$(MAKE) -C cbind install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+
+nightly: export FOREBAY_ROUNDS := 200
+nightly: export PROPTEST_CASES := 20000
+nightly: export SHUTTLE_ITERATIONS := 5000000
+nightly: test ## make test with the long counts: 200 rounds of the exit and fork tests, 5 M random schedules
+
+clean: ## remove what the targets above made
+	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache
+	$(CARGO) clean
+
+# ---- gates -------------------------------------------------------------------------------------------
+
+fmt: ## rustfmt, check only
+	$(call say,rustfmt)
+	@scripts/need.sh rust rust-tools
+	$(CARGO) fmt --all --check
+
+clippy: $(TOOLS) ## clippy over every target and feature, warnings denied
+	$(call say,clippy)
+	@scripts/need.sh rust rust-tools cc
+	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+
+doc: $(TOOLS) ## rustdoc, warnings denied
+	$(call say,rustdoc)
+	@scripts/need.sh rust cc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --all-features
+
+# ---- tests -------------------------------------------------------------------------------------------
+
+# The Python module is tested through Python: a Rust test binary of it would have to link libpython, which
+# a Debian machine without python3-dev does not have.
+test-rust: $(TOOLS) ## Rust: unit, conformance, scenario, house and feature-table tests
+	$(call say,Rust tests)
+	@scripts/need.sh rust cc
+	$(CARGO) test --workspace --exclude forebay-python --all-features
+
+# `--cfg shuttle` swaps the locks and atomics of the core, hence a target directory of its own: in the
+# shared one the two builds would evict each other.
+test-shuttle: ## Rust: random schedules of the concurrency protocols (SHUTTLE_ITERATIONS=...)
+	$(call say,random schedules)
+	@scripts/need.sh rust cc
+	if grep -rq 'cfg(.*shuttle' core/src; then \
+		RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR="$${CARGO_TARGET_DIR:-target}/shuttle" \
+			$(CARGO) test -p forebay --lib shuttle; \
+	else echo "not there yet: cfg(shuttle) in core/src"; fi
+
+test-c: $(CBINDGEN_STAMP) ## C and C++: header, exported symbols, install, programs under ASan and valgrind
+	$(call say,C and C++ tests)
+	@scripts/need.sh rust cc c++ asan pkg-config valgrind
+	$(call when,cbind/Makefile,$(MAKE) -C cbind test CBINDGEN='$(CBINDGEN)')
+
+test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
+	$(call say,Python tests)
+	ruff check .
+	ruff format --check .
+	$(call when,python/forebay,$(PY) -m mypy && $(PY) -m mypy.stubtest forebay._forebay)
+	$(call when,tests/python,$(PY) -m pytest tests/python)
+
+test-examples: $(PACKAGE) ## the programs of examples/, each run by its test
+	$(call say,examples)
+	$(PY) -m pytest examples
+
+# ---- set-up ------------------------------------------------------------------------------------------
+
+$(TOOLS): scripts/requirements-dev.txt
+	@scripts/need.sh venv
+	@echo "setting up $(VENV)"
+	test -x $(PY) || "$$(scripts/find-python.sh)" -m venv $(VENV)
+	$(PY) -m pip install --quiet -r scripts/requirements-dev.txt
+	@touch $@
+
+# --no-build-isolation: the pinned maturin of the environment builds, not the newest one of the day.
+$(PACKAGE): $(TOOLS) $(PACKAGE_SOURCES)
+	@scripts/need.sh rust cc
+	@echo "building the Python package (a minute or two the first time)"
+	$(call when,python/Cargo.toml,$(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .)
+	@touch $@
+
+$(CBINDGEN_STAMP):
+	@scripts/need.sh rust cc
+	$(CARGO) install cbindgen --version $(CBINDGEN_VERSION) --locked --root $(CBINDGEN_ROOT)
+	@touch $@

@@ -1,0 +1,97 @@
+#!/bin/bash
+# Makes sure that this machine has what a build step needs: scripts/need.sh NEED...
+#
+# Each need is probed by using it, not by asking the package manager, so any way of having it will do. What
+# is missing is installed when that needs no question (root, or sudo without a password); otherwise the
+# exact command to type is printed and the script fails.
+set -euo pipefail
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# probe NEED: succeeds when the machine has it. packages NEED: the Debian packages that bring it.
+probe() {
+    case $1 in
+        cc) compiles "${CC:-cc}" c ;;
+        c++) compiles "${CXX:-c++}" c++ ;;
+        asan) compiles "${CC:-cc}" c -fsanitize=address ;;
+        pkg-config) pkg-config --version >/dev/null 2>&1 ;;
+        # Running it finds a missing libc6-dbg too, without which it refuses to start.
+        valgrind) valgrind -q --error-exitcode=1 true >/dev/null 2>&1 ;;
+        venv) "$(scripts/find-python.sh 2>/dev/null)" -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+        rust) cargo --version >/dev/null 2>&1 ;;
+        rust-tools) cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ;;
+        *) echo "need.sh: unknown need: $1" >&2; exit 2 ;;
+    esac
+}
+
+packages() {
+    case $1 in
+        cc | c++ | asan) echo build-essential ;;
+        pkg-config) echo pkg-config ;;
+        valgrind) echo valgrind libc6-dbg ;;
+        # The interpreter's own package: python3-venv serves only the distribution's default version.
+        venv) "$(scripts/find-python.sh)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])' ;;
+    esac
+}
+
+compiles() {
+    local compiler=$1 language=$2
+    shift 2
+    echo 'int main(void) { return 0; }' | "$compiler" -x "$language" "$@" -o "$scratch/probe" - 2>/dev/null
+}
+
+fail_with() {
+    {
+        echo "missing on this machine: $1; please type"
+        echo
+        echo "    $2"
+        echo
+    } >&2
+    exit 1
+}
+
+missing=()
+install=()
+for need in "$@"; do
+    probe "$need" && continue
+    case $need in
+        # An interpreter without the venv module can be mended, no interpreter at all cannot.
+        venv) scripts/find-python.sh >/dev/null || exit 1 ;;&
+        rust) fail_with "a Rust toolchain" "curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh" ;;
+        rust-tools)
+            if ! { rustup component add rustfmt clippy && probe rust-tools; } >&2; then
+                fail_with "rustfmt and clippy" "rustup component add rustfmt clippy"
+            fi
+            ;;
+        *)
+            read -ra wanted <<<"$(packages "$need")"
+            missing+=("$need")
+            install+=("${wanted[@]}")
+            ;;
+    esac
+done
+((${#missing[@]})) || exit 0
+
+mapfile -t install < <(printf '%s\n' "${install[@]}" | sort -u)
+command="apt-get install -y --no-install-recommends ${install[*]}"
+if ! command -v apt-get >/dev/null; then
+    fail_with "${missing[*]}" "the equivalent, on this system, of: $command"
+elif [ "$(id -u)" = 0 ]; then
+    as_root=()
+elif sudo -n true 2>/dev/null; then
+    as_root=(sudo -n)
+else
+    fail_with "${missing[*]}" "sudo $command"
+fi
+
+echo "installing ${missing[*]}: $command" >&2
+# Without the lists an install knows no package; with old ones it asks for files that are gone.
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -q </dev/null >&2 || true
+# shellcheck disable=SC2086 # the command is a list of words
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $command -q </dev/null >&2 ||
+    fail_with "${missing[*]}" "${as_root:+sudo }$command"
+
+for need in "${missing[@]}"; do
+    probe "$need" || fail_with "$need (still, after installing its packages)" "$command"
+done
