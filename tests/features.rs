@@ -27,8 +27,8 @@ const REGRESSIONS: u32 = 48;
 #[test]
 fn every_named_case_exists_and_runs() {
     let path = root().join(PAGE);
-    if !path.exists() {
-        eprintln!("not there yet: {PAGE}");
+    // As in the Makefile: what has not been written yet is missed where nothing may be missing.
+    if !path.exists() && std::env::var_os("CI").is_none() {
         return;
     }
     let page = std::fs::read_to_string(path).expect("the feature table can be read");
