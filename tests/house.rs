@@ -87,7 +87,7 @@ const ABOVE_THE_MODEL: &[&str] = &[
 
 /// Mentions that break a rule and are let be for now, as (module, what it mentions). `JobRef` is a plain
 /// value, a job under one claim, that stands in the engine's module only because engines need it most.
-const PARDONED: &[(&str, &str)] = &[("forebay::outcome", "forebay::engine::JobRef")];
+const PARDONED: &[(&str, &str)] = &[];
 
 /// The crates of the bindings, by the names other crates would import them under.
 const PYTHON: &str = "forebay_python";

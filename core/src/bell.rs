@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, lock};
 use crate::time::Deadline;
 
@@ -18,12 +18,23 @@ use crate::time::Deadline;
 pub struct Bell {
     /// Registered waiters that no ring has taken yet.
     waiting: AtomicU32,
-    /// Waiters that a ring may not be enough for: see [`Bell::choosy`].
-    choosy: AtomicU32,
+    /// Whether members of more than one profile wait here: then every ring wakes everybody.
+    mixed: AtomicBool,
+    profiles: Mutex<Vec<(u64, usize)>>,
     /// Rings that were given to a registration and not yet consumed by its owner.
-    permits: Mutex<u32>,
+    permits: Mutex<Permits>,
     rung: Condvar,
     sleeps: AtomicU64,
+}
+
+/// Permits are not addressed: a waiter may take the one that was meant for another. Whoever leaves and finds
+/// its permit gone therefore leaves a debt instead of waiting for it.
+#[derive(Debug, Default)]
+struct Permits {
+    /// Given and not yet consumed.
+    free: u32,
+    /// Consumed by a waiter in the place of one that has left: as many future permits go to nobody.
+    owed: u32,
 }
 
 /// A registration with a bell. Dropping it takes it back.
@@ -33,10 +44,6 @@ pub struct Listener<'a> {
     bell: &'a Bell,
     live: bool,
 }
-
-/// Keeps every ring loud while it lives: see [`Bell::choosy`].
-#[derive(Debug)]
-pub struct Choosy<'a>(&'a Bell);
 
 impl Bell {
     /// Registers this thread. Look at the condition after this, then call [`Listener::wait`].
@@ -49,14 +56,14 @@ impl Bell {
         }
     }
 
-    /// Wakes one waiter, or all of them while a choosy one exists. Call it after the condition became
-    /// true. Costs a fence and a load when nobody waits.
+    /// Wakes one waiter, or all of them while members of several profiles exist (see [`Bell::join`]). Call
+    /// it after the condition became true. Costs a fence and a load when nobody waits.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.waiting.load(Ordering::SeqCst) == 0 {
             return;
         }
-        if self.choosy.load(Ordering::SeqCst) > 0 {
+        if self.mixed.load(Ordering::SeqCst) {
             self.ring_all();
         } else if self.take() {
             self.grant(1);
@@ -72,19 +79,26 @@ impl Bell {
         }
     }
 
-    /// From now until the guard is dropped, every ring wakes everybody. A waiter that can use only some
-    /// of what the bell announces must hold this, or it might swallow a ring meant for another.
-    pub fn choosy(&self) -> Choosy<'_> {
-        self.be_choosy(true);
-        Choosy(self)
+    /// Says that waiters of this profile exist, until [`Bell::leave`]. Waiters of one profile can all use
+    /// whatever the bell announces; as soon as there are two profiles, a ring that woke just one waiter
+    /// might wake the wrong one, so every ring wakes everybody.
+    pub fn join(&self, profile: u64) {
+        let mut profiles = lock(&self.profiles);
+        match profiles.iter_mut().find(|(p, _)| *p == profile) {
+            Some((_, members)) => *members += 1,
+            None => profiles.push((profile, 1)),
+        }
+        self.mixed.store(profiles.len() > 1, Ordering::SeqCst);
     }
 
-    pub(crate) fn be_choosy(&self, on: bool) {
-        if on {
-            self.choosy.fetch_add(1, Ordering::SeqCst);
-        } else {
-            self.choosy.fetch_sub(1, Ordering::SeqCst);
-        }
+    /// Takes one [`Bell::join`] back.
+    pub fn leave(&self, profile: u64) {
+        let mut profiles = lock(&self.profiles);
+        profiles.retain_mut(|(p, members)| {
+            *members -= usize::from(*p == profile);
+            *members > 0
+        });
+        self.mixed.store(profiles.len() > 1, Ordering::SeqCst);
     }
 
     /// How many threads are registered and not yet rung.
@@ -108,7 +122,11 @@ impl Bell {
     }
 
     fn grant(&self, permits: u32) {
-        *lock(&self.permits) += permits;
+        let mut account = lock(&self.permits);
+        let absorbed = permits.min(account.owed);
+        account.owed -= absorbed;
+        account.free += permits - absorbed;
+        drop(account);
         if permits == 1 {
             self.rung.notify_one()
         } else {
@@ -116,10 +134,23 @@ impl Bell {
         }
     }
 
+    /// Gives up a permit that a ringer has given, or is about to give, to this registration, and passes
+    /// the ring on. Never waits. The ring also settles the debt: it takes the registration of whoever
+    /// consumed our permit, so a debt never swallows a ring that somebody else needs.
+    fn leave_rung(&self) {
+        let mut permits = lock(&self.permits);
+        match permits.free.checked_sub(1) {
+            Some(free) => permits.free = free,
+            None => permits.owed += 1,
+        }
+        drop(permits);
+        self.ring();
+    }
+
     /// Waits for a permit; false if `deadline` passed first.
     fn sleep(&self, deadline: Deadline) -> bool {
         let mut permits = lock(&self.permits);
-        while *permits == 0 {
+        while permits.free == 0 {
             self.sleeps.fetch_add(1, Ordering::Relaxed);
             permits = match deadline.left() {
                 None => self.rung.wait(permits).unwrap_or_else(|p| p.into_inner()),
@@ -132,7 +163,7 @@ impl Bell {
                 }
             };
         }
-        *permits -= 1;
+        permits.free -= 1;
         true
     }
 }
@@ -145,7 +176,11 @@ impl Listener<'_> {
             return true;
         }
         // Too late to be rung? Then a ringer has taken the registration and the permit is ours.
-        !self.bell.take() && self.bell.sleep(Deadline::NEVER)
+        let rung = !self.bell.take();
+        if rung {
+            self.bell.leave_rung();
+        }
+        rung
     }
 }
 
@@ -153,15 +188,8 @@ impl Drop for Listener<'_> {
     fn drop(&mut self) {
         if self.live && !self.bell.take() {
             // A ring has chosen us, who no longer need it: pass it on.
-            self.bell.sleep(Deadline::NEVER);
-            self.bell.ring();
+            self.bell.leave_rung();
         }
-    }
-}
-
-impl Drop for Choosy<'_> {
-    fn drop(&mut self) {
-        self.0.be_choosy(false);
     }
 }
 
@@ -194,9 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn choosy_waiters_make_every_ring_loud() {
+    fn two_profiles_make_every_ring_loud() {
         let bell = Bell::default();
-        let choosy = bell.choosy();
+        for profile in [1, 1, 2] {
+            bell.join(profile);
+        }
         let listeners = [bell.listen(), bell.listen(), bell.listen()];
         bell.ring();
         assert!(
@@ -204,11 +234,12 @@ mod tests {
                 .into_iter()
                 .all(|l| l.wait(Deadline::after(Duration::ZERO)))
         );
-        drop(choosy);
-        let (a, _b) = (bell.listen(), bell.listen());
+        bell.leave(2);
+        let (a, b) = (bell.listen(), bell.listen());
         bell.ring();
-        assert!(a.wait(Deadline::after(Duration::ZERO)));
         assert_eq!(bell.waiting(), 1);
+        assert!(a.wait(Deadline::after(Duration::ZERO)));
+        drop(b);
     }
 
     #[test]

@@ -140,10 +140,6 @@ impl Error {
     pub(crate) fn invalid(context: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Invalid, context)
     }
-
-    pub(crate) fn not_found(context: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::NotFound, context)
-    }
 }
 
 impl fmt::Display for Error {

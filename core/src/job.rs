@@ -348,6 +348,31 @@ pub struct Extras {
     pub headers: Vec<(String, String)>,
 }
 
+/// An engine's own name for where it keeps a job: opaque, only good together with id and fence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Handle(pub u64);
+
+/// A job under one claim.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct JobRef {
+    /// Which job.
+    pub id: JobId,
+    /// Where the engine keeps it.
+    pub handle: Handle,
+    /// Under which claim.
+    pub fence: u64,
+}
+
+impl Default for JobRef {
+    fn default() -> Self {
+        Self {
+            id: JobId::NIL,
+            handle: Handle(0),
+            fence: 0,
+        }
+    }
+}
+
 /// One run of a job, as its history tells it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Attempt {

@@ -1,22 +1,92 @@
-//! Forebay: a job queue that lives inside your program.
+//! **Forebay** is a job queue that lives inside your program: push jobs, register handlers, and get
+//! retries with backoff, deadlines, priorities, bounded concurrency, results and a clean stop, without a
+//! broker beside you.
+//!
+//! # A tour
+//!
+//! Open a [`Dispatcher`], register a handler for a *kind* of job, start the workers, push:
+//!
+//! ```
+//! use forebay::{Deadline, Dispatcher, KindOptions, NewJob, Options, RetryPolicy, State};
+//! use std::time::Duration;
+//!
+//! let d = Dispatcher::open("memory:", Options::default())?;
+//! let options = KindOptions::new().max_attempts(3).retry(RetryPolicy::constant(Duration::from_millis(1)));
+//! d.register_with("flaky", options, |lease| {
+//!     if lease.attempt() < 3 { Err("not yet") } else { Ok("done") }
+//! })?;
+//! d.start()?;
+//! let pushed = d.push(NewJob::new("flaky", b"any bytes"))?;
+//! let job = d.wait(pushed.id, Deadline::after(Duration::from_secs(5)))?;
+//! assert_eq!((job.state, job.attempt), (State::Succeeded, 3));
+//! d.stop(Duration::from_secs(5))?;
+//! # Ok::<(), forebay::Error>(())
+//! ```
+//!
+//! A host that runs handlers on its own threads asks for work instead:
+//!
+//! ```
+//! use forebay::{Deadline, Dispatcher, KindSet, NewJob, Outcome};
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! let d = Dispatcher::in_memory()?;
+//! d.push(NewJob::new("mail", b"hello").priority(5))?;
+//! let mut consumer = d.consumer(Arc::new(KindSet::any()));
+//! while let Some(lease) = consumer.next(Deadline::after(Duration::ZERO))? {
+//!     let outcome = lease.run(|lease| Outcome::Success(lease.payload().clone()));
+//!     lease.complete(outcome)?;
+//! }
+//! # Ok::<(), forebay::Error>(())
+//! ```
+//!
+//! # Where things are
+//!
+//! [`NewJob`] is what you push, [`Job`] what you can ask about it, [`State`] where it stands. A handler
+//! sees a [`Lease`] and answers with an [`Outcome`]; [`decide`] turns that into the next state, and is the
+//! only place that does. Jobs are kept by an [`engine::Engine`]; its contract is worth reading. Everything
+//! is configured by [`Options`], failures are an [`Error`] of some [`ErrorKind`], and what happens can be
+//! followed by [`Dispatcher::subscribe`], [`Hooks`] and [`Dispatcher::stats`].
+
 mod bell;
+mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod dispatcher;
+mod dump;
 pub mod engine;
 mod error;
+mod event;
+mod finished;
+mod fork;
 mod id;
 mod job;
 mod names;
+mod open;
 mod outcome;
 mod payload;
 mod retry;
 mod sync;
+mod threads;
 mod time;
-pub use bell::*;
-pub use error::*;
-pub use id::*;
-pub use job::*;
-pub use names::*;
-pub use outcome::*;
-pub use payload::*;
-pub use retry::*;
-pub use time::*;
-pub struct Dispatcher;
+mod worker;
+
+pub use bell::{Bell, Listener};
+pub use bytes::Bytes;
+pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
+pub use dispatcher::{
+    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, KindOptions, KindSet, Lease,
+    PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport, Stopped,
+    Ticket, Tickets, Why, panic_text,
+};
+pub use dump::{DumpReport, VERSION as DUMP_VERSION};
+pub use error::{Error, ErrorKind, Result};
+pub use event::{Event, EventKind, Subscription};
+pub use finished::{Finished, Wait};
+pub use id::JobId;
+pub use job::{Attempt, Extras, Filter, Job, Name, NewJob, Page, Priority, RunAt, State, Token};
+pub use names::{KindId, Names, QueueId, check_name};
+pub use outcome::{Failure, FailureKind, Outcome, Standing, Transition, decide};
+pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
+pub use retry::{Backoff, RetryPolicy};
+pub use time::{Clock, Deadline, ManualClock, SystemClock, Timestamp, format_duration, parse_duration};

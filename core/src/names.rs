@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -89,6 +90,18 @@ impl Names {
         self.kinds.name(id.0)
     }
 
+    /// How many queues have been named so far.
+    #[must_use]
+    pub fn queue_count(&self) -> usize {
+        self.queues.count.load(Ordering::Acquire)
+    }
+
+    /// How many kinds have been named so far.
+    #[must_use]
+    pub fn kind_count(&self) -> usize {
+        self.kinds.count.load(Ordering::Acquire)
+    }
+
     /// Every queue named so far, in the order of their numbers.
     #[must_use]
     pub fn queues(&self) -> Vec<(QueueId, Arc<str>)> {
@@ -137,7 +150,11 @@ pub fn check_name(name: &str, what: &str) -> Result<()> {
 }
 
 #[derive(Debug, Default)]
-struct Table(RwLock<Interned>);
+struct Table {
+    names: RwLock<Interned>,
+    /// As many as `names` holds, to be read without its lock.
+    count: AtomicUsize,
+}
 
 #[derive(Debug, Default)]
 struct Interned {
@@ -147,7 +164,7 @@ struct Interned {
 
 impl Table {
     fn find(&self, name: &str) -> Option<u16> {
-        self.0.read().numbers.get(name).copied()
+        self.names.read().numbers.get(name).copied()
     }
 
     fn intern(&self, name: &str, what: &str) -> Result<u16> {
@@ -155,7 +172,7 @@ impl Table {
             return Ok(number);
         }
         check_name(name, what)?;
-        let mut table = self.0.write();
+        let mut table = self.names.write();
         if let Some(number) = table.numbers.get(name) {
             return Ok(*number);
         }
@@ -166,15 +183,16 @@ impl Table {
         let (number, name) = (table.names.len() as u16, Arc::<str>::from(name));
         table.names.push(name.clone());
         table.numbers.insert(name, number);
+        self.count.store(table.names.len(), Ordering::Release);
         Ok(number)
     }
 
     fn name(&self, number: u16) -> Arc<str> {
-        self.0.read().names[number as usize].clone()
+        self.names.read().names[number as usize].clone()
     }
 
     fn all(&self) -> Vec<Arc<str>> {
-        self.0.read().names.clone()
+        self.names.read().names.clone()
     }
 }
 

@@ -8,8 +8,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::JobRef;
-use crate::job::State;
+use crate::job::{JobRef, State};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 

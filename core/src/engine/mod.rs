@@ -18,7 +18,7 @@
 //!   running, by a claim. Every other edge is a transition that was decided elsewhere.
 //! * **Waiting is an event.** Whatever makes a job claimable rings [`Signals::work`]; whatever makes room
 //!   rings [`Signals::space`]; whatever brings the next due time forward rings [`Signals::upkeep`]; every
-//!   job that ends rings [`Signals::finished`]. Nobody polls.
+//!   job that ends rings [`Signals::finished`] with its id. Nobody polls.
 //! * **Errors keep.** A call that returns an error has changed nothing that the caller did not hear of.
 //!
 //! Calls may come from any number of threads at once, and no call blocks on a handler, a binding or
@@ -33,8 +33,10 @@ use std::time::Duration;
 
 use crate::bell::Bell;
 use crate::error::Result;
+use crate::finished::Finished;
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Filter, Job, Page, Priority, State, Token};
+pub use crate::job::{Handle, JobRef};
 use crate::names::{KindId, Names, QueueId};
 use crate::outcome::Transition;
 use crate::payload::Payload;
@@ -54,9 +56,10 @@ pub trait Engine: Send + Sync + Debug {
     /// The bells of this engine.
     fn signals(&self) -> &Signals;
 
-    /// Stores new jobs, in order. Writes one [`Inserted`] per job to `receipt`: a job is stored if and
-    /// only if its receipt is [`Inserted::New`]. The payloads are shared, not moved: what is refused
-    /// still belongs to the caller.
+    /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`] or
+    /// [`Inserted::Conflict`]). Appends one [`Inserted`] to `receipt` for every job up to and including
+    /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. The payloads are
+    /// shared, not moved: what is refused still belongs to the caller.
     ///
     /// # Errors
     /// Of the store. Then nothing was stored and `receipt` is as it was.
@@ -186,33 +189,8 @@ pub struct Signals {
     pub space: Bell,
     /// The next due time came forward.
     pub upkeep: Bell,
-    /// A job ended for good.
-    pub finished: Bell,
-}
-
-/// An engine's own name for where it keeps a job: opaque, only good together with id and fence.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Handle(pub u64);
-
-/// A job under one claim.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct JobRef {
-    /// Which job.
-    pub id: JobId,
-    /// Where the engine keeps it.
-    pub handle: Handle,
-    /// Under which claim.
-    pub fence: u64,
-}
-
-impl Default for JobRef {
-    fn default() -> Self {
-        Self {
-            id: JobId::NIL,
-            handle: Handle(0),
-            fence: 0,
-        }
-    }
+    /// Jobs that ended for good, by id.
+    pub finished: Finished,
 }
 
 /// A job to be stored.
@@ -466,32 +444,54 @@ pub struct QueueCounts {
     pub totals: Totals,
 }
 
-/// What has happened in a queue since the engine was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[non_exhaustive]
-pub struct Totals {
+macro_rules! totals {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// What has happened in a queue since the engine was opened.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        #[non_exhaustive]
+        pub struct Totals { $($(#[doc = $doc])+ pub $name: u64,)+ }
+
+        impl Totals {
+            /// How many totals there are.
+            pub const COUNT: usize = [$(stringify!($name)),+].len();
+
+            /// Every total with its name, in a fixed order.
+            #[must_use]
+            pub fn named(&self) -> [(&'static str, u64); Self::COUNT] {
+                [$((stringify!($name), self.$name)),+]
+            }
+
+            /// The same, to be changed.
+            pub fn named_mut(&mut self) -> [(&'static str, &mut u64); Self::COUNT] {
+                [$((stringify!($name), &mut self.$name)),+]
+            }
+        }
+    };
+}
+
+totals! {
     /// Jobs stored by a push.
-    pub pushed: u64,
+    pushed,
     /// Jobs stored by a restore.
-    pub restored: u64,
+    restored,
     /// Attempts started.
-    pub claimed: u64,
+    claimed,
     /// Jobs that ended well.
-    pub succeeded: u64,
+    succeeded,
     /// Jobs that ended badly.
-    pub failed: u64,
+    failed,
     /// Jobs that were cancelled or purged.
-    pub cancelled: u64,
+    cancelled,
     /// Jobs whose deadline passed.
-    pub expired: u64,
+    expired,
     /// Attempts that failed and are followed by another.
-    pub retried: u64,
+    retried,
     /// Attempts given back: snoozed, or handed back by a stop.
-    pub returned: u64,
+    returned,
     /// Answers that came too late and changed nothing.
-    pub stale: u64,
+    stale,
     /// Pushes refused because the queue was full.
-    pub refused: u64,
+    refused,
 }
 
 impl QueueCounts {

@@ -1,0 +1,462 @@
+//! The options, in one table: the struct, its defaults, setting by name and the reference page
+//! (`docs/configuration.md`) all come from it, so that they cannot drift apart.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+use crate::time::{format_duration, parse_duration};
+
+/// A value that can be written as text: in an environment variable, a C call, a URL.
+pub trait OptionValue: Sized {
+    /// What the text looks like, for the reference page.
+    const FORM: &'static str;
+
+    /// Reads the text.
+    ///
+    /// # Errors
+    /// A sentence that names the text and the mend.
+    fn read(text: &str) -> std::result::Result<Self, String>;
+
+    /// The text that [`OptionValue::read`] reads back.
+    fn write(&self) -> String;
+}
+
+impl OptionValue for usize {
+    const FORM: &'static str = "a whole number";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        text.trim()
+            .replace('_', "")
+            .parse()
+            .map_err(|_| format!("{text:?} is not a whole number"))
+    }
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OptionValue for u32 {
+    const FORM: &'static str = "a whole number, or `unlimited`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        match text.trim() {
+            "unlimited" => Ok(u32::MAX),
+            t => t
+                .parse()
+                .map_err(|_| format!("{text:?} is neither a whole number nor \"unlimited\"")),
+        }
+    }
+    fn write(&self) -> String {
+        if *self == u32::MAX {
+            "unlimited".into()
+        } else {
+            self.to_string()
+        }
+    }
+}
+
+impl OptionValue for bool {
+    const FORM: &'static str = "`true` or `false`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        match text.trim() {
+            "true" | "1" | "yes" | "on" => Ok(true),
+            "false" | "0" | "no" | "off" => Ok(false),
+            _ => Err(format!("{text:?} is neither \"true\" nor \"false\"")),
+        }
+    }
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OptionValue for String {
+    const FORM: &'static str = "text";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        Ok(text.to_owned())
+    }
+    fn write(&self) -> String {
+        self.clone()
+    }
+}
+
+impl OptionValue for Duration {
+    const FORM: &'static str = "a duration with its unit, as `250ms`, `30s`, `5m`, `1h`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        parse_duration(text)
+    }
+    fn write(&self) -> String {
+        format_duration(*self)
+    }
+}
+
+impl OptionValue for Option<Duration> {
+    const FORM: &'static str = "a duration with its unit, or `none`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        if text.trim() == "none" {
+            Ok(None)
+        } else {
+            parse_duration(text).map(Some)
+        }
+    }
+    fn write(&self) -> String {
+        self.map_or_else(|| "none".into(), format_duration)
+    }
+}
+
+impl OptionValue for Option<PathBuf> {
+    const FORM: &'static str = "a path, or `none`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        match text.trim() {
+            "none" => Ok(None),
+            "" => Err("the path is empty; write none for no file".into()),
+            path => Ok(Some(path.into())),
+        }
+    }
+    fn write(&self) -> String {
+        self.as_ref()
+            .map_or_else(|| "none".into(), |p| p.display().to_string())
+    }
+}
+
+impl OptionValue for RetryPolicy {
+    const FORM: &'static str =
+        "`none`, `constant(5s)`, `linear(1s)` or `exponential(1s, cap=5m, jitter=0.1)`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        RetryPolicy::parse(text).map_err(|e| e.to_string())
+    }
+    fn write(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// What a push does when the queue is full.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum OnFull {
+    /// The push fails at once and the job comes back with the error.
+    Reject,
+    /// The push waits this long for room, then fails.
+    Block(Duration),
+}
+
+impl OptionValue for OnFull {
+    const FORM: &'static str = "`reject`, or `block(5s)`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        let text = text.trim();
+        if text == "reject" {
+            return Ok(OnFull::Reject);
+        }
+        match text.strip_prefix("block(").and_then(|t| t.strip_suffix(')')) {
+            Some(d) => parse_duration(d).map(OnFull::Block),
+            None => Err(format!(
+                "{text:?} is neither \"reject\" nor for example \"block(5s)\""
+            )),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            OnFull::Reject => "reject".into(),
+            OnFull::Block(d) => format!("block({})", format_duration(*d)),
+        }
+    }
+}
+
+/// What a push does with a kind for which no handler is registered here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum UnknownKinds {
+    /// The job is accepted and waits, visibly, for a worker that knows its kind.
+    Queue,
+    /// The push fails and names the kinds that are known.
+    Reject,
+}
+
+impl OptionValue for UnknownKinds {
+    const FORM: &'static str = "`queue` or `reject`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        match text.trim() {
+            "queue" => Ok(UnknownKinds::Queue),
+            "reject" => Ok(UnknownKinds::Reject),
+            _ => Err(format!("{text:?} is neither \"queue\" nor \"reject\"")),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            UnknownKinds::Queue => "queue".into(),
+            UnknownKinds::Reject => "reject".into(),
+        }
+    }
+}
+
+/// One row of the options table.
+#[derive(Clone, Debug)]
+pub struct OptionDoc {
+    /// The name.
+    pub name: &'static str,
+    /// What its text looks like.
+    pub form: &'static str,
+    /// Its default, as text.
+    pub default: String,
+    /// What it does.
+    pub text: &'static str,
+}
+
+macro_rules! options {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty = $default:expr;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug)]
+        #[non_exhaustive]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $ty,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl $name {
+            /// The names of all options.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Every option, for the reference page and `--help` texts.
+            #[must_use]
+            pub fn docs() -> Vec<OptionDoc> {
+                let defaults = Self::default();
+                vec![$(OptionDoc {
+                    name: stringify!($field),
+                    form: <$ty as OptionValue>::FORM,
+                    default: defaults.$field.write(),
+                    text: concat!($($doc),+),
+                }),+]
+            }
+
+            /// Sets the option `name` from text.
+            ///
+            /// # Errors
+            /// `NotFound` for a name that no option has, with the nearest one; `Invalid` for a text that
+            /// is not of the option's form.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+                let bad = |why: String| Error::invalid(format!("option {name}: {why}"));
+                match name {
+                    $(stringify!($field) => self.$field = <$ty as OptionValue>::read(value).map_err(bad)?,)+
+                    _ => return Err(unknown(name, Self::NAMES)),
+                }
+                Ok(())
+            }
+
+            /// The text of the option `name`.
+            ///
+            /// # Errors
+            /// `NotFound` for a name that no option has.
+            pub fn text(&self, name: &str) -> Result<String> {
+                match name {
+                    $(stringify!($field) => Ok(self.$field.write()),)+
+                    _ => Err(unknown(name, Self::NAMES)),
+                }
+            }
+        }
+    };
+}
+
+fn unknown(name: &str, names: &[&str]) -> Error {
+    let near = names
+        .iter()
+        .max_by_key(|n| common(name, n))
+        .copied()
+        .unwrap_or_default();
+    Error::new(
+        ErrorKind::NotFound,
+        format!("there is no option {name:?}; the nearest is {near:?}"),
+    )
+}
+
+/// How many letters two names share at their beginning and end.
+fn common(a: &str, b: &str) -> usize {
+    let front = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
+    let back = a
+        .bytes()
+        .rev()
+        .zip(b.bytes().rev())
+        .take_while(|(x, y)| x == y)
+        .count();
+    front + back
+}
+
+options! {
+    /// What a dispatcher is opened with.
+    ///
+    /// ```
+    /// use forebay::Options;
+    /// let mut options = Options::default();
+    /// options.concurrency = 4;
+    /// options.set("retry", "linear(1s)")?;
+    /// assert_eq!(options.text("retry")?, "linear(1s)");
+    /// assert!(options.set("concurency", "4").unwrap_err().to_string().contains("\"concurrency\""));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    Options {
+        /// Jobs that may run at once in this dispatcher, over all queues and kinds; a timed-out body counts
+        /// until it ends.
+        concurrency: usize = 8;
+        /// Jobs that may wait in one queue (blocked, scheduled and queued ones); 0 is without bound. A queue
+        /// can have its own.
+        capacity: usize = 1_000_000;
+        /// What a push does when its queue is full.
+        on_full: OnFull = OnFull::Reject;
+        /// What a push does with a kind for which no handler is registered here.
+        unknown_kinds: UnknownKinds = UnknownKinds::Queue;
+        /// The queue of a push that names none.
+        queue: String = "default".into();
+        /// How often a job may run in all, unless the job or its kind says otherwise; at least 1.
+        max_attempts: u32 = 5;
+        /// The pause between attempts, unless the job or its kind says otherwise.
+        retry: RetryPolicy = RetryPolicy::DEFAULT;
+        /// How long one attempt may take, unless the job or its kind says otherwise.
+        timeout: Option<Duration> = None;
+        /// When a lease ends unless it is extended. In memory a lease needs no end: its holder lives exactly
+        /// as long as the queue.
+        lease: Option<Duration> = None;
+        /// The longest payload or result, in bytes.
+        max_payload: usize = 64 << 20;
+        /// How long succeeded jobs and their results can be asked about.
+        retention: Duration = Duration::from_secs(3600);
+        /// How long failed, cancelled and expired jobs can be asked about.
+        retention_failed: Duration = Duration::from_secs(86_400);
+        /// The most finished jobs to remember; the oldest are forgotten first.
+        keep_finished: usize = 100_000;
+        /// How long a stop without an explicit grace waits for running jobs.
+        grace: Duration = Duration::from_secs(30);
+        /// The name of this node in histories; `auto` is host name and process id.
+        node: String = "auto".into();
+        /// Where unfinished jobs are written at a stop (and at the interval), and read from at the start.
+        dump_file: Option<PathBuf> = None;
+        /// How often the dump file is written while jobs change; `none` is only at a stop.
+        dump_interval: Option<Duration> = None;
+    }
+}
+
+impl Options {
+    /// Checks the options against each other.
+    ///
+    /// # Errors
+    /// `Invalid`, with a sentence that names the option and the mend.
+    pub fn check(&self) -> Result<()> {
+        let invalid = |text: &str| Err(Error::invalid(text.to_owned()));
+        if self.concurrency == 0 {
+            return invalid("option concurrency is 0; it must be at least 1");
+        }
+        if self.max_attempts == 0 {
+            return invalid("option max_attempts is 0; it counts all runs and must be at least 1");
+        }
+        if self.max_attempts == u32::MAX && !self.retry.pauses() {
+            return invalid(
+                "option max_attempts is unlimited, so option retry must pause, as constant(1s) does",
+            );
+        }
+        if self.timeout == Some(Duration::ZERO) || self.lease == Some(Duration::ZERO) {
+            return invalid("options timeout and lease must be longer than zero; write none for no limit");
+        }
+        if self.max_payload > Payload::MAX_LEN {
+            return Err(Error::invalid(format!(
+                "option max_payload is above {}",
+                Payload::MAX_LEN
+            )));
+        }
+        if self.dump_interval.is_some() && self.dump_file.is_none() {
+            return invalid("option dump_interval needs option dump_file");
+        }
+        if self.dump_interval == Some(Duration::ZERO) {
+            return invalid("option dump_interval is zero; write none for no interval");
+        }
+        crate::names::check_name(&self.queue, "queue")?;
+        crate::names::check_name(&self.node, "node")
+    }
+
+    /// The reference page: every option with its form, default and meaning, as Markdown.
+    #[must_use]
+    pub fn reference() -> String {
+        let mut page = String::from(
+            "# Options\n\nGenerated from the options table in `core/src/config.rs`; do not edit.\n\n\
+             The same names work everywhere: `Options` fields in Rust, keywords of `Dispatcher` in Python,\n\
+             `fby_options_set` in C, query parameters of the URL (`memory:?concurrency=4`).\n\n\
+             | option | form | default | meaning |\n|---|---|---|---|\n",
+        );
+        for row in Self::docs() {
+            let meaning = row.text.split_whitespace().collect::<Vec<_>>().join(" ");
+            page += &format!(
+                "| `{}` | {} | `{}` | {meaning} |\n",
+                row.name, row.form, row.default
+            );
+        }
+        page
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_option_reads_its_own_default() {
+        let mut options = Options::default();
+        options.check().unwrap();
+        for row in Options::docs() {
+            options.set(row.name, &row.default).unwrap();
+            assert_eq!(options.text(row.name).unwrap(), row.default);
+        }
+    }
+
+    #[test]
+    fn bad_texts_are_refused_with_the_mend() {
+        let mut options = Options::default();
+        for (name, value, want) in [
+            ("capacity", "many", "whole number"),
+            ("timeout", "5", "no unit"),
+            ("on_full", "explode", "reject"),
+            ("retry", "linear", "give the pause"),
+            ("unknown_kinds", "?", "queue"),
+            ("max_attempts", "-1", "unlimited"),
+            ("capacty", "1", "\"capacity\""),
+        ] {
+            let error = options.set(name, value).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn options_are_checked_against_each_other() {
+        for (name, value, want) in [
+            ("concurrency", "0", "at least 1"),
+            ("max_attempts", "0", "at least 1"),
+            ("timeout", "0s", "longer than zero"),
+            ("dump_interval", "1s", "dump_file"),
+            ("queue", "", "empty"),
+        ] {
+            let mut options = Options::default();
+            options.set(name, value).unwrap();
+            assert!(
+                options.check().unwrap_err().to_string().contains(want),
+                "{name}={value}"
+            );
+        }
+        let mut endless = Options::default();
+        endless.set("max_attempts", "unlimited").unwrap();
+        assert!(endless.check().is_ok());
+        endless.set("retry", "none").unwrap();
+        assert!(endless.check().unwrap_err().to_string().contains("must pause"));
+    }
+
+    #[test]
+    fn the_reference_page_is_fresh() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        if std::env::var_os("FOREBAY_WRITE_DOCS").is_some() {
+            std::fs::write(path, Options::reference()).unwrap();
+        }
+        let page = std::fs::read_to_string(path).unwrap();
+        assert!(
+            page == Options::reference(),
+            "run `FOREBAY_WRITE_DOCS=1 cargo test -p forebay reference_page`"
+        );
+    }
+}

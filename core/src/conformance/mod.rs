@@ -1,0 +1,1 @@
+//! The engine suite: one macro, one test per case.

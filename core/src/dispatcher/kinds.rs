@@ -1,0 +1,258 @@
+//! What this process knows about kinds: their policies, their limits, and their Rust handlers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::RwLock;
+
+use super::slots::Permits;
+use crate::engine::KindClaim;
+use crate::error::{Error, Result};
+use crate::names::KindId;
+use crate::outcome::Outcome;
+use crate::retry::RetryPolicy;
+
+use super::Lease;
+
+/// What runs a job of some kind. Called from any number of threads at once.
+///
+/// A panic is a failed attempt with the panic's text.
+pub trait Handler: Send + Sync + 'static {
+    /// Runs one attempt.
+    fn run(&self, lease: &Lease) -> Outcome;
+}
+
+/// What a worker says about a kind it handles; `None` leaves it to the dispatcher's options.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct KindOptions {
+    /// The most bodies of this kind at once.
+    pub concurrency: Option<usize>,
+    /// How often a job may run in all, unless its push said.
+    pub max_attempts: Option<u32>,
+    /// The pause between attempts, unless the push said.
+    pub retry: Option<RetryPolicy>,
+    /// How long one attempt may take, unless the push said.
+    pub timeout: Option<Duration>,
+}
+
+impl KindOptions {
+    /// Nothing said.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the most bodies of this kind at once.
+    #[must_use]
+    pub fn concurrency(mut self, bodies: usize) -> Self {
+        self.concurrency = Some(bodies);
+        self
+    }
+
+    /// Sets how often a job may run in all (`u32::MAX` is without limit).
+    #[must_use]
+    pub fn max_attempts(mut self, runs: u32) -> Self {
+        self.max_attempts = Some(runs);
+        self
+    }
+
+    /// Sets the pause between attempts.
+    #[must_use]
+    pub fn retry(mut self, policy: RetryPolicy) -> Self {
+        self.retry = Some(policy);
+        self
+    }
+
+    /// Sets how long one attempt may take.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    fn check(&self, fallback: &RetryPolicy, default_attempts: u32) -> Result<()> {
+        if self.concurrency == Some(0) {
+            return Err(Error::invalid(
+                "concurrency of a kind is 0; leave it out for no limit of its own",
+            ));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(Error::invalid(
+                "max_attempts is 0; it counts all runs and must be at least 1",
+            ));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
+        }
+        check_endless(
+            self.max_attempts.unwrap_or(default_attempts),
+            self.retry.as_ref().unwrap_or(fallback),
+        )
+    }
+}
+
+/// Unlimited attempts without a pause would be a busy loop.
+pub(crate) fn check_endless(max_attempts: u32, policy: &RetryPolicy) -> Result<()> {
+    if max_attempts == u32::MAX && !policy.pauses() {
+        return Err(Error::invalid(
+            "unlimited attempts need a retry policy that pauses, as constant(1s) does",
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Entry {
+    pub(crate) options: KindOptions,
+    pub(crate) permits: Option<Arc<Permits>>,
+    pub(crate) handler: Option<Arc<dyn Handler>>,
+}
+
+/// The table of kinds.
+#[derive(Default)]
+pub(crate) struct Kinds {
+    table: RwLock<Vec<Option<Arc<Entry>>>>,
+    version: AtomicU64,
+    /// The kinds that have a Rust handler here.
+    pub(crate) handled: Arc<KindSet>,
+}
+
+impl Kinds {
+    pub(crate) fn get(&self, kind: KindId) -> Option<Arc<Entry>> {
+        self.table.read().get(kind.index()).cloned().flatten()
+    }
+
+    /// Adds or replaces what is known of a kind. The permits survive, so that a replaced handler cannot
+    /// exceed the limit together with the new one.
+    pub(crate) fn set(
+        &self,
+        kind: KindId,
+        options: KindOptions,
+        handler: Option<Arc<dyn Handler>>,
+        defaults: (&RetryPolicy, u32),
+    ) -> Result<()> {
+        options.check(defaults.0, defaults.1)?;
+        let handled = handler.is_some();
+        let mut table = self.table.write();
+        if table.len() <= kind.index() {
+            table.resize(kind.index() + 1, None);
+        }
+        let old = table[kind.index()].take();
+        let permits = match (options.concurrency, old.and_then(|e| e.permits.clone())) {
+            (Some(limit), Some(permits)) => {
+                permits.set_limit(limit);
+                Some(permits)
+            }
+            (Some(limit), None) => Some(Arc::new(Permits::new(limit))),
+            (None, _) => None,
+        };
+        table[kind.index()] = Some(Arc::new(Entry {
+            options,
+            permits,
+            handler,
+        }));
+        drop(table);
+        self.version.fetch_add(1, Ordering::SeqCst);
+        if handled {
+            self.handled.add(kind);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// What a consumer of `set` asks of each kind when every permit is free.
+    pub(crate) fn claims(&self, set: &KindSet, known: usize, default: KindClaim) -> Vec<Asked> {
+        let table = self.table.read();
+        (0..known)
+            .map(|i| {
+                let kind = KindId(i as u16);
+                let entry = table.get(i).cloned().flatten();
+                let options = entry.as_ref().map(|e| e.options).unwrap_or_default();
+                let claim = KindClaim {
+                    allowance: if set.has(kind) { u32::MAX } else { 0 },
+                    max_attempts: options.max_attempts.unwrap_or(default.max_attempts),
+                    timeout: options.timeout.or(default.timeout),
+                };
+                Asked {
+                    claim,
+                    permits: entry.and_then(|e| e.permits.clone()),
+                }
+            })
+            .collect()
+    }
+}
+
+/// What a consumer asks of one kind, and the limit it must respect.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) claim: KindClaim,
+    pub(crate) permits: Option<Arc<Permits>>,
+}
+
+/// A set of kinds that consumers share and that can grow while they run. Any thread.
+#[derive(Debug)]
+pub struct KindSet {
+    any: bool,
+    members: RwLock<Vec<bool>>,
+    version: AtomicU64,
+    profile: u64,
+}
+
+impl Default for KindSet {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KindSet {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let profile = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            any: false,
+            members: RwLock::default(),
+            version: AtomicU64::new(0),
+            profile,
+        }
+    }
+
+    /// Every kind, known now or later.
+    #[must_use]
+    pub fn any() -> Self {
+        Self {
+            any: true,
+            ..Self::new()
+        }
+    }
+
+    /// Adds a kind.
+    pub fn add(&self, kind: KindId) {
+        let mut members = self.members.write();
+        if members.len() <= kind.index() {
+            members.resize(kind.index() + 1, false);
+        }
+        members[kind.index()] = true;
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Whether the kind is in the set.
+    #[must_use]
+    pub fn has(&self, kind: KindId) -> bool {
+        self.any || self.members.read().get(kind.index()).copied().unwrap_or(false)
+    }
+
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn profile(&self) -> u64 {
+        self.profile
+    }
+}

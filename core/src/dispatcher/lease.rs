@@ -1,0 +1,394 @@
+//! A lease: one running attempt of one job, owned by whoever runs it.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::cell::Cell as ThreadCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::Inner;
+use super::cells::{Cell, StopReason};
+use super::kinds::Handler;
+use super::settle::{Answer, Ended};
+use super::slots::Held;
+use crate::engine::{Claimed, Held as HeldLease};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventKind;
+use crate::id::JobId;
+use crate::job::{NewJob, Priority};
+use crate::outcome::{Failure, FailureKind, Outcome, Standing};
+use crate::payload::Payload;
+use crate::time::Timestamp;
+
+/// A running job. Whoever holds the lease answers once, by [`Lease::complete`]; a lease that is dropped
+/// is a failed attempt, or goes back to the queue while the dispatcher stops.
+///
+/// Threads: any; one at a time.
+pub struct Lease {
+    pub(crate) claimed: Claimed,
+    pub(crate) inner: Arc<Inner>,
+    /// `None` once answered.
+    live: Option<(Arc<Cell>, Held)>,
+}
+
+impl Lease {
+    pub(crate) fn new(inner: &Arc<Inner>, claimed: Claimed, held: Held) -> Self {
+        let cell = inner.cells.begin(claimed.job);
+        if inner.stopping() {
+            cell.signal(StopReason::Stopping);
+        }
+        let lease = Self {
+            claimed,
+            inner: inner.clone(),
+            live: Some((cell, held)),
+        };
+        if inner.events.wanted() {
+            inner.publish(
+                EventKind::Started,
+                &lease.ended(Outcome::LeaseLost),
+                None,
+                lease.claimed.started,
+            );
+        }
+        lease
+    }
+
+    /// The job's id.
+    #[must_use]
+    pub fn id(&self) -> JobId {
+        self.claimed.job.id
+    }
+
+    /// The name of the job's queue.
+    #[must_use]
+    pub fn queue(&self) -> Arc<str> {
+        self.inner.engine.names().queue_name(self.claimed.queue)
+    }
+
+    /// The name of the job's kind.
+    #[must_use]
+    pub fn kind(&self) -> Arc<str> {
+        self.inner.engine.names().kind_name(self.claimed.kind)
+    }
+
+    /// The number of the job's kind: cheaper than its name.
+    #[must_use]
+    pub fn kind_id(&self) -> crate::KindId {
+        self.claimed.kind
+    }
+
+    /// What the job carries.
+    #[must_use]
+    pub fn payload(&self) -> &Payload {
+        &self.claimed.payload
+    }
+
+    /// The number of this attempt, from 1.
+    #[must_use]
+    pub fn attempt(&self) -> u32 {
+        self.claimed.attempt
+    }
+
+    /// How often the job may run in all; `u32::MAX` is without limit.
+    #[must_use]
+    pub fn max_attempts(&self) -> u32 {
+        self.claimed.max_attempts
+    }
+
+    /// The job's priority.
+    #[must_use]
+    pub fn priority(&self) -> Priority {
+        self.claimed.priority
+    }
+
+    /// The fence of this claim: grows with every claim of the job, and lets whatever the handler writes
+    /// to refuse a late writer.
+    #[must_use]
+    pub fn fence(&self) -> u64 {
+        self.claimed.job.fence
+    }
+
+    /// When the job was pushed.
+    #[must_use]
+    pub fn created(&self) -> Timestamp {
+        self.claimed.created
+    }
+
+    /// When this attempt is overdue, by its timeout or its lease, if it can be.
+    #[must_use]
+    pub fn due(&self) -> Option<Timestamp> {
+        (self.claimed.due != Timestamp::MAX).then_some(self.claimed.due)
+    }
+
+    /// The headers the job was pushed with.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        self.claimed.extras.as_ref().map_or(&[], |e| &e.headers)
+    }
+
+    /// The idempotency key the job was pushed with.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.claimed.extras.as_ref()?.key.as_deref()
+    }
+
+    /// Whether the handler should stop: the job was cancelled, the attempt timed out, or the lease is
+    /// lost. Costs one load; long handlers should ask often.
+    #[must_use]
+    pub fn cancelled(&self) -> bool {
+        !matches!(self.stop_reason(), None | Some(StopReason::Stopping))
+    }
+
+    /// Why the handler should stop, or might want to.
+    #[must_use]
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.live.as_ref()?.0.stop_reason()
+    }
+
+    /// Resolves when the handler should stop ([`Lease::cancelled`]); needs no particular runtime.
+    pub fn stopped(&self) -> Stopped<'_> {
+        Stopped(self)
+    }
+
+    /// The Rust handler registered for this job's kind.
+    pub(crate) fn handler(&self) -> Option<Arc<dyn Handler>> {
+        self.inner.kinds.get(self.claimed.kind)?.handler.clone()
+    }
+
+    /// `Ok` while the handler may go on: for `lease.check()?` in long handlers.
+    ///
+    /// # Errors
+    /// `Cancelled` when [`Lease::cancelled`].
+    pub fn check(&self) -> Result<()> {
+        match self.stop_reason() {
+            None | Some(StopReason::Stopping) => Ok(()),
+            Some(reason) => Err(Error::new(
+                ErrorKind::Cancelled,
+                format!("the job should stop: {}", reason.name()),
+            )),
+        }
+    }
+
+    /// Makes the lease end `lease` from now.
+    ///
+    /// # Errors
+    /// `Stale` if it is no longer held; of the store.
+    pub fn extend(&self, lease: Duration) -> Result<()> {
+        let mut held = Vec::with_capacity(1);
+        self.inner
+            .engine
+            .extend(&[self.claimed.job], lease, self.inner.now(), &mut held)?;
+        match held.first() {
+            Some(HeldLease::Yes) => Ok(()),
+            Some(HeldLease::CancelRequested) => {
+                self.signal(StopReason::Cancelled);
+                Ok(())
+            }
+            _ => {
+                self.signal(StopReason::LeaseLost);
+                Err(Error::new(
+                    ErrorKind::Stale,
+                    format!("job {} is no longer leased to this caller", self.id()),
+                ))
+            }
+        }
+    }
+
+    fn signal(&self, reason: StopReason) {
+        if let Some((cell, _)) = &self.live {
+            cell.signal(reason);
+        }
+    }
+
+    /// Runs `body` as this job's handler: hooks before and after, a panic becomes a failed attempt with
+    /// its text, and calls that would wait for the handler itself are refused meanwhile.
+    pub fn run(&self, body: impl FnOnce(&Lease) -> Outcome) -> Outcome {
+        let _inside = self.enter();
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(self))).unwrap_or_else(|panic| {
+            Outcome::Failed(Failure::new(FailureKind::Panic, panic_text(panic.as_ref())))
+        });
+        self.leave(&outcome);
+        outcome
+    }
+
+    /// Tells the hooks that the handler starts, and marks this thread as running it until the guard is
+    /// dropped. For callers that run handlers by other means than [`Lease::run`].
+    pub fn enter(&self) -> Inside {
+        if !self.inner.hooks.call(|h| h.before(self)) {
+            self.hook_failed();
+        }
+        self.mark()
+    }
+
+    /// Marks this thread as running this job's handler until the guard is dropped.
+    pub(crate) fn mark(&self) -> Inside {
+        let here = Arc::as_ptr(&self.inner) as usize;
+        Inside {
+            before: HANDLING.replace((here, self.id())),
+        }
+    }
+
+    /// Tells the hooks what the handler answered. The counterpart of [`Lease::enter`].
+    pub fn leave(&self, outcome: &Outcome) {
+        if self.inner.hooks.present() {
+            let took = self.inner.now().since(self.claimed.started);
+            if !self.inner.hooks.call(|h| h.after(self, outcome, took)) {
+                self.hook_failed();
+            }
+        }
+    }
+
+    fn hook_failed(&self) {
+        self.inner.publish(
+            EventKind::HookFailed,
+            &self.ended(Outcome::LeaseLost),
+            None,
+            self.inner.now(),
+        );
+    }
+
+    /// Answers: what became of the attempt. Frees the slot in any case.
+    ///
+    /// The [`Answer`] says whether it counted: the answer of a lease that was lost, timed out or handed
+    /// back changes nothing and is counted as stale.
+    ///
+    /// # Errors
+    /// Of the store; then the attempt is unanswered and its lease ends by itself, if it has an end.
+    pub fn complete(mut self, outcome: impl Into<Outcome>) -> Result<Answer> {
+        self.answer(outcome.into())
+    }
+
+    /// Answers, and pushes follow-up jobs in the same write: either both are stored or neither.
+    ///
+    /// # Errors
+    /// As [`Lease::complete`]; `Conflict` if a follow-up's key belongs to another job and `Invalid` if a
+    /// follow-up is not valid: then the attempt has failed with that text.
+    pub fn complete_and_push(mut self, outcome: impl Into<Outcome>, jobs: &[NewJob<'_>]) -> Result<Answer> {
+        let Some(ended) = self.end(outcome.into()) else {
+            return Ok(Answer::Stale);
+        };
+        self.inner.clone().settle_with(ended, jobs)
+    }
+
+    pub(crate) fn answer(&mut self, outcome: Outcome) -> Result<Answer> {
+        let Some(ended) = self.end(outcome) else {
+            return Ok(Answer::Stale);
+        };
+        let mut answers = Vec::with_capacity(1);
+        self.inner.settle(&mut vec![ended], &mut answers)?;
+        Ok(answers[0])
+    }
+
+    /// Ends the body: frees the slot and hands the rest to whoever stores the outcome. `None` if it has
+    /// ended before.
+    pub(crate) fn end(&mut self, outcome: Outcome) -> Option<Ended> {
+        let (cell, held) = self.live.take()?;
+        let mut ended = self.ended(outcome);
+        ended.at.cancel_requested = cell.stop_reason() == Some(StopReason::Cancelled);
+        self.inner.cells.end(cell);
+        if self.inner.slots.release(&held) {
+            self.inner.engine.signals().work.ring_all();
+        }
+        Some(ended)
+    }
+
+    fn ended(&self, outcome: Outcome) -> Ended {
+        let c = &self.claimed;
+        Ended {
+            at: Standing {
+                job: c.job,
+                running: true,
+                attempt: c.attempt,
+                max_attempts: c.max_attempts,
+                cancel_requested: false,
+            },
+            queue: c.queue,
+            kind: c.kind,
+            started: Some(c.started),
+            extras: c.extras.clone(),
+            outcome,
+            leased: true,
+        }
+    }
+}
+
+/// The future of [`Lease::stopped`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Stopped<'a>(&'a Lease);
+
+impl Future for Stopped<'_> {
+    type Output = StopReason;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
+        if let Some((cell, _)) = &self.0.live {
+            cell.listen(cx.waker());
+        }
+        match self.0.stop_reason() {
+            None | Some(StopReason::Stopping) => Poll::Pending,
+            Some(reason) => Poll::Ready(reason),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if self.live.is_none() || !self.inner.birth.is_here() {
+            return;
+        }
+        let outcome = if self.inner.stopping() {
+            Outcome::Interrupted
+        } else {
+            Outcome::failed("the handler dropped its lease without an answer")
+        };
+        // Nobody is left to hear of a store that fails here; the job's lease ends by itself.
+        let _ = self.answer(outcome);
+    }
+}
+
+impl std::fmt::Debug for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lease")
+            .field("claimed", &self.claimed)
+            .finish_non_exhaustive()
+    }
+}
+
+thread_local! {
+    /// Which dispatcher's handler, and for which job, this thread runs: (0, nil) for none.
+    static HANDLING: ThreadCell<(usize, JobId)> = const { ThreadCell::new((0, JobId::NIL)) };
+}
+
+/// Marks a thread as running a handler while it lives. Drop it on the same thread.
+#[derive(Debug)]
+#[must_use = "dropping the guard says that the handler has ended"]
+pub struct Inside {
+    before: (usize, JobId),
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        HANDLING.set(self.before);
+    }
+}
+
+/// The job whose handler this thread runs for that dispatcher, if it does.
+pub(crate) fn handling(inner: &Inner) -> Option<JobId> {
+    let (address, id) = HANDLING.get();
+    (address == std::ptr::from_ref(inner) as usize).then_some(id)
+}
+
+/// What a panic said.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> Cow<'static, str> {
+    if let Some(text) = panic.downcast_ref::<&'static str>() {
+        return Cow::Borrowed(text);
+    }
+    match panic.downcast_ref::<String>() {
+        Some(text) => Cow::Owned(text.clone()),
+        None => Cow::Borrowed("a panic without a text"),
+    }
+}

@@ -1,0 +1,375 @@
+//! What operators and owners do: look, list, cancel, pause, purge, count.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cells::StopReason;
+use super::settle::{Answer, Ended};
+use super::wait::unknown;
+use super::{Dispatcher, Inner};
+use crate::config::OnFull;
+use crate::engine::{Located, QueueCounts};
+use crate::error::{Error, Result};
+use crate::event::EventKind;
+use crate::id::JobId;
+use crate::job::{Filter, Job, Page, State, Token};
+use crate::names::QueueId;
+use crate::outcome::Outcome;
+
+/// What one queue has of its own; `None` leaves it to the dispatcher's options.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct QueueOptions {
+    /// The most bodies of this queue at once.
+    pub concurrency: Option<usize>,
+    /// The most jobs that may wait in this queue; 0 is without bound.
+    pub capacity: Option<usize>,
+    /// What a push does when the queue is full.
+    pub on_full: Option<OnFull>,
+}
+
+impl QueueOptions {
+    /// Nothing of its own.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the most bodies of this queue at once.
+    #[must_use]
+    pub fn concurrency(mut self, bodies: usize) -> Self {
+        self.concurrency = Some(bodies);
+        self
+    }
+
+    /// Sets the most jobs that may wait.
+    #[must_use]
+    pub fn capacity(mut self, jobs: usize) -> Self {
+        self.capacity = Some(jobs);
+        self
+    }
+
+    /// Sets what a push does when the queue is full.
+    #[must_use]
+    pub fn on_full(mut self, policy: OnFull) -> Self {
+        self.on_full = Some(policy);
+        self
+    }
+}
+
+/// The counts of one queue, with its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// The name.
+    pub name: Arc<str>,
+    /// The most jobs that may wait; 0 is without bound.
+    pub capacity: usize,
+    /// The counts.
+    pub counts: QueueCounts,
+}
+
+/// A dispatcher's counts: one consistent snapshot of every queue, and what is true of this process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Every queue, by number.
+    pub queues: Vec<QueueStats>,
+    /// Bodies that run in this dispatcher now, timed-out ones included.
+    pub bodies: usize,
+    /// The most bodies at once.
+    pub concurrency: usize,
+    /// How often a hook panicked.
+    pub hook_failures: u64,
+    /// How often a consumer went to sleep for want of work.
+    pub sleeps: u64,
+}
+
+impl Stats {
+    /// The counts of the queue with this name, if it has been named.
+    #[must_use]
+    pub fn queue(&self, name: &str) -> Option<&QueueCounts> {
+        self.queues.iter().find(|q| &*q.name == name).map(|q| &q.counts)
+    }
+
+    /// The counts of all queues together.
+    #[must_use]
+    pub fn total(&self) -> QueueCounts {
+        let mut sum = QueueCounts::new(QueueId(0));
+        for c in self.queues.iter().map(|q| &q.counts) {
+            sum.blocked += c.blocked;
+            sum.scheduled += c.scheduled;
+            sum.queued += c.queued;
+            sum.running += c.running;
+            sum.kept += c.kept;
+            for ((_, add), (_, to)) in c.totals.named().into_iter().zip(sum.totals.named_mut()) {
+                *to += add;
+            }
+        }
+        sum
+    }
+
+    /// The counts in the text format of Prometheus.
+    #[must_use]
+    pub fn to_prometheus(&self) -> String {
+        let mut text = String::new();
+        let escaped: Vec<String> = self.queues.iter().map(|q| label(&q.name)).collect();
+        let mut metric = |name: &str, kind: &str, value: &dyn Fn(&QueueCounts) -> u64| {
+            let _ = writeln!(text, "# TYPE {name} {kind}");
+            for (q, label) in self.queues.iter().zip(&escaped) {
+                let _ = writeln!(text, "{name}{{queue=\"{label}\"}} {}", value(&q.counts));
+            }
+        };
+        metric("forebay_jobs_blocked", "gauge", &|c| c.blocked);
+        metric("forebay_jobs_scheduled", "gauge", &|c| c.scheduled);
+        metric("forebay_jobs_queued", "gauge", &|c| c.queued);
+        metric("forebay_jobs_running", "gauge", &|c| c.running);
+        let names = crate::engine::Totals::default().named().map(|(name, _)| name);
+        for (i, name) in names.into_iter().enumerate() {
+            metric(&format!("forebay_{name}_total"), "counter", &|c| {
+                c.totals.named()[i].1
+            });
+        }
+        let _ = writeln!(
+            text,
+            "# TYPE forebay_bodies gauge\nforebay_bodies {}",
+            self.bodies
+        );
+        text
+    }
+}
+
+/// A label's value, with what the format reserves escaped.
+fn label(name: &str) -> String {
+    name.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+impl Dispatcher {
+    /// Everything known about a job.
+    ///
+    /// # Errors
+    /// `NotFound` for an id that is unknown or forgotten; of the store.
+    pub fn get(&self, id: JobId) -> Result<Job> {
+        self.0.get(id)
+    }
+
+    /// Where a job stands: cheaper than [`Dispatcher::get`].
+    ///
+    /// # Errors
+    /// As [`Dispatcher::get`].
+    pub fn state(&self, id: JobId) -> Result<State> {
+        self.0.birth.check()?;
+        Ok(self.0.engine.standing(id)?.ok_or_else(|| unknown(id))?.state)
+    }
+
+    /// One page of the jobs that match, newest first, and how many match in all.
+    ///
+    /// # Errors
+    /// `Invalid` for a page size out of range; of the store.
+    pub fn list(&self, filter: &Filter) -> Result<Page> {
+        self.0.birth.check()?;
+        self.0.engine.list(filter)
+    }
+
+    /// Cancels a job. One that waits is cancelled at once. One that runs is asked to stop and is cancelled
+    /// when its body ends, whatever the body answers. Returns the state after the call: `Cancelled`, or
+    /// `Running` when the request has been passed on, or the final state the job already had.
+    ///
+    /// # Errors
+    /// `NotFound` for an id that is unknown or forgotten; of the store.
+    pub fn cancel(&self, id: JobId) -> Result<State> {
+        self.0.birth.check()?;
+        loop {
+            let at = self.0.engine.standing(id)?.ok_or_else(|| unknown(id))?;
+            if at.state.is_final() {
+                return Ok(at.state);
+            }
+            if at.state == State::Running {
+                if self.0.engine.request_cancel(at.job)? {
+                    self.0.cells.signal(at.job, StopReason::Cancelled);
+                    self.0.publish(
+                        EventKind::CancelRequested,
+                        &Ended::located(&at, Outcome::LeaseLost),
+                        None,
+                        self.now(),
+                    );
+                    return Ok(State::Running);
+                }
+            } else if self
+                .0
+                .end_waiting(&at, Outcome::Cancelled("cancelled while it waited".into()))?
+            {
+                return Ok(State::Cancelled);
+            }
+            // It moved between the look and the write: look again.
+        }
+    }
+
+    /// Delivers a token to a blocked job; when its last one has come, the job is queued (or scheduled). A
+    /// token that the job does not wait for changes nothing.
+    ///
+    /// # Errors
+    /// `NotFound` for an id that is unknown or forgotten; of the store.
+    pub fn signal(&self, id: JobId, token: impl Into<Token>) -> Result<()> {
+        self.0.check_open()?;
+        self.state(id)?;
+        let mut batch = crate::engine::Batch {
+            signals: &[(id, token.into())],
+            ..Default::default()
+        };
+        self.0.engine.commit(
+            &mut batch,
+            self.now(),
+            &mut crate::engine::BatchReceipt::default(),
+        )
+    }
+
+    /// Stops handing out jobs of a queue; pushes go on, running jobs too.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one; of the store.
+    pub fn pause(&self, queue: &str) -> Result<()> {
+        self.set_paused(queue, true)
+    }
+
+    /// Hands out jobs of a queue again.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::pause`].
+    pub fn resume(&self, queue: &str) -> Result<()> {
+        self.set_paused(queue, false)
+    }
+
+    fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
+        self.0.check_open()?;
+        let queue = self.queue(queue)?;
+        self.0.engine.set_paused(queue, paused)
+    }
+
+    /// Cancels every job that waits in a queue; running ones go on. Returns how many.
+    ///
+    /// # Errors
+    /// Of the store; jobs purged before it stay purged.
+    pub fn purge(&self, queue: &str) -> Result<usize> {
+        self.0.birth.check()?;
+        let states = vec![State::Blocked, State::Scheduled, State::Queued];
+        let mut filter = Filter {
+            queue: Some(queue.into()),
+            states,
+            limit: Some(Filter::MAX_LIMIT),
+            ..Filter::default()
+        };
+        let mut purged = 0;
+        loop {
+            let page = self.0.engine.list(&filter)?;
+            let Some(last) = page.jobs.last() else {
+                return Ok(purged);
+            };
+            filter.after = Some(last.id);
+            for job in &page.jobs {
+                if let Some(at) = self.0.engine.standing(job.id)?.filter(|at| at.state.is_waiting()) {
+                    purged += usize::from(self.0.end_waiting(&at, Outcome::Purged)?);
+                }
+            }
+        }
+    }
+
+    /// How many jobs wait in a queue: blocked, scheduled and queued ones.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn len(&self, queue: &str) -> Result<u64> {
+        Ok(self.stats()?.queue(queue).map_or(0, QueueCounts::waiting))
+    }
+
+    /// Gives a queue options of its own.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one, or a concurrency of 0; `Closed`.
+    pub fn configure_queue(&self, queue: &str, options: QueueOptions) -> Result<QueueId> {
+        self.0.check_open()?;
+        if options.concurrency == Some(0) {
+            return Err(Error::invalid(
+                "concurrency of a queue is 0; pause the queue instead",
+            ));
+        }
+        let id = self.queue(queue)?;
+        if let Some(bodies) = options.concurrency {
+            self.0.slots.limit_queue(id, bodies);
+        }
+        let mut queues = self.0.queues.write();
+        if queues.len() <= id.index() {
+            queues.resize(id.index() + 1, QueueOptions::default());
+        }
+        queues[id.index()] = options;
+        drop(queues);
+        // A higher limit or capacity may be what somebody waits for.
+        self.0.engine.signals().work.ring_all();
+        self.0.engine.signals().space.ring_all();
+        Ok(id)
+    }
+
+    /// Counts, in one consistent snapshot.
+    ///
+    /// # Errors
+    /// Of the store; `Forked`.
+    pub fn stats(&self) -> Result<Stats> {
+        self.0.birth.check()?;
+        let names = self.0.engine.names();
+        let counts = self.0.engine.counts()?;
+        let queues = counts
+            .into_iter()
+            .map(|c| QueueStats {
+                name: names.queue_name(c.queue),
+                capacity: self.0.capacity(c.queue),
+                counts: c,
+            })
+            .collect();
+        Ok(Stats {
+            queues,
+            bodies: self.0.slots.global.used(),
+            concurrency: self.0.slots.global.limit(),
+            hook_failures: self.0.hooks.failures(),
+            sleeps: self.0.engine.signals().work.sleeps(),
+        })
+    }
+
+    /// Waits until `idle` consumers are asleep for want of work, or until `timeout`: a way for tests to
+    /// know that everything has settled. True if so.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn settle_to(&self, idle: usize, timeout: Duration) -> bool {
+        let deadline = crate::time::Deadline::after(timeout);
+        while self.0.engine.signals().work.waiting() < idle {
+            if deadline.passed() {
+                return false;
+            }
+            std::thread::yield_now();
+        }
+        true
+    }
+}
+
+impl Inner {
+    pub(crate) fn queue_options(&self, queue: QueueId) -> QueueOptions {
+        self.queues.read().get(queue.index()).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn capacity(&self, queue: QueueId) -> usize {
+        self.queue_options(queue)
+            .capacity
+            .unwrap_or(self.options.capacity)
+    }
+
+    /// Ends a job that waits; false if it no longer stood there.
+    fn end_waiting(&self, at: &Located, outcome: Outcome) -> Result<bool> {
+        let mut answers = Vec::with_capacity(1);
+        self.settle(&mut vec![Ended::located(at, outcome)], &mut answers)?;
+        // Whoever waits for an empty queue should look again.
+        self.cells.idle.ring_all();
+        Ok(answers[0] != Answer::Stale)
+    }
+}

@@ -1,0 +1,393 @@
+//! The dispatcher: the face of Forebay, and the one place where the rules meet an engine.
+//!
+//! A job's way through this folder is told in `README.md` beside this file; each arrow there is one call
+//! here: [`push`](Dispatcher::push) → [`Consumer::next`] → [`Lease::run`] → [`Lease::complete`], with
+//! upkeep beside it.
+
+mod cells;
+mod consumer;
+mod explain;
+mod hooks;
+mod kinds;
+mod lease;
+mod manage;
+mod push;
+mod restore;
+mod settle;
+mod slots;
+mod stop;
+mod sweeper;
+mod tickets;
+mod wait;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Mutex, RwLock};
+
+pub use cells::StopReason;
+pub use consumer::Consumer;
+pub use explain::{Explanation, Why};
+pub use hooks::{End, Hooks};
+pub use kinds::{Handler, KindOptions, KindSet};
+pub use lease::{Inside, Lease, Stopped, panic_text};
+pub use manage::{QueueOptions, QueueStats, Stats};
+pub use push::{PushError, PushManyError, Pushed};
+pub(crate) use restore::RestoredJob;
+pub use settle::Answer;
+pub use stop::StopReport;
+pub use tickets::{Ticket, Tickets};
+
+use crate::config::Options;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Events, Subscription};
+use crate::fork::Birth;
+use crate::names::{KindId, QueueId};
+use crate::time::{Clock, Deadline, SystemClock, Timestamp};
+use cells::Cells;
+use hooks::HookList;
+use kinds::Kinds;
+use slots::Slots;
+use stop::AtStop;
+
+const OPEN: u8 = 0;
+const STOPPING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// A queue of jobs with everything around it. Cloning is cheap and gives another handle to the same
+/// dispatcher; when the last one is dropped it stops without a grace.
+///
+/// Threads: any, at once.
+#[derive(Clone)]
+pub struct Dispatcher(pub(crate) Arc<Inner>, Arc<LastHandle>);
+
+/// What a dispatcher is made of. Leases and threads hold it; handles of the user hold [`LastHandle`] too.
+pub(crate) struct Inner {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) options: Options,
+    pub(crate) node: Arc<str>,
+    pub(crate) kinds: Kinds,
+    pub(crate) slots: Slots,
+    pub(crate) cells: Cells,
+    pub(crate) events: Events,
+    pub(crate) hooks: HookList,
+    pub(crate) birth: Birth,
+    /// Which dispatcher of this process, from 1.
+    serial: u64,
+    default_queue: QueueId,
+    queues: RwLock<Vec<QueueOptions>>,
+    phase: AtomicU8,
+    prune_armed: AtomicBool,
+    /// Whether a dump is configured, so that every payload must be encodable.
+    must_encode: AtomicBool,
+    sweeper: Mutex<Option<JoinHandle<()>>>,
+    at_stop: Mutex<Vec<AtStop>>,
+    stop_once: Mutex<Option<StopReport>>,
+    /// Whether worker threads have been started.
+    pub(crate) started: AtomicBool,
+    /// Handlers of this dispatcher that wait for another job.
+    waiting_handlers: AtomicU64,
+}
+
+/// Stops the dispatcher when the last handle goes.
+struct LastHandle(Arc<Inner>);
+
+impl Dispatcher {
+    /// A dispatcher over `engine`, with the system's clock.
+    ///
+    /// # Errors
+    /// `Invalid` for options that do not fit together; `NoMemory` if no thread can be started.
+    pub fn with_engine(engine: Arc<dyn Engine>, options: Options) -> Result<Self> {
+        Self::with_clock(engine, options, Arc::new(SystemClock))
+    }
+
+    /// A dispatcher over `engine`, with this clock.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::with_engine`].
+    pub fn with_clock(engine: Arc<dyn Engine>, options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        options.check()?;
+        let default_queue = engine.names().queue(&options.queue)?;
+        let node = if options.node == "auto" {
+            this_node()
+        } else {
+            Arc::from(options.node.as_str())
+        };
+        let inner = Arc::new(Inner {
+            slots: Slots::new(options.concurrency),
+            engine,
+            clock,
+            options,
+            node,
+            kinds: Kinds::default(),
+            cells: Cells::default(),
+            events: Events::default(),
+            hooks: HookList::default(),
+            birth: Birth::here(),
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            default_queue,
+            queues: RwLock::default(),
+            phase: AtomicU8::new(OPEN),
+            prune_armed: AtomicBool::new(false),
+            must_encode: AtomicBool::new(false),
+            sweeper: Mutex::new(None),
+            at_stop: Mutex::default(),
+            stop_once: Mutex::new(None),
+            started: AtomicBool::new(false),
+            waiting_handlers: AtomicU64::new(0),
+        });
+        let sweeper = inner.start_sweeper()?;
+        *inner.sweeper.lock() = sweeper;
+        Ok(Self(inner.clone(), Arc::new(LastHandle(inner))))
+    }
+
+    /// The options it was opened with.
+    #[must_use]
+    pub fn options(&self) -> &Options {
+        &self.0.options
+    }
+
+    /// The name of this node in histories.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.0.node
+    }
+
+    /// The present instant of its clock.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.0.now()
+    }
+
+    /// The number of a queue, for [`NewJob::queue`](crate::NewJob::queue).
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one.
+    pub fn queue(&self, name: &str) -> Result<QueueId> {
+        self.0.engine.names().queue(name)
+    }
+
+    /// The number of a kind, for [`NewJob::new`](crate::NewJob::new).
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one.
+    pub fn kind(&self, name: &str) -> Result<KindId> {
+        self.0.engine.names().kind(name)
+    }
+
+    /// The name of a queue.
+    #[must_use]
+    pub fn queue_name(&self, queue: QueueId) -> Arc<str> {
+        self.0.engine.names().queue_name(queue)
+    }
+
+    /// The name of a kind.
+    #[must_use]
+    pub fn kind_name(&self, kind: KindId) -> Arc<str> {
+        self.0.engine.names().kind_name(kind)
+    }
+
+    /// Says how jobs of a kind are to be run by this process, for hosts that run the handlers themselves
+    /// (see [`Dispatcher::consumer`]). May be called again; later jobs follow the later options.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name or options; `Closed`; `Forked`.
+    pub fn declare(&self, kind: &str, options: KindOptions) -> Result<KindId> {
+        self.0.set_kind(kind, options, None)
+    }
+
+    /// Registers a Rust handler for a kind; see [`Dispatcher::start`] for the threads that run it. A
+    /// second call replaces the handler for attempts that start later.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::declare`].
+    pub fn register_handler(
+        &self,
+        kind: &str,
+        options: KindOptions,
+        handler: Arc<dyn Handler>,
+    ) -> Result<KindId> {
+        self.0.set_kind(kind, options, Some(handler))
+    }
+
+    /// The Rust handler of a kind, if one is registered.
+    #[must_use]
+    pub fn handler(&self, kind: KindId) -> Option<Arc<dyn Handler>> {
+        self.0.kinds.get(kind)?.handler.clone()
+    }
+
+    /// The kinds that have a Rust handler here; grows as handlers are registered.
+    #[must_use]
+    pub fn handled(&self) -> Arc<KindSet> {
+        self.0.kinds.handled.clone()
+    }
+
+    /// Adds calls around the life of every job.
+    pub fn add_hooks(&self, hooks: Arc<dyn Hooks>) {
+        self.0.hooks.add(hooks);
+    }
+
+    /// A stream of what happens from now on, through a buffer of `capacity` events that counts what it
+    /// drops.
+    #[must_use]
+    pub fn subscribe(&self, capacity: usize) -> Subscription {
+        self.0.events.subscribe(capacity)
+    }
+
+    /// Whether the dispatcher is stopping or has stopped.
+    #[must_use]
+    pub fn stopping(&self) -> bool {
+        self.0.stopping()
+    }
+
+    /// Answers `Forked` in the child of a fork, `Ok` elsewhere: for bindings' own entry points.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn check_process(&self) -> Result<()> {
+        self.0.birth.check()
+    }
+
+    /// `Ok` until the dispatcher has stopped.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn check_open(&self) -> Result<()> {
+        self.0.check_open()
+    }
+
+    /// Notes that worker threads are started; true if they already were.
+    pub(crate) fn mark_started(&self) -> bool {
+        self.0.started.swap(true, Ordering::SeqCst)
+    }
+
+    /// Adds something that must end with the dispatcher.
+    pub(crate) fn at_stop(&self, end: AtStop) {
+        self.0.at_stop.lock().push(end);
+    }
+
+    /// From now on refuses payloads that cannot be encoded.
+    pub(crate) fn require_encodable(&self) {
+        self.0.must_encode.store(true, Ordering::SeqCst);
+    }
+
+    /// A handle for a thread of Forebay's own, which must not keep the dispatcher alive.
+    pub(crate) fn downgrade(&self) -> WeakDispatcher {
+        WeakDispatcher(self.0.clone(), Arc::downgrade(&self.1))
+    }
+}
+
+/// A handle that does not keep the dispatcher from stopping.
+pub(crate) struct WeakDispatcher(Arc<Inner>, std::sync::Weak<LastHandle>);
+
+impl WeakDispatcher {
+    pub(crate) fn upgrade(&self) -> Option<Dispatcher> {
+        Some(Dispatcher(self.0.clone(), self.1.upgrade()?))
+    }
+}
+
+impl Inner {
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) != OPEN
+    }
+
+    pub(crate) fn stopped(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) == STOPPED
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.birth.check()?;
+        if self.stopped() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "the dispatcher has stopped; open another one",
+            ));
+        }
+        Ok(())
+    }
+
+    fn set_kind(
+        &self,
+        kind: &str,
+        options: KindOptions,
+        handler: Option<Arc<dyn Handler>>,
+    ) -> Result<KindId> {
+        self.check_open()?;
+        let id = self.engine.names().kind(kind)?;
+        self.kinds.set(
+            id,
+            options,
+            handler,
+            (&self.options.retry, self.options.max_attempts),
+        )?;
+        // Jobs of this kind may be waiting for exactly this.
+        self.engine.signals().work.ring_all();
+        Ok(id)
+    }
+}
+
+impl Drop for LastHandle {
+    fn drop(&mut self) {
+        let inner = &self.0;
+        if !inner.birth.is_here() || inner.stopped() {
+            return;
+        }
+        let dispatcher = Dispatcher(inner.clone(), Arc::new(LastHandle(inner.clone())));
+        if lease::handling(inner).is_some() {
+            // A handler dropped the last handle; its own worker must not wait for itself.
+            dispatcher.request_stop();
+        } else if let Err(_error) = dispatcher.stop(std::time::Duration::ZERO) {
+            // Nobody is left to hear it; a dump that failed has left the former file alone.
+        }
+        std::mem::forget(dispatcher.1);
+    }
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("engine", &self.0.engine.name())
+            .field("node", &self.0.node)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner")
+            .field("engine", &self.engine.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Host name and process id.
+fn this_node() -> Arc<str> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = host.trim();
+    format!(
+        "{}:{}",
+        if host.is_empty() { "node" } else { host },
+        std::process::id()
+    )
+    .into()
+}
+
+impl Dispatcher {
+    /// Waits for the end of a job and returns it.
+    ///
+    /// # Errors
+    /// `Timeout` if `deadline` passed first; `NotFound` for an id that is unknown or forgotten;
+    /// `WouldDeadlock` from a handler that would wait for itself, or when every slot would be taken by a
+    /// handler that waits; `Closed` if the dispatcher stopped first; of the store.
+    pub fn wait(&self, id: crate::JobId, deadline: Deadline) -> Result<crate::Job> {
+        self.0.wait(id, deadline)
+    }
+}

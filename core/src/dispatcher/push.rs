@@ -1,0 +1,414 @@
+//! Pushing: check → resolve names and defaults → engine, and what to do when the queue is full.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::kinds::check_endless;
+use super::lease::handling;
+use super::{Dispatcher, Inner};
+use crate::config::{OnFull, UnknownKinds};
+use crate::engine::{Insert, Inserted};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, EventKind};
+use crate::id::JobId;
+use crate::job::{Extras, Name, NewJob, RunAt};
+use crate::names::{KindId, QueueId};
+use crate::time::{Deadline, Timestamp};
+
+/// An accepted push.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Pushed {
+    /// The job's id: of the new job, or of the one that had the id or key already.
+    pub id: JobId,
+    /// Whether this push made the job.
+    pub created: bool,
+}
+
+/// A refused push: the error, and the job it was for.
+pub struct PushError<'a> {
+    error: Error,
+    job: Box<NewJob<'a>>,
+}
+
+impl<'a> PushError<'a> {
+    /// Why.
+    #[must_use]
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The kind of the error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
+    /// The job, to be pushed again or elsewhere.
+    pub fn into_job(self) -> NewJob<'a> {
+        *self.job
+    }
+}
+
+impl fmt::Debug for PushError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.error, f)
+    }
+}
+
+impl fmt::Display for PushError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.error, f)
+    }
+}
+
+impl std::error::Error for PushError<'_> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.error)
+    }
+}
+
+impl From<PushError<'_>> for Error {
+    fn from(e: PushError<'_>) -> Self {
+        e.error
+    }
+}
+
+/// A push of several jobs that stopped at a refused one.
+#[derive(Debug)]
+pub struct PushManyError {
+    /// The jobs before it, which were accepted.
+    pub pushed: Vec<Pushed>,
+    /// Why the next one was refused. It and all after it were not accepted.
+    pub error: Error,
+}
+
+impl fmt::Display for PushManyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} (job {} of the batch; those before it were accepted)",
+            self.error,
+            self.pushed.len()
+        )
+    }
+}
+
+impl std::error::Error for PushManyError {}
+
+/// A checked job with its names and defaults resolved.
+pub(crate) struct Prepared<'j> {
+    pub(crate) id: JobId,
+    pub(crate) queue: QueueId,
+    pub(crate) kind: KindId,
+    run_at: Timestamp,
+    deadline: Timestamp,
+    extras: Option<Arc<Extras>>,
+    job: &'j NewJob<'j>,
+}
+
+impl Prepared<'_> {
+    /// The form the engine takes.
+    pub(crate) fn insert(&self, capacity: usize) -> Insert<'_> {
+        Insert {
+            id: self.id,
+            queue: self.queue,
+            kind: self.kind,
+            payload: &self.job.payload,
+            priority: self.job.priority,
+            run_at: self.run_at,
+            max_attempts: self.job.max_attempts.unwrap_or(0),
+            timeout: self.job.timeout,
+            deadline: self.deadline,
+            extras: self.extras.as_ref(),
+            waits: &self.job.waits,
+            capacity,
+            restored: None,
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Accepts a job. What happens when the queue is full is the queue's policy (option `on_full`).
+    ///
+    /// # Errors
+    /// `Full`, `Invalid`, `Conflict` (the key belongs to another job), `UnknownKind` (if so configured),
+    /// `Closed`, `Forked`; of the store. The job comes back with the error.
+    ///
+    /// ```
+    /// # let d = forebay::Dispatcher::in_memory()?;
+    /// let pushed = d.push(forebay::NewJob::new("mail", b"hello"))?;
+    /// assert_eq!(d.get(pushed.id)?.state, forebay::State::Queued);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
+        let wait = match self.0.on_full(&job) {
+            OnFull::Reject => None,
+            OnFull::Block(d) => Some(d),
+        };
+        self.push_or_wait(job, wait)
+    }
+
+    /// Accepts a job; waits up to `timeout` for room if the queue is full, whatever its policy.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push`]; `Full` when no room came in time.
+    pub fn push_within<'a>(&self, job: NewJob<'a>, timeout: Duration) -> Result<Pushed, PushError<'a>> {
+        self.push_or_wait(job, Some(timeout))
+    }
+
+    fn push_or_wait<'a>(&self, job: NewJob<'a>, wait: Option<Duration>) -> Result<Pushed, PushError<'a>> {
+        let deadline = wait.map(Deadline::after);
+        match self.0.push_all(std::slice::from_ref(&job), deadline) {
+            Ok(pushed) => Ok(pushed[0]),
+            Err(e) => Err(PushError {
+                error: e.error,
+                job: Box::new(job),
+            }),
+        }
+    }
+
+    /// Accepts jobs in order and stops at the first refusal. All are checked first: if one is not valid,
+    /// none is accepted.
+    ///
+    /// # Errors
+    /// Which jobs were accepted, and why the next one was not.
+    pub fn push_many(&self, jobs: &[NewJob<'_>]) -> Result<Vec<Pushed>, PushManyError> {
+        let wait = match jobs.first().map(|job| self.0.on_full(job)) {
+            Some(OnFull::Block(d)) => Some(d),
+            _ => None,
+        };
+        self.0.push_all(jobs, wait.map(Deadline::after))
+    }
+
+    /// The same, waiting up to `timeout` in all for room.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push_many`].
+    pub fn push_many_within(
+        &self,
+        jobs: &[NewJob<'_>],
+        timeout: Duration,
+    ) -> Result<Vec<Pushed>, PushManyError> {
+        self.0.push_all(jobs, Some(Deadline::after(timeout)))
+    }
+}
+
+impl Inner {
+    fn on_full(&self, job: &NewJob<'_>) -> OnFull {
+        let queue = match &job.queue {
+            None => Some(self.default_queue),
+            Some(Name::Id(id)) => Some(*id),
+            Some(Name::Text(name)) => self.engine.names().find_queue(name),
+        };
+        queue
+            .and_then(|q| self.queue_options(q).on_full)
+            .unwrap_or(self.options.on_full)
+    }
+
+    fn push_all(&self, jobs: &[NewJob<'_>], wait: Option<Deadline>) -> Result<Vec<Pushed>, PushManyError> {
+        let refuse = |error| PushManyError {
+            pushed: Vec::new(),
+            error,
+        };
+        self.check_open().map_err(refuse)?;
+        let now = self.now();
+        let prepared = jobs
+            .iter()
+            .map(|job| self.prepare(job, now))
+            .collect::<Result<Vec<_>>>()
+            .map_err(refuse)?;
+        let mut pushed = Vec::with_capacity(prepared.len());
+        let mut receipts = Vec::with_capacity(prepared.len());
+        loop {
+            let rest = &prepared[pushed.len()..];
+            let inserts: Vec<_> = rest.iter().map(|p| p.insert(self.capacity(p.queue))).collect();
+            receipts.clear();
+            if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
+                return Err(PushManyError { pushed, error });
+            }
+            let mut refused = None;
+            for (prepared, receipt) in rest.iter().zip(&receipts) {
+                match self.receive(prepared, *receipt, now) {
+                    Ok(p) => pushed.push(p),
+                    Err(error) => refused = Some((prepared.queue, error)),
+                }
+            }
+            let error = match (refused, wait) {
+                (None, _) => return Ok(pushed),
+                (Some((queue, e)), Some(deadline)) if e.kind() == ErrorKind::Full => {
+                    match self.wait_for_room(queue, deadline) {
+                        Ok(()) => continue,
+                        Err(error) => error,
+                    }
+                }
+                (Some((_, error)), _) => error,
+            };
+            return Err(PushManyError { pushed, error });
+        }
+    }
+
+    /// Turns a receipt into the caller's answer.
+    fn receive(&self, prepared: &Prepared<'_>, receipt: Inserted, now: Timestamp) -> Result<Pushed> {
+        match receipt {
+            Inserted::New => {
+                self.announce_push(prepared, now);
+                Ok(Pushed {
+                    id: prepared.id,
+                    created: true,
+                })
+            }
+            Inserted::Duplicate => Ok(Pushed {
+                id: prepared.id,
+                created: false,
+            }),
+            Inserted::Keyed(id) => Ok(Pushed { id, created: false }),
+            Inserted::Conflict(id) => {
+                let key = prepared
+                    .extras
+                    .as_ref()
+                    .and_then(|e| e.key.as_deref())
+                    .unwrap_or_default();
+                let text = format!("key {key:?} belongs to job {id}, which has another kind or payload");
+                Err(Error::new(ErrorKind::Conflict, text))
+            }
+            Inserted::Full(len) => {
+                let (queue, of) = (
+                    self.engine.names().queue_name(prepared.queue),
+                    self.capacity(prepared.queue),
+                );
+                Err(Error::new(
+                    ErrorKind::Full,
+                    format!("queue {queue:?} is full: {len} of {of} jobs wait, policy reject"),
+                ))
+            }
+        }
+    }
+
+    pub(crate) fn announce_push(&self, prepared: &Prepared<'_>, now: Timestamp) {
+        if self.events.wanted() {
+            self.events.publish(&Event {
+                kind: EventKind::Pushed,
+                id: prepared.id,
+                queue: Some(prepared.queue),
+                job_kind: Some(prepared.kind),
+                attempt: 0,
+                at: now,
+                took: None,
+                failure: None,
+            });
+        }
+    }
+
+    /// Waits until the queue has room; the error of a full queue when the deadline passes first.
+    fn wait_for_room(&self, queue: QueueId, deadline: Deadline) -> Result<()> {
+        if deadline.instant().is_none() && handling(self).is_some() {
+            let text = "the queue is full, and a handler must not wait for room without a deadline";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        loop {
+            let listener = self.engine.signals().space.listen();
+            self.check_open()?;
+            let (waiting, capacity) = (self.waiting(queue)?, self.capacity(queue) as u64);
+            if capacity == 0 || waiting < capacity {
+                return Ok(());
+            }
+            if deadline.passed() {
+                let name = self.engine.names().queue_name(queue);
+                let text = format!(
+                    "queue {name:?} is full: {waiting} of {capacity} jobs wait, and no room came in time"
+                );
+                return Err(Error::new(ErrorKind::Full, text));
+            }
+            listener.wait(deadline);
+        }
+    }
+
+    fn waiting(&self, queue: QueueId) -> Result<u64> {
+        Ok(self
+            .engine
+            .counts()?
+            .iter()
+            .find(|c| c.queue == queue)
+            .map_or(0, |c| c.waiting()))
+    }
+
+    /// Checks a job and resolves its names and defaults.
+    pub(crate) fn prepare<'j>(&self, job: &'j NewJob<'j>, now: Timestamp) -> Result<Prepared<'j>> {
+        job.check(self.options.max_payload)?;
+        let names = self.engine.names();
+        let kind = match &job.kind {
+            Name::Id(id) => *id,
+            Name::Text(name) => names.kind(name)?,
+        };
+        let queue = match &job.queue {
+            None => self.default_queue,
+            Some(Name::Id(id)) => *id,
+            Some(Name::Text(name)) => names.queue(name)?,
+        };
+        if self.options.unknown_kinds == UnknownKinds::Reject && self.kinds.get(kind).is_none() {
+            return Err(self.unknown_kind(kind));
+        }
+        if let Some(runs) = job.max_attempts {
+            check_endless(runs, &job.retry.unwrap_or(self.options.retry))?;
+        }
+        let at = |when: RunAt| match when {
+            RunAt::Now => now,
+            RunAt::After(d) => now.after(d),
+            RunAt::At(t) => t.max(now),
+        };
+        let deadline = job.deadline.map_or(Timestamp::MAX, |d| match d {
+            RunAt::At(t) => t,
+            other => at(other),
+        });
+        let id = job.id.unwrap_or_else(|| JobId::new(now));
+        if self.must_encode.load(Ordering::Relaxed) {
+            // Nothing is accepted that the dump could not hold.
+            job.payload.encode()?;
+        }
+        let extras = self.extras(job)?;
+        Ok(Prepared {
+            id,
+            queue,
+            kind,
+            run_at: at(job.run_at),
+            deadline,
+            extras,
+            job,
+        })
+    }
+
+    fn extras(&self, job: &NewJob<'_>) -> Result<Option<Arc<Extras>>> {
+        if job.key.is_none() && job.retry.is_none() && job.headers.is_empty() {
+            return Ok(None);
+        }
+        let fingerprint = match job.key {
+            Some(_) => job.payload.fingerprint()?,
+            None => 0,
+        };
+        Ok(Some(Arc::new(Extras {
+            key: job.key.as_deref().map(Box::from),
+            fingerprint,
+            retry: job.retry,
+            headers: job.headers.clone(),
+        })))
+    }
+
+    fn unknown_kind(&self, kind: KindId) -> Error {
+        let names = self.engine.names();
+        let known: Vec<String> = names
+            .kinds()
+            .into_iter()
+            .filter(|(id, _)| self.kinds.get(*id).is_some())
+            .map(|(_, name)| format!("{name:?}"))
+            .collect();
+        let text = format!(
+            "no handler for kind {:?} is registered here; known: [{}]",
+            names.kind_name(kind),
+            known.join(", ")
+        );
+        Error::new(ErrorKind::UnknownKind, text)
+    }
+}

@@ -1,0 +1,124 @@
+//! The dispatcher's side of dumps: what leaves, and how a restored job enters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Dispatcher;
+use super::settle::Ended;
+use crate::engine::{Insert, Inserted, Located, Restored};
+use crate::error::Result;
+use crate::event::{Event, EventKind};
+use crate::id::JobId;
+use crate::job::{Attempt, Extras, Job, Priority, Token};
+use crate::outcome::{Outcome, decide};
+use crate::payload::Payload;
+use crate::retry::RetryPolicy;
+use crate::time::Timestamp;
+
+/// A job as a dump tells of it.
+#[derive(Debug)]
+pub(crate) struct RestoredJob {
+    pub(crate) id: JobId,
+    pub(crate) queue: String,
+    pub(crate) kind: String,
+    pub(crate) payload: Payload,
+    pub(crate) priority: Priority,
+    pub(crate) attempt: u32,
+    pub(crate) max_attempts: Option<u32>,
+    pub(crate) fence: u64,
+    pub(crate) created: Timestamp,
+    pub(crate) run_at: Timestamp,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) extras: Option<Arc<Extras>>,
+    pub(crate) waits: Vec<Token>,
+    pub(crate) was_running: bool,
+    pub(crate) cancel_requested: bool,
+    pub(crate) history: Vec<Attempt>,
+}
+
+impl Dispatcher {
+    pub(crate) fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
+        self.0.engine.export(each)
+    }
+
+    /// The names of the paused queues.
+    pub(crate) fn paused_queues(&self) -> Result<Vec<String>> {
+        Ok(self
+            .stats()?
+            .queues
+            .iter()
+            .filter(|q| q.counts.paused)
+            .map(|q| q.name.to_string())
+            .collect())
+    }
+
+    /// Tells the listeners of something that concerns no single job.
+    pub(crate) fn report(&self, kind: EventKind) {
+        self.0.events.publish(&Event {
+            kind,
+            id: JobId::NIL,
+            queue: None,
+            job_kind: None,
+            attempt: 0,
+            at: self.now(),
+            took: None,
+            failure: None,
+        });
+    }
+
+    /// Accepts a job from a dump; false if it is already here. A job that was running lost its lease with
+    /// the process that held it: the attempt counts, and if it was the last one the job fails.
+    pub(crate) fn accept_restored(&self, job: &RestoredJob) -> Result<bool> {
+        self.0.check_open()?;
+        let (inner, names) = (&self.0, self.0.engine.names());
+        let restored = Restored {
+            attempt: job.attempt,
+            fence: job.fence,
+            created: job.created,
+            history: job.history.clone(),
+        };
+        let insert = Insert {
+            id: job.id,
+            queue: names.queue(&job.queue)?,
+            kind: names.kind(&job.kind)?,
+            payload: &job.payload,
+            priority: job.priority,
+            run_at: job.run_at,
+            max_attempts: job.max_attempts.unwrap_or(0),
+            timeout: job.timeout,
+            deadline: job.deadline.unwrap_or(Timestamp::MAX),
+            extras: job.extras.as_ref(),
+            waits: &job.waits,
+            capacity: 0,
+            restored: Some(&restored),
+        };
+        let mut receipt = Vec::with_capacity(1);
+        inner.engine.insert(&[insert], self.now(), &mut receipt)?;
+        if receipt[0] != Inserted::New {
+            return Ok(false);
+        }
+        if job.was_running {
+            self.lease_lost(job)?;
+        }
+        Ok(true)
+    }
+
+    /// Decides about a restored job whose attempt ended with its process. One with attempts left simply
+    /// waits; only an end is written.
+    fn lease_lost(&self, job: &RestoredJob) -> Result<()> {
+        let Some(at) = self.0.engine.standing(job.id)? else {
+            return Ok(());
+        };
+        let at = Located {
+            cancel_requested: job.cancel_requested,
+            ..at
+        };
+        let ended = Ended::located(&at, Outcome::LeaseLost);
+        let then = decide(&ended.at, Outcome::LeaseLost, &RetryPolicy::none(), 0.0);
+        if then.to.is_final() {
+            self.0.settle(&mut vec![ended], &mut Vec::with_capacity(1))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,162 @@
+//! Stopping: no new claims, running jobs finish within the grace and are recorded, the rest goes back
+//! to the queue, then the threads end and the dump is written. Idempotent.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::cells::StopReason;
+use super::lease::handling;
+use super::settle::{Answer, Ended};
+use super::{Dispatcher, Inner, OPEN, STOPPED, STOPPING};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::State;
+use crate::outcome::Outcome;
+use crate::time::Deadline;
+
+/// What a stop did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct StopReport {
+    /// Running jobs that did not finish within the grace and went back to the queue.
+    pub handed_back: usize,
+    /// Jobs that still wait, those handed back among them.
+    pub waiting: u64,
+}
+
+/// Something that must end with the dispatcher: worker threads, a dump file.
+pub(crate) type AtStop = Box<dyn FnOnce(&Dispatcher, Deadline) -> Result<()> + Send>;
+
+impl Dispatcher {
+    /// Stops: hands out no more jobs, waits up to `grace` for running ones, hands the others back, ends
+    /// the threads, and writes the dump file if there is one.
+    ///
+    /// A second call waits for the first and reports the same. Pushes are accepted until the stop is
+    /// complete, so that handlers can push follow-ups; they are in the dump.
+    ///
+    /// # Errors
+    /// `WouldDeadlock` from a handler of this dispatcher (use [`Dispatcher::request_stop`] there);
+    /// `Forked`; of the dump or store, after everything else has ended.
+    pub fn stop(&self, grace: Duration) -> Result<StopReport> {
+        self.0.birth.check()?;
+        if handling(&self.0).is_some() {
+            let text =
+                "stop waits for the handler that calls it; call request_stop there, or stop from outside";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        let mut report = self.0.stop_once.lock();
+        if let Some(report) = *report {
+            return Ok(report);
+        }
+        let deadline = Deadline::after(grace);
+        self.request_stop();
+        self.0.wait_idle(deadline);
+        let handed_back = self.0.hand_back()?;
+        let ended = self.end_everything(deadline);
+        let waiting = self.0.engine.counts()?.iter().map(|c| c.waiting()).sum();
+        self.0.phase.store(STOPPED, Ordering::SeqCst);
+        self.0.ring_everything();
+        if let Some(sweeper) = self.0.sweeper.lock().take() {
+            // It ends within one step: it never runs a handler.
+            let _ = sweeper.join();
+        }
+        let done = StopReport { handed_back, waiting };
+        *report = Some(done);
+        ended.and(self.0.engine.close()).map(|()| done)
+    }
+
+    /// Begins to stop and returns at once: nothing more is handed out, and handlers that ask hear it.
+    /// Somebody must still call [`Dispatcher::stop`]. Safe from a handler.
+    pub fn request_stop(&self) {
+        let inner = &self.0;
+        if inner
+            .phase
+            .compare_exchange(OPEN, STOPPING, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
+            inner.cells.each(|cell, _| cell.signal(StopReason::Stopping));
+            inner.ring_everything();
+        }
+    }
+
+    /// Runs the things that end with the dispatcher, last added first; the first error is kept.
+    fn end_everything(&self, deadline: Deadline) -> Result<()> {
+        let mut result = Ok(());
+        loop {
+            let Some(end) = self.0.at_stop.lock().pop() else {
+                return result;
+            };
+            let ended = end(self, deadline);
+            result = result.and(ended);
+        }
+    }
+
+    /// Waits until no job is queued and none runs, or until `deadline`: for tests, and for programs that
+    /// end when the work is done. Scheduled jobs are not waited for.
+    ///
+    /// # Errors
+    /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; of the store.
+    pub fn drain(&self, deadline: Deadline) -> Result<()> {
+        if handling(&self.0).is_some() {
+            return Err(Error::new(
+                ErrorKind::WouldDeadlock,
+                "a handler cannot wait for itself to end",
+            ));
+        }
+        loop {
+            let listener = self.0.cells.idle.listen();
+            let busy: u64 = self.0.engine.counts()?.iter().map(|c| c.queued + c.running).sum();
+            if busy == 0 && self.0.cells.active() == 0 {
+                return Ok(());
+            }
+            if !listener.wait(deadline) {
+                return Err(Error::new(
+                    ErrorKind::Timeout,
+                    format!("{busy} jobs are still queued or running"),
+                ));
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Wakes everyone who waits for anything, so that they look at the phase.
+    fn ring_everything(&self) {
+        let signals = self.engine.signals();
+        signals.work.ring_all();
+        signals.space.ring_all();
+        signals.upkeep.ring_all();
+        signals.finished.ring_all();
+    }
+
+    /// Waits until no lease is live.
+    fn wait_idle(&self, deadline: Deadline) {
+        loop {
+            let listener = self.cells.idle.listen();
+            if self.cells.active() == 0 || !listener.wait(deadline) {
+                return;
+            }
+        }
+    }
+
+    /// Puts what still runs back into the queue; late answers are refused by the fence.
+    fn hand_back(&self) -> Result<usize> {
+        let mut running = Vec::new();
+        self.cells.each(|cell, job| {
+            cell.signal(StopReason::LeaseLost);
+            running.push(job);
+        });
+        let mut ended = Vec::with_capacity(running.len());
+        for job in running {
+            let standing = self.engine.standing(job.id)?;
+            if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
+                ended.push(Ended::located(&at, Outcome::Interrupted));
+            }
+        }
+        let mut answers = Vec::with_capacity(ended.len());
+        self.settle(&mut ended, &mut answers)?;
+        Ok(answers
+            .iter()
+            .filter(|a| matches!(a, Answer::Stored(s) if !s.is_final()))
+            .count())
+    }
+}

@@ -1,0 +1,131 @@
+//! Upkeep: what must happen because time passes. One thread, parked until the next due time; with a
+//! clock that stands still there is no thread, and whoever moves the clock calls [`Dispatcher::upkeep`].
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::cells::StopReason;
+use super::settle::Ended;
+use super::{Dispatcher, Inner};
+use crate::engine::{Cause, Retention};
+use crate::error::Result;
+use crate::outcome::Outcome;
+use crate::threads;
+use crate::time::{Deadline, Timestamp};
+
+/// Jobs handled in one go, so that upkeep never holds the engine for long.
+const SLICE: usize = 1024;
+
+impl Dispatcher {
+    /// Does what is due now: queues scheduled jobs, ends overdue attempts, expires jobs past their
+    /// deadline, forgets finished ones past their retention. Returns when to come again
+    /// ([`Timestamp::MAX`] for when something new is pushed).
+    ///
+    /// Only needed with a clock that stands still; otherwise a thread does it.
+    ///
+    /// # Errors
+    /// Of the store.
+    pub fn upkeep(&self) -> Result<Timestamp> {
+        self.0.birth.check()?;
+        self.0.upkeep()
+    }
+}
+
+impl Inner {
+    pub(crate) fn upkeep(&self) -> Result<Timestamp> {
+        self.expire()?;
+        let next = loop {
+            let tick = self.engine.tick(SLICE, self.now())?;
+            if tick.promoted < SLICE {
+                break tick.next;
+            }
+        };
+        Ok(next.min(self.prune()?))
+    }
+
+    /// Decides about every job that time has overtaken.
+    fn expire(&self) -> Result<()> {
+        let (mut overdue, mut answers) = (Vec::new(), Vec::new());
+        loop {
+            overdue.clear();
+            self.engine.expired(SLICE, self.now(), &mut overdue)?;
+            let mut ended: Vec<Ended> = Vec::with_capacity(overdue.len());
+            for found in &overdue {
+                let (outcome, reason) = match found.cause {
+                    Cause::Timeout => (Outcome::TimedOut, Some(StopReason::TimedOut)),
+                    Cause::Lease => (Outcome::LeaseLost, Some(StopReason::LeaseLost)),
+                    Cause::Deadline => (Outcome::Expired, None),
+                };
+                ended.push(Ended::located(&found.at, outcome));
+                if let Some(reason) = reason {
+                    self.cells.signal(found.at.job, reason);
+                }
+            }
+            answers.clear();
+            self.settle(&mut ended, &mut answers)?;
+            if overdue.len() < SLICE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Notes that there is a finished job to forget some day; wakes the sweeper the first time.
+    pub(crate) fn arm_prune(&self) {
+        if !self.prune_armed.load(Ordering::Relaxed) && !self.prune_armed.swap(true, Ordering::SeqCst) {
+            self.engine.signals().upkeep.ring();
+        }
+    }
+
+    /// Forgets what is past its retention; returns when to look again.
+    fn prune(&self) -> Result<Timestamp> {
+        if !self.prune_armed.load(Ordering::SeqCst) {
+            return Ok(Timestamp::MAX);
+        }
+        let (now, options) = (self.now(), &self.options);
+        let before = |keep: Duration| {
+            let us = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+            Timestamp::from_micros(now.as_micros().saturating_sub(us))
+        };
+        let keep = Retention {
+            succeeded_before: before(options.retention),
+            others_before: before(options.retention_failed),
+            most: options.keep_finished,
+        };
+        while self.engine.prune(keep, SLICE, now)? == SLICE {}
+        if self.engine.counts()?.iter().all(|c| c.kept == 0) {
+            self.prune_armed.store(false, Ordering::SeqCst);
+        }
+        // A quarter of the retention late is soon enough.
+        let pause = options.retention.min(options.retention_failed) / 4;
+        Ok(now.after(pause.clamp(Duration::from_secs(1), Duration::from_secs(3600))))
+    }
+
+    /// Starts the upkeep thread, unless the clock stands still.
+    pub(crate) fn start_sweeper(self: &Arc<Self>) -> Result<Option<JoinHandle<()>>> {
+        if !self.clock.runs() {
+            return Ok(None);
+        }
+        let inner = self.clone();
+        threads::spawn("sweeper", move || inner.sweep()).map(Some)
+    }
+
+    fn sweep(&self) {
+        loop {
+            let listener = self.engine.signals().upkeep.listen();
+            if self.stopped() {
+                return;
+            }
+            // A store that fails is asked again in a second; the push and finish paths report it.
+            let next = self
+                .upkeep()
+                .unwrap_or_else(|_| self.now().after(Duration::from_secs(1)));
+            let deadline = match next {
+                Timestamp::MAX => Deadline::NEVER,
+                at => Deadline::after(at.since(self.now())),
+            };
+            listener.wait(deadline);
+        }
+    }
+}

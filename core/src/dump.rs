@@ -1,0 +1,532 @@
+//! Dump and restore: unfinished jobs as versioned, checksummed JSON lines, from any engine into any
+//! other.
+//!
+//! The first line is a header, then one line per job, oldest first, then one with the number of jobs and
+//! the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over the old one,
+//! and the directory is synced: at every instant the path holds one whole dump, the old or the new.
+//!
+//! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was
+//! running when the dump was written had its lease end with the process: that counts as one attempt.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use crossbeam_channel::{RecvTimeoutError, Sender};
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::dispatcher::{Dispatcher, RestoredJob};
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventKind;
+use crate::id::JobId;
+use crate::job::{Attempt, Extras, Job, State};
+use crate::outcome::{Failure, FailureKind};
+use crate::payload::{Encoded, Payload};
+use crate::retry::RetryPolicy;
+use crate::threads;
+use crate::time::Timestamp;
+
+/// The version this build writes, and the newest it reads.
+pub const VERSION: u32 = 1;
+
+/// What a dump or a restore did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct DumpReport {
+    /// Jobs written, or read and accepted.
+    pub jobs: usize,
+    /// Jobs of the file that were already here, waiting, running or finished, and were left as they are.
+    pub known: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    forebay_dump: u32,
+    created_us: i64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    paused_queues: Vec<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Footer {
+    jobs: usize,
+    xxh3: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    id: String,
+    queue: String,
+    kind: String,
+    state: String,
+    #[serde(default, skip_serializing_if = "is_default")]
+    priority: i8,
+    #[serde(default, skip_serializing_if = "is_default")]
+    attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_attempts: Option<u32>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    fence: u64,
+    created_us: i64,
+    run_at_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deadline_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout_us: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fingerprint: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    retry: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    waits: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    cancel_requested: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    history: Vec<LineAttempt>,
+    content_type: String,
+    #[serde(flatten)]
+    payload: LinePayload,
+}
+
+/// Text where the bytes are text, so that a person can read and edit a dump; base64 otherwise.
+#[derive(Serialize, Deserialize)]
+enum LinePayload {
+    #[serde(rename = "text")]
+    Text(String),
+    #[serde(rename = "base64")]
+    Base64(String),
+}
+
+#[derive(Serialize, Deserialize)]
+struct LineAttempt {
+    number: u32,
+    node: String,
+    worker: u32,
+    started_us: i64,
+    ended_us: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failure: Option<(String, String)>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Dispatcher {
+    /// Writes every unfinished job to `path`, as of one instant. The former file stays until the new one
+    /// is whole and synced.
+    ///
+    /// # Errors
+    /// `Encode` if a payload cannot be encoded (the job is named); `Storage` if the file cannot be
+    /// written. The former file is then untouched.
+    pub fn dump(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
+        self.check_process()?;
+        let path = path.as_ref();
+        let failed = |what: &str, e: io::Error| {
+            Error::new(
+                ErrorKind::Storage,
+                format!("cannot {what} the dump {}", path.display()),
+            )
+            .caused_by(e)
+        };
+        let aside = beside(path, ".new");
+        let mut written = None;
+        let file = create_private(&aside).map_err(|e| failed("create", e))?;
+        let result = self.write_dump(BufWriter::new(file)).and_then(|(jobs, file)| {
+            written = Some(jobs);
+            file.sync_all().map_err(|e| failed("sync", e))?;
+            fs::rename(&aside, path).map_err(|e| failed("rename", e))?;
+            sync_directory(path).map_err(|e| failed("sync the directory of", e))
+        });
+        if let Err(error) = result {
+            let _ = fs::remove_file(&aside);
+            return Err(error);
+        }
+        Ok(DumpReport {
+            jobs: written.unwrap_or(0),
+            known: 0,
+        })
+    }
+
+    /// Writes a dump to anything that takes bytes. Returns the number of jobs and the writer.
+    fn write_dump(&self, to: BufWriter<fs::File>) -> Result<(usize, fs::File)> {
+        let failed = |e: io::Error| Error::new(ErrorKind::Storage, "cannot write the dump").caused_by(e);
+        let mut out = Summed { to, sum: Xxh3::new() };
+        let paused_queues = self.paused_queues()?;
+        let header = Header {
+            forebay_dump: VERSION,
+            created_us: self.now().as_micros(),
+            paused_queues,
+        };
+        out.line(&header).map_err(failed)?;
+        let mut jobs = 0;
+        self.export(&mut |job| {
+            jobs += 1;
+            out.line(&line(&job)?).map_err(failed)
+        })?;
+        let footer = Footer {
+            jobs,
+            xxh3: format!("{:016x}", out.sum.digest()),
+        };
+        out.line(&footer).map_err(failed)?;
+        let file = out.to.into_inner().map_err(|e| failed(e.into_error()))?;
+        Ok((jobs, file))
+    }
+
+    /// Reads a dump and accepts its jobs. Jobs that are already here are left as they are, so that
+    /// restoring twice makes no duplicates and a finished job never comes back. The whole file is checked
+    /// before the first job is accepted.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such file; `Corrupt` if it is damaged and `FutureFormat` if a newer
+    /// version wrote it (in both cases nothing was accepted and the file is left alone); `Storage`;
+    /// `Closed`; of the store.
+    pub fn restore(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
+        self.check_process()?;
+        let path = path.as_ref();
+        let file = fs::File::open(path).map_err(|e| {
+            let kind = if e.kind() == io::ErrorKind::NotFound {
+                ErrorKind::NotFound
+            } else {
+                ErrorKind::Storage
+            };
+            Error::new(kind, format!("cannot open the dump {}", path.display())).caused_by(e)
+        })?;
+        let (header, jobs) = read(BufReader::new(file), path)?;
+        let mut report = DumpReport::default();
+        for job in &jobs {
+            if self.accept_restored(job)? {
+                report.jobs += 1
+            } else {
+                report.known += 1
+            }
+        }
+        for queue in &header.paused_queues {
+            self.pause(queue)?;
+        }
+        Ok(report)
+    }
+}
+
+/// A writer that sums what goes through it.
+struct Summed<W> {
+    to: W,
+    sum: Xxh3,
+}
+
+impl<W: Write> Summed<W> {
+    fn line(&mut self, value: &impl Serialize) -> io::Result<()> {
+        let mut text = serde_json::to_vec(value)?;
+        text.push(b'\n');
+        self.sum.update(&text);
+        self.to.write_all(&text)
+    }
+}
+
+/// Reads and checks a whole dump.
+fn read(mut from: impl BufRead, path: &Path) -> Result<(Header, Vec<RestoredJob>)> {
+    let damaged = |what: String| {
+        let text = format!(
+            "the dump {} is damaged: {what}; it was left alone and nothing was restored",
+            path.display()
+        );
+        Error::new(ErrorKind::Corrupt, text)
+    };
+    let (mut sum, mut before_last) = (Xxh3::new(), 0);
+    let (mut header, mut jobs, mut footer) = (None, Vec::new(), None::<Footer>);
+    let mut text = Vec::new();
+    for number in 1.. {
+        text.clear();
+        let read = from
+            .read_until(b'\n', &mut text)
+            .map_err(|e| damaged(format!("line {number}: {e}")))?;
+        if read == 0 {
+            break;
+        }
+        let broken = |e: serde_json::Error| damaged(format!("line {number}: {e}"));
+        if footer.is_some() {
+            return Err(damaged(format!("line {number} comes after the end")));
+        }
+        if text.pop() != Some(b'\n') {
+            return Err(damaged(format!("line {number} is cut off")));
+        }
+        if number == 1 {
+            header = Some(read_header(&text, path).map_err(|e| e.unwrap_or_else(&broken))?);
+        } else if text.starts_with(b"{\"jobs\":") {
+            footer = Some(serde_json::from_slice(&text).map_err(broken)?);
+            before_last = sum.digest();
+        } else {
+            let line: Line = serde_json::from_slice(&text).map_err(broken)?;
+            jobs.push(job(line).map_err(|e| damaged(format!("line {number}: {e}")))?);
+        }
+        sum.update(&text);
+        sum.update(b"\n");
+    }
+    let header = header.ok_or_else(|| damaged("it is empty".into()))?;
+    let footer = footer.ok_or_else(|| damaged("its end is missing".into()))?;
+    if footer.jobs != jobs.len() {
+        return Err(damaged(format!(
+            "it should hold {} jobs and holds {}",
+            footer.jobs,
+            jobs.len()
+        )));
+    }
+    if footer.xxh3 != format!("{before_last:016x}") {
+        return Err(damaged("its checksum does not match".into()));
+    }
+    Ok((header, jobs))
+}
+
+/// The header, or why there is none: an error of its own, or broken JSON.
+fn read_header(text: &[u8], path: &Path) -> Result<Header, std::result::Result<Error, serde_json::Error>> {
+    #[derive(Deserialize)]
+    struct Version {
+        forebay_dump: u32,
+    }
+    let version: Version = serde_json::from_slice(text).map_err(Err)?;
+    if version.forebay_dump > VERSION {
+        let (theirs, path) = (version.forebay_dump, path.display());
+        let text = format!(
+            "the dump {path} has version {theirs}, this build reads up to {VERSION}; use a newer build"
+        );
+        return Err(Ok(Error::new(ErrorKind::FutureFormat, text)));
+    }
+    serde_json::from_slice(text).map_err(Err)
+}
+
+fn line(job: &Job) -> Result<Line> {
+    let encoded = job.payload.encode().map_err(|e| {
+        let text = format!(
+            "the payload of job {} (kind {:?}) cannot be written to a dump",
+            job.id, job.kind
+        );
+        Error::new(ErrorKind::Encode, text).caused_by(e)
+    })?;
+    let payload = match std::str::from_utf8(&encoded.bytes) {
+        Ok(text) => LinePayload::Text(text.to_owned()),
+        Err(_) => LinePayload::Base64(BASE64.encode(&encoded.bytes)),
+    };
+    let extras = job.extras.as_deref();
+    Ok(Line {
+        id: job.id.to_string(),
+        queue: job.queue.to_string(),
+        kind: job.kind.to_string(),
+        state: job.state.name().to_owned(),
+        priority: job.priority,
+        attempt: job.attempt,
+        max_attempts: job.max_attempts,
+        fence: job.fence,
+        created_us: job.created.as_micros(),
+        run_at_us: job.run_at.as_micros(),
+        deadline_us: job.deadline.map(Timestamp::as_micros),
+        timeout_us: job
+            .timeout
+            .map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
+        key: job.key().map(str::to_owned),
+        fingerprint: extras.filter(|e| e.key.is_some()).map(|e| e.fingerprint),
+        retry: extras.and_then(|e| e.retry).map(|r| r.to_string()),
+        headers: job.headers().to_vec(),
+        waits: job.waits.iter().map(|t| t.to_string()).collect(),
+        cancel_requested: job.cancel_requested,
+        history: job.history.iter().map(line_attempt).collect(),
+        content_type: encoded.content_type.into_owned(),
+        payload,
+    })
+}
+
+fn line_attempt(a: &Attempt) -> LineAttempt {
+    LineAttempt {
+        number: a.number,
+        node: a.node.to_string(),
+        worker: a.worker,
+        started_us: a.started.as_micros(),
+        ended_us: a.ended.as_micros(),
+        failure: a
+            .failure
+            .as_ref()
+            .map(|f| (f.kind.name().to_owned(), f.message.to_string())),
+    }
+}
+
+fn job(line: Line) -> Result<RestoredJob> {
+    let state = State::from_name(&line.state).filter(|s| !s.is_final());
+    let running = state.ok_or_else(|| Error::invalid(format!("state {:?}", line.state)))? == State::Running;
+    let bytes = match line.payload {
+        LinePayload::Text(text) => text.into_bytes(),
+        LinePayload::Base64(text) => BASE64
+            .decode(text)
+            .map_err(|e| Error::invalid("the payload is not base64").caused_by(e))?,
+    };
+    let retry = line.retry.as_deref().map(RetryPolicy::parse).transpose()?;
+    let extras = Extras {
+        key: line.key.map(String::into_boxed_str),
+        fingerprint: line.fingerprint.unwrap_or(0),
+        retry,
+        headers: line.headers,
+    };
+    Ok(RestoredJob {
+        id: line.id.parse::<JobId>()?,
+        queue: line.queue,
+        kind: line.kind,
+        payload: Payload::encoded(Encoded {
+            bytes: bytes.into(),
+            content_type: line.content_type.into(),
+        }),
+        priority: line.priority,
+        attempt: line.attempt,
+        max_attempts: line.max_attempts,
+        fence: line.fence,
+        created: Timestamp::from_micros(line.created_us),
+        run_at: Timestamp::from_micros(line.run_at_us),
+        deadline: line.deadline_us.map(Timestamp::from_micros),
+        timeout: line.timeout_us.map(Duration::from_micros),
+        extras: (extras != Extras::default()).then(|| Arc::new(extras)),
+        waits: line.waits.into_iter().map(Arc::from).collect(),
+        was_running: running,
+        cancel_requested: line.cancel_requested,
+        history: line.history.into_iter().map(attempt).collect::<Result<_>>()?,
+    })
+}
+
+fn attempt(a: LineAttempt) -> Result<Attempt> {
+    let failure = match a.failure {
+        None => None,
+        Some((kind, text)) => {
+            let kind =
+                FailureKind::from_name(&kind).ok_or_else(|| Error::invalid(format!("failure {kind:?}")))?;
+            Some(Failure::new(kind, text))
+        }
+    };
+    Ok(Attempt {
+        number: a.number,
+        node: a.node.into(),
+        worker: a.worker,
+        started: Timestamp::from_micros(a.started_us),
+        ended: Timestamp::from_micros(a.ended_us),
+        failure,
+    })
+}
+
+/// A dump file that one dispatcher has for itself, by a lock on a file beside it.
+#[derive(Debug)]
+pub(crate) struct File {
+    path: PathBuf,
+    _lock: fs::File,
+}
+
+impl File {
+    /// Takes the file for this dispatcher.
+    pub(crate) fn claim(path: PathBuf) -> Result<Self> {
+        let beside = beside(&path, ".lock");
+        let failed = |e: io::Error| {
+            let text = format!("cannot lock the dump file {}", path.display());
+            Error::new(ErrorKind::Storage, text).caused_by(e)
+        };
+        let mut options = fs::OpenOptions::new();
+        let lock = options
+            .create(true)
+            .read(true)
+            .append(true)
+            .open(&beside)
+            .map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let owner = fs::read_to_string(&beside).unwrap_or_default();
+                let (path, owner) = (path.display(), owner.trim());
+                let text =
+                    format!("the dump file {path} is in use by process {owner}; stop it or use another file");
+                return Err(Error::new(ErrorKind::AlreadyOpen, text));
+            }
+            Err(fs::TryLockError::Error(e)) => return Err(failed(e)),
+        }
+        lock.set_len(0).map_err(failed)?;
+        writeln!(&lock, "{}", std::process::id()).map_err(failed)?;
+        Ok(Self { path, _lock: lock })
+    }
+}
+
+/// Restores from the file now, and writes it at the interval and at the stop.
+pub(crate) fn keep(dispatcher: &Dispatcher, file: File) -> Result<()> {
+    match dispatcher.restore(&file.path) {
+        Ok(_) => {}
+        Err(e) if e.kind() == ErrorKind::NotFound => {}
+        Err(e) => return Err(e),
+    }
+    dispatcher.require_encodable();
+    let file = Arc::new(file);
+    let writer = match dispatcher.options().dump_interval {
+        Some(interval) => Some(write_each(dispatcher, interval, file.clone())?),
+        None => None,
+    };
+    dispatcher.at_stop(Box::new(move |dispatcher, _| {
+        if let Some((stop, thread)) = writer {
+            drop(stop);
+            // It ends within one dump; a panic in it has been reported by the runtime.
+            let _ = thread.join();
+        }
+        dispatcher.dump(&file.path).map(|_| ())
+    }));
+    Ok(())
+}
+
+/// The thread that writes at the interval. It ends when its sender is dropped.
+type Writer = (Sender<()>, JoinHandle<()>);
+
+/// Writes the dump once per interval in which something changed.
+fn write_each(dispatcher: &Dispatcher, interval: Duration, file: Arc<File>) -> Result<Writer> {
+    let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
+    let weak = dispatcher.downgrade();
+    let thread = threads::spawn("dump", move || {
+        let mut written = None;
+        while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
+            let Some(dispatcher) = weak.upgrade() else { return };
+            let counts = dispatcher.stats().ok();
+            if counts != written {
+                match dispatcher.dump(&file.path) {
+                    Ok(_) => written = counts,
+                    Err(_) => dispatcher.report(EventKind::DumpFailed),
+                }
+            }
+        }
+    })?;
+    Ok((stop, thread))
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// A new file that only the owner may read: payloads hold personal data.
+fn create_private(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Makes a rename survive a power cut.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    if cfg!(unix) {
+        fs::File::open(parent)?.sync_all()
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,134 @@
+//! What a call still has to do once it holds no lock.
+//!
+//! Bells wake threads, payloads of the host run the host's code when they are dropped, and keys are locked
+//! before shards, never after: none of that may happen under a shard's lock.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+
+use crate::bell::Bell;
+use crate::engine::Signals;
+use crate::id::JobId;
+use crate::job::{Extras, Priority};
+use crate::names::QueueId;
+use crate::payload::Payload;
+
+thread_local! {
+    /// The emptied trash of this thread's last call: a finish must not allocate.
+    static SPARE: Cell<Vec<Payload>> = const { Cell::new(Vec::new()) };
+}
+
+/// The room of trash that a thread keeps.
+const SPARE_CAPACITY: usize = 256;
+
+/// Things left for later.
+#[derive(Debug)]
+pub(super) struct After {
+    /// Jobs that can now be claimed.
+    pub(super) ready: usize,
+    /// Whether jobs can be claimed by others than those who were told.
+    pub(super) everyone: bool,
+    /// Whether a queue has room again.
+    pub(super) room: bool,
+    /// Whether the next due time came forward.
+    pub(super) sooner: bool,
+    /// Jobs that ended.
+    pub(super) ended: Ended,
+    /// Jobs that ended and are kept.
+    pub(super) kept: usize,
+    /// Keys whose job was cancelled or forgotten.
+    pub(super) freed: Vec<(Arc<Extras>, JobId)>,
+    /// Lanes with too many stale tickets.
+    pub(super) littered: Vec<(QueueId, Priority)>,
+    /// Payloads that nobody needs.
+    pub(super) trash: Vec<Payload>,
+}
+
+/// Whose end is to be announced. Waiters look again when they wake, so of several it is enough to wake all.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Ended {
+    None,
+    One(JobId),
+    Many,
+}
+
+impl Ended {
+    /// Counts one more.
+    pub(super) fn add(&mut self, id: JobId) {
+        *self = if matches!(self, Ended::None) {
+            Ended::One(id)
+        } else {
+            Ended::Many
+        };
+    }
+}
+
+impl Default for After {
+    fn default() -> Self {
+        Self {
+            ready: 0,
+            everyone: false,
+            room: false,
+            sooner: false,
+            ended: Ended::None,
+            kept: 0,
+            freed: Vec::new(),
+            littered: Vec::new(),
+            // Nothing spare while the thread ends.
+            trash: SPARE.try_with(Cell::take).unwrap_or_default(),
+        }
+    }
+}
+
+impl After {
+    /// Rings the bells.
+    pub(super) fn ring(&self, signals: &Signals) {
+        if self.everyone {
+            shout(&signals.work);
+        } else {
+            ring(&signals.work, self.ready);
+        }
+        if self.room {
+            shout(&signals.space);
+        }
+        if self.sooner {
+            shout(&signals.upkeep);
+        }
+        match self.ended {
+            Ended::None => {}
+            Ended::One(id) => signals.finished.ring(id),
+            Ended::Many => signals.finished.ring_all(),
+        }
+    }
+}
+
+impl Drop for After {
+    fn drop(&mut self) {
+        // Dropping a payload may run code of the host that calls us again: the trash is nobody's then.
+        let mut trash = std::mem::take(&mut self.trash);
+        trash.clear();
+        if trash.capacity() <= SPARE_CAPACITY {
+            // While the thread ends there is nowhere to put it.
+            let _ = SPARE.try_with(|spare| spare.set(trash));
+        }
+    }
+}
+
+/// Wakes as many as there are jobs, and no more than there are waiters.
+fn ring(bell: &Bell, jobs: usize) {
+    if jobs > 1 {
+        fence(Ordering::SeqCst);
+        (0..jobs.min(bell.waiting())).for_each(|_| bell.ring());
+    } else if jobs == 1 {
+        bell.ring();
+    }
+}
+
+/// Wakes everybody, without a write if there is nobody.
+pub(super) fn shout(bell: &Bell) {
+    fence(Ordering::SeqCst);
+    if bell.waiting() > 0 {
+        bell.ring_all();
+    }
+}

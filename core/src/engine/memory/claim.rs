@@ -1,0 +1,104 @@
+//! Claiming: the lanes of a queue from the highest priority down, those set aside before those in line.
+
+use super::MemoryEngine;
+use super::after::After;
+use super::lane::{Lane, Lanes};
+use super::place::{Place, Ticket};
+use super::record::Listed;
+use super::shard::Leased;
+use super::shards::Cursor;
+use crate::engine::Claim;
+use crate::time::Timestamp;
+
+/// A claim under way.
+struct Hunt<'h, 'c, 'e> {
+    engine: &'e MemoryEngine,
+    cursor: &'h mut Cursor<'e>,
+    claim: &'h mut Claim<'c>,
+    after: &'h mut After,
+    now: Timestamp,
+    node: u32,
+    /// How many more jobs the claim may take.
+    left: usize,
+    taken: usize,
+}
+
+impl MemoryEngine {
+    /// Leases up to the claim's limit of jobs.
+    pub(super) fn claim<'e>(
+        &'e self,
+        claim: &mut Claim<'_>,
+        cursor: &mut Cursor<'e>,
+        now: Timestamp,
+        after: &mut After,
+    ) {
+        let Some(queue) = self.shared.queues.find(claim.queue).filter(|q| !q.paused()) else {
+            return;
+        };
+        let asked = claim.kinds.iter().map(|k| k.allowance as usize);
+        let left = asked.fold(0, usize::saturating_add).min(claim.limit);
+        let node = self.shared.nodes.number(claim.node);
+        let mut hunt = Hunt {
+            engine: self,
+            cursor,
+            claim,
+            after,
+            now,
+            node,
+            left,
+            taken: 0,
+        };
+        for lane in queue.lanes.busy() {
+            if hunt.left == 0 {
+                break;
+            }
+            hunt.search(&queue.lanes, lane);
+        }
+        let taken = hunt.taken;
+        if taken > 0 {
+            queue.room.leave(taken);
+            after.room = true;
+        }
+    }
+}
+
+impl Hunt<'_, '_, '_> {
+    /// Takes what the claim may have from one lane.
+    fn search(&mut self, lanes: &Lanes, lane: &Lane) {
+        while self.left > 0 && lane.has_aside() {
+            let Some(ticket) = lane.take_aside(self.claim.kinds) else {
+                break;
+            };
+            self.lease(ticket, Listed::Aside);
+        }
+        while self.left > 0 {
+            let popped = lanes.pop(lane);
+            self.after.everyone |= popped.ring;
+            let Some(ticket) = popped.ticket else { break };
+            match self.lease(ticket, Listed::Lane) {
+                Leased::Gone => lane.swept(),
+                // Somebody else may know the kind, and may have looked while the job was in our hands.
+                Leased::Aside => self.after.everyone = true,
+                Leased::Yes | Leased::Late => {}
+            }
+        }
+    }
+
+    fn lease(&mut self, ticket: Ticket, found_in: Listed) -> Leased {
+        let shard = self.cursor.at(ticket.shard());
+        let shared = &self.engine.shared;
+        let leased = shard.lease(
+            (ticket, found_in),
+            self.claim,
+            self.node,
+            self.now,
+            shared,
+            self.after,
+        );
+        if leased == Leased::Yes {
+            self.left -= 1;
+            self.taken += 1;
+        }
+        leased
+    }
+}

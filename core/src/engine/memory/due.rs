@@ -1,0 +1,66 @@
+//! When the next thing is due, over all shards, for the price of one load.
+//!
+//! Both instants are lower bounds: taking a timer away does not move them, only looking at all shards
+//! does. They are lowered under the lock of the shard that holds the new timer and raised only while all
+//! shards are locked, so no timer is ever overlooked.
+
+use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
+
+use crossbeam_utils::CachePadded;
+
+use crate::time::Timestamp;
+
+/// The next due times.
+#[derive(Debug)]
+pub(super) struct Due {
+    /// When the next scheduled job may start.
+    pub(super) start: Next,
+    /// When the next job is overdue.
+    pub(super) end: Next,
+}
+
+/// An instant that many may bring forward.
+#[derive(Debug)]
+pub(super) struct Next(CachePadded<AtomicI64>);
+
+impl Default for Due {
+    fn default() -> Self {
+        let never = || Next(AtomicI64::new(Timestamp::MAX.as_micros()).into());
+        Self {
+            start: never(),
+            end: never(),
+        }
+    }
+}
+
+impl Due {
+    /// The earlier of the two.
+    pub(super) fn next(&self) -> Timestamp {
+        self.start.get().min(self.end.get())
+    }
+
+    /// Takes note of a job's times; says whether one of them is now the next of all.
+    pub(super) fn note(&self, start: Timestamp, end: Timestamp) -> bool {
+        let sooner = start.min(end) < self.next();
+        self.start.lower(start);
+        self.end.lower(end);
+        sooner
+    }
+}
+
+impl Next {
+    pub(super) fn get(&self) -> Timestamp {
+        Timestamp::from_micros(self.0.load(SeqCst))
+    }
+
+    /// Sets the instant; only with every shard locked.
+    pub(super) fn set(&self, at: Timestamp) {
+        self.0.store(at.as_micros(), SeqCst);
+    }
+
+    fn lower(&self, at: Timestamp) {
+        if at < self.get() {
+            self.0.fetch_min(at.as_micros(), SeqCst);
+        }
+    }
+}

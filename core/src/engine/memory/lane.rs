@@ -1,0 +1,213 @@
+//! Where queued jobs stand in line: one lane per priority of a queue.
+//!
+//! A lane is a lock-free line of tickets plus a small sorted store, *aside*, of jobs that stood at the
+//! head but could not be given out because the claimer had no slot for their kind. A claim looks at those
+//! aside first, so the order among the jobs it may take is kept.
+//!
+//! A job that is cancelled in the line leaves its ticket behind. Tickets are checked when they are popped;
+//! when too many of them are stale, the owner moves the live ones aside and the line starts empty. Aside,
+//! removal is exact: whoever holds a job's shard lock may add it or take it out, so nothing stale is there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+
+use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::place::Ticket;
+use super::table::Table;
+use crate::engine::KindClaim;
+use crate::job::Priority;
+use crate::names::KindId;
+
+/// The lanes of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Lanes {
+    lanes: Table<Lane, 16, 16>,
+    /// One bit per lane that may hold a ticket, highest priority in the highest bit.
+    busy: [CachePadded<AtomicU64>; 4],
+}
+
+/// The line of one priority.
+#[derive(Debug)]
+pub(super) struct Lane {
+    rank: usize,
+    line: SegQueue<Ticket>,
+    next: CachePadded<AtomicU64>,
+    aside: Mutex<BTreeMap<KindId, BTreeMap<u64, Ticket>>>,
+    /// How many jobs are aside.
+    set_aside: AtomicUsize,
+    /// How many tickets in the line are stale.
+    stale: AtomicI64,
+    /// Held by the one who moves live tickets aside.
+    tidying: Mutex<()>,
+}
+
+/// What [`Lanes::pop`] found.
+pub(super) struct Popped {
+    pub(super) ticket: Option<Ticket>,
+    /// A pusher may have rung for a job that looked, for a moment, as if it were not there.
+    pub(super) ring: bool,
+}
+
+impl Lanes {
+    /// The lane of this priority.
+    pub(super) fn lane(&self, priority: Priority) -> &Lane {
+        let rank = (i32::from(priority) + 128) as usize;
+        self.lanes.get_or(rank, || Lane::new(rank))
+    }
+
+    /// The lanes that may hold a job, highest priority first.
+    pub(super) fn busy(&self) -> impl Iterator<Item = &Lane> {
+        (0..4).rev().flat_map(move |word| {
+            let mut bits = self.busy[word].load(SeqCst);
+            std::iter::from_fn(move || {
+                let bit = bits.checked_ilog2()?;
+                bits &= !(1 << bit);
+                self.lanes.get(64 * word + bit as usize)
+            })
+        })
+    }
+
+    /// Puts a ticket at the end of the line.
+    pub(super) fn push(&self, lane: &Lane, ticket: Ticket) {
+        lane.line.push(ticket);
+        self.mark(lane);
+    }
+
+    /// Sets a job aside. Under its shard's lock.
+    pub(super) fn set_aside(&self, lane: &Lane, kind: KindId, order: u64, ticket: Ticket) {
+        let mut aside = lane.aside.lock();
+        aside.entry(kind).or_default().insert(order, ticket);
+        lane.set_aside.fetch_add(1, SeqCst);
+        drop(aside);
+        self.mark(lane);
+    }
+
+    /// Takes the first ticket of the line.
+    pub(super) fn pop(&self, lane: &Lane) -> Popped {
+        match lane.line.pop() {
+            Some(ticket) => Popped {
+                ticket: Some(ticket),
+                ring: false,
+            },
+            None => self.rest(lane),
+        }
+    }
+
+    /// Says that the lane is busy. A pusher writes only if the lane was at rest.
+    fn mark(&self, lane: &Lane) {
+        let (word, bit) = lane.bit();
+        if self.busy[word].load(SeqCst) & bit == 0 {
+            self.busy[word].fetch_or(bit, SeqCst);
+        }
+    }
+
+    /// Says that the lane is at rest, unless it is not. Of a pusher, which adds and then reads the bit, and
+    /// this, which clears the bit and then reads the lane, one sees the other.
+    fn rest(&self, lane: &Lane) -> Popped {
+        let (word, bit) = lane.bit();
+        if lane.has_aside() {
+            return Popped {
+                ticket: None,
+                ring: false,
+            };
+        }
+        self.busy[word].fetch_and(!bit, SeqCst);
+        let ticket = lane.line.pop();
+        let ring = ticket.is_some() || lane.has_aside();
+        if ring {
+            self.busy[word].fetch_or(bit, SeqCst);
+        }
+        Popped { ticket, ring }
+    }
+}
+
+impl Lane {
+    /// Fewer stale tickets than this are never worth the work.
+    pub(super) const LITTER: usize = 1024;
+
+    fn new(rank: usize) -> Self {
+        Self {
+            rank,
+            line: SegQueue::new(),
+            next: CachePadded::default(),
+            aside: Mutex::default(),
+            set_aside: AtomicUsize::new(0),
+            stale: AtomicI64::new(0),
+            tidying: Mutex::default(),
+        }
+    }
+
+    /// The next place in the line.
+    pub(super) fn next_order(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    pub(super) fn has_aside(&self) -> bool {
+        self.set_aside.load(SeqCst) > 0
+    }
+
+    /// Takes the first of the jobs aside that the claim may have.
+    pub(super) fn take_aside(&self, kinds: &[KindClaim]) -> Option<Ticket> {
+        let mut aside = self.aside.lock();
+        let asked = |kind: &KindId| kinds.get(kind.index()).is_some_and(|k| k.allowance > 0);
+        let heads = aside.iter().filter(|(kind, _)| asked(kind));
+        let (_, kind) = heads
+            .filter_map(|(k, jobs)| Some((*jobs.first_key_value()?.0, *k)))
+            .min()?;
+        let ticket = aside.get_mut(&kind)?.pop_first()?.1;
+        self.removed(&mut aside, kind);
+        Some(ticket)
+    }
+
+    /// Takes a job out of those aside, if it is there. Under its shard's lock.
+    pub(super) fn forget_aside(&self, kind: KindId, order: u64) {
+        let mut aside = self.aside.lock();
+        if aside
+            .get_mut(&kind)
+            .is_some_and(|jobs| jobs.remove(&order).is_some())
+        {
+            self.removed(&mut aside, kind);
+        }
+    }
+
+    fn removed(&self, aside: &mut BTreeMap<KindId, BTreeMap<u64, Ticket>>, kind: KindId) {
+        if aside.get(&kind).is_some_and(BTreeMap::is_empty) {
+            aside.remove(&kind);
+        }
+        self.set_aside.fetch_sub(1, SeqCst);
+    }
+
+    /// Counts a ticket that has become stale; says whether there are too many.
+    pub(super) fn litter(&self) -> bool {
+        self.stale.fetch_add(1, Relaxed);
+        self.littered()
+    }
+
+    /// Counts a stale ticket that has been popped.
+    pub(super) fn swept(&self) {
+        self.stale.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether too many tickets in the line are stale.
+    pub(super) fn littered(&self) -> bool {
+        let stale = self.stale.load(Relaxed);
+        stale > Self::LITTER as i64 && stale as usize > self.line.len() / 2
+    }
+
+    /// The right to move live tickets aside, if nobody has it.
+    pub(super) fn tidy(&self) -> Option<MutexGuard<'_, ()>> {
+        self.tidying.try_lock()
+    }
+
+    /// How many tickets are in the line, good or stale.
+    pub(super) fn len(&self) -> usize {
+        self.line.len()
+    }
+
+    fn bit(&self) -> (usize, u64) {
+        (self.rank / 64, 1 << (self.rank % 64))
+    }
+}

@@ -1,0 +1,42 @@
+//! A queue: its lanes, its room, and whether it is paused. Found by number without a lock.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+use super::lane::Lanes;
+use super::room::Room;
+use super::table::Table;
+use crate::names::QueueId;
+
+/// What all shards share about a queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    pub(super) lanes: Lanes,
+    pub(super) room: Room,
+    paused: AtomicBool,
+}
+
+impl Queue {
+    pub(super) fn paused(&self) -> bool {
+        self.paused.load(SeqCst)
+    }
+
+    pub(super) fn pause(&self, paused: bool) {
+        self.paused.store(paused, SeqCst);
+    }
+}
+
+/// The queues by number.
+#[derive(Debug, Default)]
+pub(super) struct Queues(Table<Queue, 256, 256>);
+
+impl Queues {
+    /// The queue, if anything was ever done with it.
+    pub(super) fn find(&self, id: QueueId) -> Option<&Queue> {
+        self.0.get(id.index())
+    }
+
+    /// The queue.
+    pub(super) fn get(&self, id: QueueId) -> &Queue {
+        self.0.get_or(id.index(), Queue::default)
+    }
+}

@@ -1,0 +1,64 @@
+//! How many jobs wait in a queue, and whether one more may: exact however many push at once.
+//!
+//! Pushers count arrivals and claimers count departures, each on a cache line of their own. A pusher
+//! compares its arrivals with the departures it saw last, and looks at the claimers' line only when those
+//! would not do. Departures only grow, so an old count can only refuse too much, and then a fresh one is
+//! fetched before anything is refused.
+
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+use crossbeam_utils::CachePadded;
+
+/// The jobs that wait in one queue.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    arrivals: CachePadded<Arrivals>,
+    departures: CachePadded<AtomicU64>,
+}
+
+#[derive(Debug, Default)]
+struct Arrivals {
+    count: AtomicU64,
+    /// The departures as a pusher last saw them.
+    seen: AtomicU64,
+}
+
+impl Room {
+    /// Counts a job in, whether there is room or not.
+    pub(super) fn enter(&self) {
+        self.arrivals.count.fetch_add(1, SeqCst);
+    }
+
+    /// Counts a job in if fewer than `capacity` wait (0 is no bound); else says how many wait.
+    pub(super) fn try_enter(&self, capacity: usize) -> Result<(), usize> {
+        if capacity == 0 {
+            self.enter();
+            return Ok(());
+        }
+        let capacity = capacity as u64;
+        let mut gone = self.arrivals.seen.load(SeqCst);
+        loop {
+            let one_more = |here: u64| (here.saturating_sub(gone) < capacity).then_some(here + 1);
+            let Err(here) = self.arrivals.count.fetch_update(SeqCst, SeqCst, one_more) else {
+                return Ok(());
+            };
+            let fresh = self.departures.load(SeqCst);
+            if fresh == gone {
+                return Err((here - gone) as usize);
+            }
+            self.arrivals.seen.fetch_max(fresh, SeqCst);
+            gone = fresh;
+        }
+    }
+
+    /// Counts jobs out: claimed, or ended while they waited.
+    pub(super) fn leave(&self, jobs: usize) {
+        self.departures.fetch_add(jobs as u64, SeqCst);
+    }
+
+    /// How many jobs wait.
+    pub(super) fn waiting(&self) -> usize {
+        let gone = self.departures.load(SeqCst);
+        self.arrivals.count.load(SeqCst).saturating_sub(gone) as usize
+    }
+}

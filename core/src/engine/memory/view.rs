@@ -1,0 +1,125 @@
+//! Looking at jobs: one, a page, all, counts.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::MemoryEngine;
+use super::place::SHARDS;
+use super::record::Record;
+use crate::engine::QueueCounts;
+use crate::error::Result;
+use crate::id::JobId;
+use crate::job::{Filter, Job, Page};
+use crate::names::{KindId, QueueId};
+
+/// A filter with its names as numbers.
+struct Search<'f> {
+    filter: &'f Filter,
+    queue: Option<QueueId>,
+    kind: Option<KindId>,
+}
+
+impl MemoryEngine {
+    fn to_job(&self, record: &Record) -> Job {
+        record.to_job(&self.names, &self.shared.nodes)
+    }
+
+    pub(super) fn job(&self, id: JobId) -> Option<Job> {
+        self.shards.of(id).find(id).map(|record| self.to_job(record))
+    }
+
+    /// One page. Shards are looked at one after the other, so that a long look holds few up.
+    pub(super) fn page(&self, filter: &Filter) -> Result<Page> {
+        let size = filter.page_size()?;
+        let Some(search) = self.search(filter) else {
+            return Ok(Page::default());
+        };
+        let (mut newest, mut total) = (BinaryHeap::new(), 0);
+        for number in 0..SHARDS {
+            for record in self.shards.lock(number).records().filter(|r| search.matches(r)) {
+                total += 1;
+                if filter.after.is_none_or(|after| record.id < after) {
+                    keep_largest(&mut newest, record.id, size);
+                }
+            }
+        }
+        let ids = newest.into_sorted_vec();
+        let jobs = ids.into_iter().filter_map(|Reverse(id)| {
+            let shard = self.shards.of(id);
+            let record = shard.find(id).filter(|r| search.matches(r))?;
+            Some(self.to_job(record))
+        });
+        Ok(Page {
+            jobs: jobs.collect(),
+            total,
+        })
+    }
+
+    /// The filter with its names as numbers; `None` if nobody ever used one of the names.
+    fn search<'f>(&self, filter: &'f Filter) -> Option<Search<'f>> {
+        let queue = filter.queue.as_deref().map(|name| self.names.find_queue(name));
+        let kind = filter.kind.as_deref().map(|name| self.names.find_kind(name));
+        Some(Search {
+            filter,
+            queue: flip(queue)?,
+            kind: flip(kind)?,
+        })
+    }
+
+    /// Every unfinished job, as of one instant, oldest first.
+    pub(super) fn unfinished(&self) -> Vec<Record> {
+        let shards = self.shards.lock_all();
+        let all = shards.iter().flat_map(|s| s.records());
+        let mut records: Vec<Record> = all.filter(|r| !r.state.is_final()).cloned().collect();
+        drop(shards);
+        records.sort_unstable_by_key(|r| r.id);
+        records
+    }
+
+    /// Calls `each` for every unfinished job.
+    pub(super) fn export_to(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
+        let records = self.unfinished();
+        records
+            .into_iter()
+            .try_for_each(|record| each(self.to_job(&record)))
+    }
+
+    /// The counts of every queue that has a name.
+    pub(super) fn count(&self) -> Vec<QueueCounts> {
+        let shards = self.shards.lock_all();
+        // After the locks: whoever counted a job under one of them had named its queue before.
+        let queues = self.names.queues();
+        let mut sums: Vec<_> = queues.into_iter().map(|(id, _)| QueueCounts::new(id)).collect();
+        shards.iter().for_each(|s| s.count(&mut sums));
+        drop(shards);
+        for sum in &mut sums {
+            sum.paused = self.shared.queues.find(sum.queue).is_some_and(|q| q.paused());
+        }
+        sums
+    }
+}
+
+impl Search<'_> {
+    fn matches(&self, record: &Record) -> bool {
+        record.matches(self.filter, self.queue, self.kind)
+    }
+}
+
+/// A name that was asked for must be known; none asked for is fine.
+fn flip<T>(asked: Option<Option<T>>) -> Option<Option<T>> {
+    match asked {
+        Some(None) => None,
+        Some(known) => Some(known),
+        None => Some(None),
+    }
+}
+
+fn keep_largest(heap: &mut BinaryHeap<Reverse<JobId>>, id: JobId, size: usize) {
+    if heap.len() < size {
+        heap.push(Reverse(id));
+    } else if let Some(mut smallest) = heap.peek_mut()
+        && smallest.0 < id
+    {
+        *smallest = Reverse(id);
+    }
+}

@@ -1,0 +1,103 @@
+//! The worker threads of the Rust handlers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::bell::Bell;
+use crate::dispatcher::{Consumer, Dispatcher, Lease};
+use crate::error::{ErrorKind, Result};
+use crate::outcome::Outcome;
+use crate::time::Deadline;
+
+/// How many threads of a pool still live, and a bell for when one ends.
+#[derive(Default)]
+struct Alive {
+    threads: AtomicUsize,
+    ended: Bell,
+}
+
+pub(super) fn start(dispatcher: &Dispatcher) -> Result<()> {
+    dispatcher.check_open()?;
+    if dispatcher.mark_started() {
+        return Ok(());
+    }
+    let (alive, mut pool) = (Arc::<Alive>::default(), Vec::new());
+    for i in 0..dispatcher.options().concurrency {
+        let (mut consumer, alive) = (dispatcher.consumer(dispatcher.handled()), alive.clone());
+        alive.threads.fetch_add(1, Ordering::SeqCst);
+        let thread = crate::threads::spawn(&format!("worker-{i}"), move || {
+            work(&mut consumer);
+            drop(consumer);
+            alive.threads.fetch_sub(1, Ordering::SeqCst);
+            alive.ended.ring_all();
+        });
+        match thread {
+            Ok(thread) => pool.push(thread),
+            Err(error) => {
+                dispatcher.request_stop();
+                return Err(error);
+            }
+        }
+    }
+    dispatcher.at_stop(Box::new(move |dispatcher, _| {
+        join(pool, &alive, dispatcher);
+        Ok(())
+    }));
+    Ok(())
+}
+
+/// Runs jobs until the dispatcher stops.
+fn work(consumer: &mut Consumer) {
+    let mut next = None;
+    loop {
+        let lease = match next.take() {
+            Some(lease) => lease,
+            None => match consumer.next(Deadline::NEVER) {
+                Ok(Some(lease)) => lease,
+                Ok(None) => continue,
+                Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return,
+                // A store that fails is asked again, but not in a hot loop.
+                Err(_) => {
+                    std::thread::park_timeout(Duration::from_millis(100));
+                    continue;
+                }
+            },
+        };
+        let outcome = run_one(&lease);
+        // A store that fails has been reported to the sweeper as well; the lease ends by itself.
+        next = consumer
+            .complete_and_next(lease, outcome)
+            .map_or(None, |(_, next)| next);
+    }
+}
+
+/// Runs one attempt with the handler registered for its kind.
+pub(super) fn run_one(lease: &Lease) -> Outcome {
+    match lease.handler() {
+        Some(handler) => lease.run(|lease| handler.run(lease)),
+        None => Outcome::Snooze {
+            after: Duration::from_secs(1),
+        },
+    }
+}
+
+/// Waits for the threads that are not inside a handler, which end at once. A thread whose handler has
+/// outlived the grace is left to itself: Rust cannot end it, and its answer no longer counts.
+fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher) {
+    let deadline = Deadline::after(Duration::from_secs(1));
+    loop {
+        let listener = alive.ended.listen();
+        let hung = dispatcher.stats().map_or(0, |s| s.bodies);
+        if alive.threads.load(Ordering::SeqCst) <= hung || !listener.wait(deadline) {
+            break;
+        }
+    }
+    for thread in pool {
+        if thread.is_finished() {
+            // A panic here is a defect of ours that the runtime has already reported.
+            let _ = thread.join();
+        }
+    }
+}
