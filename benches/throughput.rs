@@ -117,7 +117,9 @@ fn forebay(n: u64, batch: u64) {
     options.capacity = 0;
     let d = Dispatcher::open("memory:", options).expect("the options fit together");
     let kind = d
-        .register("noop", |lease| drop(black_box(lease.payload().len())))
+        .register("noop", |lease| {
+            black_box(lease.payload().len());
+        })
         .expect("a valid name");
     d.start().expect("two threads can be had");
     let job = || NewJob::new(kind, &PAYLOAD);

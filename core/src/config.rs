@@ -327,6 +327,9 @@ options! {
         keep_finished: usize = 100_000;
         /// How long a stop without an explicit grace waits for running jobs.
         grace: Duration = Duration::from_secs(30);
+        /// Whether an attempt that a stop interrupts counts. If not, the job gets it back; if so, and it was the
+        /// last one, the job fails.
+        count_interrupted: bool = false;
         /// The name of this node in histories; `auto` is host name and process id.
         node: String = "auto".into();
         /// Where unfinished jobs are written at a stop (and at the interval), and read from at the start.

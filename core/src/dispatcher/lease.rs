@@ -340,7 +340,7 @@ impl Drop for Lease {
             return;
         }
         let outcome = if self.inner.stopping() {
-            Outcome::Interrupted
+            self.inner.interrupted()
         } else {
             Outcome::failed("the handler dropped its lease without an answer")
         };

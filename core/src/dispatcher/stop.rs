@@ -138,6 +138,15 @@ impl Inner {
         }
     }
 
+    /// What becomes of an attempt that a stop interrupts.
+    pub(crate) fn interrupted(&self) -> Outcome {
+        if self.options.count_interrupted {
+            Outcome::LeaseLost
+        } else {
+            Outcome::Interrupted
+        }
+    }
+
     /// Puts what still runs back into the queue; late answers are refused by the fence.
     fn hand_back(&self) -> Result<usize> {
         let mut running = Vec::new();
@@ -149,7 +158,7 @@ impl Inner {
         for job in running {
             let standing = self.engine.standing(job.id)?;
             if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
-                ended.push(Ended::located(&at, Outcome::Interrupted));
+                ended.push(Ended::located(&at, self.interrupted()));
             }
         }
         let mut answers = Vec::with_capacity(ended.len());
