@@ -9,17 +9,21 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::bell::Bell;
 use crate::engine::Signals;
+use crate::finished::Finished;
 use crate::id::JobId;
 use crate::job::{Extras, Priority};
 use crate::names::QueueId;
 use crate::payload::Payload;
 
 thread_local! {
-    /// The emptied trash of this thread's last call: a finish must not allocate.
-    static SPARE: Cell<Vec<Payload>> = const { Cell::new(Vec::new()) };
+    /// The emptied lists of this thread's last call: a finish must not allocate.
+    static SPARE: Cell<Lists> = const { Cell::new((Vec::new(), Vec::new())) };
 }
 
-/// The room of trash that a thread keeps.
+/// Jobs that ended, and payloads that nobody needs.
+type Lists = (Vec<JobId>, Vec<Payload>);
+
+/// The room in its lists that a thread keeps.
 const SPARE_CAPACITY: usize = 256;
 
 /// Things left for later.
@@ -34,7 +38,7 @@ pub(super) struct After {
     /// Whether the next due time came forward.
     pub(super) sooner: bool,
     /// Jobs that ended.
-    pub(super) ended: Ended,
+    pub(super) ended: Vec<JobId>,
     /// Jobs that ended and are kept.
     pub(super) kept: usize,
     /// Keys whose job was cancelled or forgotten.
@@ -45,38 +49,20 @@ pub(super) struct After {
     pub(super) trash: Vec<Payload>,
 }
 
-/// Whose end is to be announced. Waiters look again when they wake, so of several it is enough to wake all.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ended {
-    None,
-    One(JobId),
-    Many,
-}
-
-impl Ended {
-    /// Counts one more.
-    pub(super) fn add(&mut self, id: JobId) {
-        *self = if matches!(self, Ended::None) {
-            Ended::One(id)
-        } else {
-            Ended::Many
-        };
-    }
-}
-
 impl Default for After {
     fn default() -> Self {
+        // Nothing is spare while the thread ends.
+        let (ended, trash) = SPARE.try_with(Cell::take).unwrap_or_default();
         Self {
             ready: 0,
             everyone: false,
             room: false,
             sooner: false,
-            ended: Ended::None,
+            ended,
             kept: 0,
             freed: Vec::new(),
             littered: Vec::new(),
-            // Nothing spare while the thread ends.
-            trash: SPARE.try_with(Cell::take).unwrap_or_default(),
+            trash,
         }
     }
 }
@@ -95,10 +81,8 @@ impl After {
         if self.sooner {
             shout(&signals.upkeep);
         }
-        match self.ended {
-            Ended::None => {}
-            Ended::One(id) => signals.finished.ring(id),
-            Ended::Many => signals.finished.ring_all(),
+        if !self.ended.is_empty() {
+            announce(&signals.finished, &self.ended);
         }
     }
 }
@@ -108,9 +92,11 @@ impl Drop for After {
         // Dropping a payload may run code of the host that calls us again: the trash is nobody's then.
         let mut trash = std::mem::take(&mut self.trash);
         trash.clear();
-        if trash.capacity() <= SPARE_CAPACITY {
-            // While the thread ends there is nowhere to put it.
-            let _ = SPARE.try_with(|spare| spare.set(trash));
+        let mut ended = std::mem::take(&mut self.ended);
+        ended.clear();
+        if trash.capacity().max(ended.capacity()) <= SPARE_CAPACITY {
+            // While the thread ends there is nowhere to put them.
+            let _ = SPARE.try_with(|spare| spare.set((ended, trash)));
         }
     }
 }
@@ -122,6 +108,14 @@ fn ring(bell: &Bell, jobs: usize) {
         (0..jobs.min(bell.waiting())).for_each(|_| bell.ring());
     } else if jobs == 1 {
         bell.ring();
+    }
+}
+
+/// Wakes whoever waits for one of these jobs, without a look at them if nobody waits for any job.
+fn announce(finished: &Finished, jobs: &[JobId]) {
+    fence(Ordering::SeqCst);
+    if finished.waiters() > 0 {
+        jobs.iter().for_each(|id| finished.ring(*id));
     }
 }
 

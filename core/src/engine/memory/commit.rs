@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use super::MemoryEngine;
 use super::after::After;
-use super::insert::{bound, key, keyed};
+use super::insert::{bound, key, keyed, refused};
 use super::keys::Held;
 use super::place::{Place, shard_of};
 use super::shards::Locked;
@@ -50,9 +50,8 @@ impl MemoryEngine {
         receipt.transitions = batch.transitions.iter().map(|t| plan.transition(t)).collect();
         receipt.inserted = batch.inserts.iter().map(|job| plan.insert(job)).collect();
         drop(plan);
-        let refused = |i: &Inserted| matches!(i, Inserted::Conflict(_) | Inserted::Full(_));
-        receipt.applied =
-            receipt.transitions.iter().all(|a| *a == Applied::Yes) && !receipt.inserted.iter().any(refused);
+        receipt.applied = receipt.transitions.iter().all(|a| *a == Applied::Yes)
+            && !receipt.inserted.iter().any(|i| refused(*i));
         if receipt.applied {
             self.apply_all(batch, receipt, &mut shards, &mut keys, now, after);
         } else {
@@ -148,8 +147,10 @@ impl<'p, 'e> Plan<'p, 'e> {
             return Some(keyed(*holder, print(other) == print(job)));
         }
         let holder = self.keys.get(key)?;
-        let record = self.shards[shard_of(holder)].find(holder)?;
-        if *self.states.get(&holder).unwrap_or(&record.state) == State::Cancelled {
+        let record = self.shards[shard_of(holder)]
+            .find(holder)
+            .filter(|r| r.holds(key))?;
+        if self.states.get(&holder) == Some(&State::Cancelled) {
             return None;
         }
         let theirs = (record.kind, record.extras.as_ref().map(|e| e.fingerprint));

@@ -64,3 +64,24 @@ impl Next {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_next_of_all_is_sooner() {
+        let (due, at) = (Due::default(), Timestamp::from_micros);
+        assert!(!due.note(Timestamp::MAX, Timestamp::MAX));
+        assert!(due.note(at(9), Timestamp::MAX));
+        assert!(!due.note(Timestamp::MAX, at(9)));
+        assert!(due.note(Timestamp::MAX, at(7)));
+        assert!(!due.note(at(8), Timestamp::MAX));
+        assert_eq!(
+            (due.start.get(), due.end.get(), due.next()),
+            (at(8), at(7), at(7))
+        );
+        due.end.set(Timestamp::MAX);
+        assert_eq!(due.next(), at(8));
+    }
+}

@@ -63,3 +63,27 @@ impl Finished {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_of_both_lines_comes_first() {
+        let mut finished = Finished::default();
+        assert_eq!(finished.oldest(), None);
+        for (order, state) in [
+            (1, State::Failed),
+            (2, State::Succeeded),
+            (3, State::Succeeded),
+            (4, State::Expired),
+        ] {
+            finished.push(Fate::of(state), order, order as u32 + 10);
+        }
+        let mut slots = Vec::new();
+        while let Some((_, fate)) = finished.oldest() {
+            slots.extend(finished.pop(fate));
+        }
+        assert_eq!(slots, [11, 12, 13, 14]);
+    }
+}

@@ -8,7 +8,6 @@ use super::queue::Queue;
 use super::shards::Cursor;
 use crate::engine::{Insert, Inserted};
 use crate::id::JobId;
-use crate::job::State;
 use crate::time::Timestamp;
 
 /// The most tickets of a run: as many as there are ids in a row that share a shard.
@@ -42,7 +41,7 @@ impl MemoryEngine {
                 Some(key) => self.store_keyed(&mut run, job, key, now, after),
             };
             receipt.push(inserted);
-            if matches!(inserted, Inserted::Full(_) | Inserted::Conflict(_)) {
+            if refused(inserted) {
                 break;
             }
         }
@@ -65,7 +64,7 @@ impl MemoryEngine {
             return Inserted::Duplicate;
         }
         let holder = holders.get(key).copied();
-        if let Some(answer) = holder.and_then(|holder| self.holds(holder, job)) {
+        if let Some(answer) = holder.and_then(|holder| self.holds(holder, key, job)) {
             return answer;
         }
         let inserted = run.store(job, now, after);
@@ -76,10 +75,10 @@ impl MemoryEngine {
         inserted
     }
 
-    /// What the holder of its key means for a job; `None` if the holder has lost it.
-    fn holds(&self, holder: JobId, job: &Insert<'_>) -> Option<Inserted> {
+    /// What the holder of its key means for a job; `None` if the holder no longer is.
+    fn holds(&self, holder: JobId, key: &str, job: &Insert<'_>) -> Option<Inserted> {
         let shard = self.shards.of(holder);
-        let record = shard.find(holder).filter(|r| r.state != State::Cancelled)?;
+        let record = shard.find(holder).filter(|r| r.holds(key))?;
         let print = record.extras.as_ref().map(|e| e.fingerprint);
         let same = record.kind == job.kind && print == job.extras.map(|e| e.fingerprint);
         Some(keyed(holder, same))
@@ -93,6 +92,11 @@ pub(super) fn keyed(holder: JobId, same: bool) -> Inserted {
     } else {
         Inserted::Conflict(holder)
     }
+}
+
+/// Whether this is the end of a push of several jobs, or of a batch.
+pub(super) fn refused(inserted: Inserted) -> bool {
+    matches!(inserted, Inserted::Full(_) | Inserted::Conflict(_))
 }
 
 /// The idempotency key, if the job has one.

@@ -72,3 +72,23 @@ impl Held<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_keys_are_locked_at_once() {
+        let keys = Keys::default();
+        let names: Vec<String> = (0..100).map(|i| i.to_string()).collect();
+        let mut held = keys.lock_many(names.iter().map(String::as_str));
+        for (i, name) in names.iter().enumerate() {
+            assert_eq!(held.get(name), None);
+            held.set(name, JobId::from_u128(i as u128));
+        }
+        assert_eq!(held.get("17"), Some(JobId::from_u128(17)));
+        drop(held);
+        assert_eq!(keys.lock("18").get("18"), Some(&JobId::from_u128(18)));
+        assert_eq!(keys.len(), 100);
+    }
+}

@@ -211,3 +211,69 @@ impl Lane {
         (self.rank / 64, 1 << (self.rank % 64))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ticket(n: u64) -> Ticket {
+        Ticket::new(n, 0, n as u32)
+    }
+
+    #[test]
+    fn the_busiest_come_first_and_resting_ones_not_at_all() {
+        let lanes = Lanes::default();
+        for p in [0, -128, 127, 5, -1, -65] {
+            lanes.push(lanes.lane(p), ticket(0));
+        }
+        let ranks = || lanes.busy().map(|l| l.rank as i32 - 128).collect::<Vec<_>>();
+        assert_eq!(ranks(), [127, 5, 0, -1, -65, -128]);
+        let five = lanes.lane(5);
+        assert!(lanes.pop(five).ticket.is_some());
+        assert_eq!(ranks().len(), 6, "only a look at the empty lane tells");
+        assert!(lanes.pop(five).ticket.is_none());
+        assert_eq!(ranks(), [127, 0, -1, -65, -128]);
+    }
+
+    #[test]
+    fn those_aside_are_taken_in_order_of_the_asked_kinds() {
+        let (lanes, mut kinds) = (Lanes::default(), [KindClaim::default(); 3]);
+        let lane = lanes.lane(0);
+        for (kind, order) in [(1, 4), (0, 3), (1, 2), (0, 1), (2, 0)] {
+            lanes.set_aside(lane, KindId(kind), order, ticket(order));
+        }
+        assert!(lane.has_aside() && lanes.pop(lane).ticket.is_none());
+        assert_eq!(lanes.busy().count(), 1, "a lane with jobs aside is busy");
+        assert_eq!(lane.take_aside(&kinds), None);
+        (kinds[0].allowance, kinds[1].allowance) = (1, 1);
+        assert_eq!(lane.take_aside(&kinds), Some(ticket(1)));
+        assert_eq!(lane.take_aside(&kinds), Some(ticket(2)));
+        lane.forget_aside(KindId(0), 3);
+        lane.forget_aside(KindId(0), 3);
+        assert_eq!(lane.take_aside(&kinds), Some(ticket(4)));
+        assert_eq!(lane.take_aside(&kinds), None);
+        lane.forget_aside(KindId(2), 0);
+        assert!(!lane.has_aside());
+    }
+
+    #[test]
+    fn no_ticket_is_lost_between_mark_and_rest() {
+        const EACH: usize = 20_000;
+        let (lanes, taken) = (Lanes::default(), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..EACH).for_each(|_| lanes.push(lanes.lane(0), ticket(0))));
+                scope.spawn(|| {
+                    while taken.load(SeqCst) < 2 * EACH {
+                        for lane in lanes.busy() {
+                            while lanes.pop(lane).ticket.is_some() {
+                                taken.fetch_add(1, SeqCst);
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(lanes.busy().count(), 0);
+    }
+}

@@ -49,6 +49,9 @@ mod turn;
 mod upkeep;
 mod view;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::time::Duration;
 

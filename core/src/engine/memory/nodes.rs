@@ -42,3 +42,18 @@ impl Nodes {
         name.unwrap_or_else(|| Arc::from(""))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_keep_their_numbers() {
+        let nodes = Nodes::default();
+        assert_eq!(&*nodes.name(0), "", "nobody has claimed yet");
+        let names: Vec<Arc<str>> = ["a", "b", "c", "a", "c"].map(Arc::from).into();
+        let numbers: Vec<u32> = names.iter().map(|n| nodes.number(n)).collect();
+        assert_eq!(numbers, [0, 1, 2, 0, 2]);
+        assert!(names.iter().zip(numbers).all(|(n, i)| nodes.name(i) == *n));
+    }
+}

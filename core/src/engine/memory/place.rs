@@ -72,3 +72,28 @@ fn pack(counter: u64, shard: usize, slot: u32) -> u64 {
     debug_assert!(shard < SHARDS);
     (counter & COUNTER) << 36 | (shard as u64) << 32 | u64::from(slot)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_and_tickets_round_trip() {
+        let h = handle(7, 15, u32::MAX);
+        assert_eq!((h.shard(), h.slot()), (15, u32::MAX));
+        assert!(h.is_of(7) && !h.is_of(8));
+        let t = Ticket::new(u64::from(u32::MAX), 3, 9);
+        assert_eq!((t.shard(), t.slot()), (3, 9));
+        assert!(t.is_of(u64::from(u32::MAX)) && !t.is_of(0));
+    }
+
+    #[test]
+    fn shards_are_in_range_and_runs_share_one() {
+        let id = |n: u128| JobId::from_u128(n);
+        assert!((0..64).all(|n| shard_of(id(n)) == 0));
+        assert_eq!(shard_of(id(64)), 1);
+        // UUIDs of version 1 differ in their high bits only.
+        let spread: std::collections::BTreeSet<_> = (0..64u128).map(|n| shard_of(id(n << 96 | 5))).collect();
+        assert_eq!(spread.len(), SHARDS);
+    }
+}

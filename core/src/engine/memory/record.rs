@@ -113,6 +113,12 @@ impl Record {
         self.extras.as_ref()?.key.as_deref()
     }
 
+    /// Whether this key is the job's. An entry for the key that says so may be older than the job, whose id
+    /// an earlier job had.
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.state != State::Cancelled && self.key() == Some(key)
+    }
+
     /// The payload; once it has succeeded, the result.
     pub(super) fn content(&self) -> &Payload {
         &self.content
@@ -192,9 +198,10 @@ impl Record {
         (self.timeout_at, self.until) = (Timestamp::MAX, Timestamp::MAX);
     }
 
-    /// Ends a job that waits.
-    pub(super) fn end_waiting(&mut self, failure: Option<Failure>) {
-        if failure.is_some() {
+    /// Ends a job that waits: no attempt is to be made up for it.
+    pub(super) fn end_waiting(&mut self, t: &mut Transition) {
+        let failure = t.failure.take();
+        if failure.is_some() || t.to == State::Succeeded {
             self.past.get_or_insert_default().ending = failure;
         }
     }
@@ -333,4 +340,23 @@ impl Past {
 fn micros(timeout: Duration) -> NonZeroU64 {
     let us = timeout.as_nanos().div_ceil(1000);
     NonZeroU64::new(u64::try_from(us).unwrap_or(u64::MAX)).unwrap_or(NonZeroU64::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_compact() {
+        assert!(size_of::<Record>() <= 208, "{}", size_of::<Record>());
+        assert_eq!(size_of::<Option<Record>>(), size_of::<Record>());
+    }
+
+    #[test]
+    fn timeouts_round_up() {
+        for (ns, us) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
+            assert_eq!(micros(Duration::from_nanos(ns)).get(), us);
+        }
+        assert_eq!(micros(Duration::MAX).get(), u64::MAX);
+    }
 }

@@ -62,3 +62,42 @@ impl Room {
         self.arrivals.count.load(SeqCst).saturating_sub(gone) as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn room_is_counted() {
+        let room = Room::default();
+        assert_eq!(room.try_enter(2), Ok(()));
+        assert_eq!(room.try_enter(2), Ok(()));
+        assert_eq!(room.try_enter(2), Err(2));
+        room.enter();
+        assert_eq!(room.try_enter(2), Err(3), "those who come back are not refused");
+        room.leave(2);
+        assert_eq!((room.waiting(), room.try_enter(2)), (1, Ok(())));
+        assert_eq!(room.try_enter(0), Ok(()));
+        assert_eq!(room.waiting(), 3);
+    }
+
+    #[test]
+    fn the_bound_holds_while_many_come_and_go() {
+        const CAPACITY: usize = 5;
+        let (room, inside) = (Room::default(), std::sync::atomic::AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..5_000 {
+                        if room.try_enter(CAPACITY).is_ok() {
+                            assert!(inside.fetch_add(1, SeqCst) < CAPACITY);
+                            inside.fetch_sub(1, SeqCst);
+                            room.leave(1);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(room.waiting(), 0);
+    }
+}

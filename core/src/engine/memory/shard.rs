@@ -157,7 +157,9 @@ impl Shard {
             worker: claim.worker,
         };
         record.start(&start, now);
+        let queue = record.queue;
         self.enter(slot, State::Running);
+        self.tally(queue).totals.claimed += 1;
         self.arm(slot, shared, after);
         claim.out.push(self.claimed(slot));
         Leased::Yes
@@ -457,7 +459,7 @@ impl Shard {
             }
         }
         if t.to.is_final() {
-            record.end_waiting(t.failure.take());
+            record.end_waiting(t);
             queue.room.leave(1);
             after.room = true;
         }
@@ -484,7 +486,7 @@ impl Shard {
         self.enter(slot, t.to);
         let record = &mut self.slab[slot];
         after.trash.extend(record.end(t, now, order));
-        after.ended.add(record.id);
+        after.ended.push(record.id);
         if t.to == State::Cancelled && record.key().is_some() {
             let id = record.id;
             after

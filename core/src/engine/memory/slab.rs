@@ -207,3 +207,50 @@ impl IndexMut<u32> for Slab {
         record.expect("a slot taken from the index or a timer holds a record")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::memory::tests::plain;
+    use crate::time::Timestamp;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    fn record(id: u128) -> Record {
+        Record::new(&plain(JobId::from_u128(id)), Timestamp::EPOCH)
+    }
+
+    #[test]
+    fn a_slot_is_used_again_under_another_generation() {
+        let mut slab = Slab::default();
+        let slot = slab.insert(record(1));
+        let generation = slab.generation(slot);
+        assert_eq!(slab.remove(slot).unwrap().id, JobId::from_u128(1));
+        assert!(slab.remove(slot).is_none() && slab.get(slot).is_none() && slab.get_mut(99_999).is_none());
+        assert_eq!(slab.insert(record(2)), slot);
+        assert_ne!(slab.generation(slot), generation);
+        assert_eq!(slab.find(JobId::from_u128(1)), None);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((any::<bool>(), 0..600u128), 1..2000)) {
+            let (mut slab, mut model) = (Slab::default(), HashMap::new());
+            for (insert, n) in steps {
+                // Two thirds of the ids differ in their high bits only.
+                let id = if n % 3 == 0 { n } else { n << 90 };
+                match (insert, model.get(&id).copied()) {
+                    (true, None) => { model.insert(id, slab.insert(record(id))); }
+                    (false, Some(slot)) => { slab.remove(slot); model.remove(&id); }
+                    _ => {}
+                }
+            }
+            for n in 0..600u128 {
+                for id in [n, n << 90] {
+                    prop_assert_eq!(slab.find(JobId::from_u128(id)), model.get(&id).copied());
+                }
+            }
+            prop_assert_eq!(slab.iter().count(), model.len());
+        }
+    }
+}

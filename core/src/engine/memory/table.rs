@@ -35,3 +35,17 @@ impl<T, const OUTER: usize, const INNER: usize> fmt::Debug for Table<T, OUTER, I
         write!(f, "Table of {}", OUTER * INNER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_made_once() {
+        let table = Table::<usize, 4, 4>::default();
+        assert_eq!(table.get(15), None);
+        assert_eq!(*table.get_or(15, || 7), 7);
+        assert_eq!(*table.get_or(15, || 8), 7);
+        assert_eq!((table.get(15), table.get(14)), (Some(&7), None));
+    }
+}

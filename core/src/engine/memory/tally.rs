@@ -51,3 +51,23 @@ impl Tally {
         to.refused += from.refused;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::QueueId;
+
+    #[test]
+    fn every_state_is_counted_once() {
+        let mut tally = Tally::default();
+        for state in State::ALL {
+            *tally.of(*state) += 1;
+            tally.totals.pushed += 1;
+        }
+        let mut sum = QueueCounts::new(QueueId(0));
+        tally.add_to(&mut sum);
+        tally.add_to(&mut sum);
+        assert!(sum.balanced());
+        assert_eq!((sum.waiting(), sum.running, sum.totals.expired), (6, 2, 2));
+    }
+}

@@ -128,3 +128,58 @@ impl Timers {
         self.places[timer.slot as usize] = place as u32;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn at(us: i64) -> Timestamp {
+        Timestamp::from_micros(us)
+    }
+
+    #[test]
+    fn a_timer_is_set_moved_and_taken_away() {
+        let mut timers = Timers::default();
+        timers.set(3, at(10), 0);
+        timers.set(4, at(10), 1);
+        timers.set(5, at(5), 2);
+        assert_eq!((timers.next(), timers.first().unwrap().slot), (at(5), 5));
+        timers.set(5, at(20), 2);
+        assert_eq!(
+            timers.first().unwrap().slot,
+            3,
+            "of two due at once, the lower order"
+        );
+        timers.set(3, Timestamp::MAX, 0);
+        timers.set(4, Timestamp::MAX, 0);
+        timers.set(4, Timestamp::MAX, 0);
+        assert_eq!(timers.next(), at(20));
+        timers.set(5, Timestamp::MAX, 0);
+        assert_eq!((timers.next(), timers.first()), (Timestamp::MAX, None));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map_sorted_by_time(steps in prop::collection::vec((0..20u32, 0..30i64), 1..200)) {
+            let (mut timers, mut model) = (Timers::default(), BTreeMap::new());
+            for (order, (slot, us)) in steps.into_iter().enumerate() {
+                if us == 0 {
+                    timers.set(slot, Timestamp::MAX, 0);
+                    model.remove(&slot);
+                } else {
+                    timers.set(slot, at(us), order as u64);
+                    model.insert(slot, (at(us), order as u64));
+                }
+                let first = model.iter().map(|(slot, (at, order))| (*at, *order, *slot)).min();
+                prop_assert_eq!(timers.first().map(|t| (t.at, t.order, t.slot)), first);
+                let mut due = Vec::new();
+                timers.due(at(15), |slot| { due.push(slot); true });
+                due.sort_unstable();
+                let want: Vec<u32> = model.iter().filter(|(_, t)| t.0 <= at(15)).map(|(s, _)| *s).collect();
+                prop_assert_eq!(due, want);
+            }
+        }
+    }
+}

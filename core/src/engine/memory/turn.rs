@@ -7,7 +7,6 @@ use super::after::After;
 use super::place::Place;
 use super::shards::Cursor;
 use crate::engine::{Applied, Held, JobRef};
-use crate::job::State;
 use crate::outcome::Transition;
 use crate::time::Timestamp;
 
@@ -47,7 +46,7 @@ impl MemoryEngine {
         }
     }
 
-    /// Removes keys whose job was cancelled or forgotten, unless the job (or one with its id) is back.
+    /// Removes keys whose job was cancelled or forgotten, unless one with its id and key is back.
     pub(super) fn free_keys(&self, after: &After) {
         for (extras, id) in &after.freed {
             let Some(key) = extras.key.as_deref() else {
@@ -56,7 +55,7 @@ impl MemoryEngine {
             let mut holders = self.keys.lock(key);
             let lives = || {
                 let shard = self.shards.of(*id);
-                shard.find(*id).is_some_and(|r| r.state != State::Cancelled)
+                shard.find(*id).is_some_and(|r| r.holds(key))
             };
             if holders.get(key) == Some(id) && !lives() {
                 holders.remove(key);
