@@ -178,9 +178,12 @@ impl Kinds {
                     max_attempts: options.max_attempts.unwrap_or(default.max_attempts),
                     timeout: options.timeout.or(default.timeout),
                 };
+                let (permits, handler) =
+                    entry.map_or((None, None), |e| (e.permits.clone(), e.handler.clone()));
                 Asked {
                     claim,
-                    permits: entry.and_then(|e| e.permits.clone()),
+                    permits,
+                    handler,
                 }
             })
             .collect()
@@ -188,10 +191,19 @@ impl Kinds {
 }
 
 /// What a consumer asks of one kind, and the limit it must respect.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) claim: KindClaim,
     pub(crate) permits: Option<Arc<Permits>>,
+    pub(crate) handler: Option<Arc<dyn Handler>>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked")
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A set of kinds that consumers share and that can grow while they run. Any thread.

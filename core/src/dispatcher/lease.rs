@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::Inner;
 use super::cells::{Cell, StopReason};
-use super::kinds::Handler;
 use super::settle::{Answer, Ended};
 use super::slots::Held;
 use crate::engine::{Claimed, Held as HeldLease};
@@ -153,11 +152,6 @@ impl Lease {
         Stopped(self)
     }
 
-    /// The Rust handler registered for this job's kind.
-    pub(crate) fn handler(&self) -> Option<Arc<dyn Handler>> {
-        self.inner.kinds.get(self.claimed.kind)?.handler.clone()
-    }
-
     /// `Ok` while the handler may go on: for `lease.check()?` in long handlers.
     ///
     /// # Errors
@@ -277,9 +271,7 @@ impl Lease {
         let Some(ended) = self.end(outcome) else {
             return Ok(Answer::Stale);
         };
-        let mut answers = Vec::with_capacity(1);
-        self.inner.settle(&mut vec![ended], &mut answers)?;
-        Ok(answers[0])
+        self.inner.settle_one(ended)
     }
 
     /// Ends the body: frees the slot and hands the rest to whoever stores the outcome. `None` if it has

@@ -79,6 +79,8 @@ pub(crate) struct Inner {
     serial: u64,
     default_queue: QueueId,
     queues: RwLock<Vec<QueueOptions>>,
+    /// Whether any queue has options of its own.
+    own_options: AtomicBool,
     phase: AtomicU8,
     prune_armed: AtomicBool,
     /// Whether a dump is configured, so that every payload must be encodable.
@@ -131,6 +133,7 @@ impl Dispatcher {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,
             queues: RwLock::default(),
+            own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),
             prune_armed: AtomicBool::new(false),
             must_encode: AtomicBool::new(false),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cells::StopReason;
 use super::lease::handling;
-use super::settle::{Answer, Ended};
+use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner, OPEN, STOPPED, STOPPING};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::State;
@@ -128,11 +128,13 @@ impl Inner {
         signals.finished.ring_all();
     }
 
-    /// Waits until no lease is live.
+    /// Waits until no lease is live, and none is about to be: a claimer that holds a slot may have missed
+    /// the stop.
     fn wait_idle(&self, deadline: Deadline) {
         loop {
             let listener = self.cells.idle.listen();
-            if self.cells.active() == 0 || !listener.wait(deadline) {
+            let busy = self.cells.active() > 0 || self.slots.global.used() > 0;
+            if !busy || !listener.wait(deadline) {
                 return;
             }
         }
@@ -154,16 +156,16 @@ impl Inner {
             cell.signal(StopReason::LeaseLost);
             running.push(job);
         });
-        let mut ended = Vec::with_capacity(running.len());
+        let mut settling = Settling::default();
         for job in running {
             let standing = self.engine.standing(job.id)?;
             if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
-                ended.push(Ended::located(&at, self.interrupted()));
+                settling.ended.push(Ended::located(&at, self.interrupted()));
             }
         }
-        let mut answers = Vec::with_capacity(ended.len());
-        self.settle(&mut ended, &mut answers)?;
-        Ok(answers
+        self.settle(&mut settling)?;
+        Ok(settling
+            .answers
             .iter()
             .filter(|a| matches!(a, Answer::Stored(s) if !s.is_final()))
             .count())
