@@ -90,3 +90,8 @@ pub use outcome::{Failure, FailureKind, Outcome, Standing, Transition, decide};
 pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
 pub use retry::{Backoff, RetryPolicy};
 pub use time::{Clock, Deadline, ManualClock, SystemClock, Timestamp, format_duration, parse_duration};
+
+/// The README's Rust example, compiled and run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;
