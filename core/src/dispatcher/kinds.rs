@@ -161,6 +161,13 @@ impl Kinds {
         Ok(())
     }
 
+    /// Lets every handler go. A handler that pushes owns a handle to its dispatcher; this ends the cycle.
+    pub(crate) fn clear(&self) {
+        let old = std::mem::take(&mut *self.table.write());
+        // What handlers own may run code of the host as it goes: never under the lock.
+        drop(old);
+    }
+
     pub(crate) fn version(&self) -> u64 {
         self.version.load(Ordering::SeqCst)
     }

@@ -59,6 +59,8 @@ impl Dispatcher {
             // It ends within one step: it never runs a handler.
             let _ = sweeper.join();
         }
+        self.0.kinds.clear();
+        self.0.hooks.clear();
         let done = StopReport { handed_back, waiting };
         *report = Some(done);
         ended.and(self.0.engine.close()).map(|()| done)
