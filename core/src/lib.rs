@@ -61,6 +61,7 @@ mod finished;
 mod fork;
 mod id;
 mod job;
+mod json;
 mod names;
 mod open;
 mod outcome;
