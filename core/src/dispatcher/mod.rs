@@ -226,6 +226,17 @@ impl Dispatcher {
         self.0.set_kind(kind, options, Some(handler))
     }
 
+    /// Takes the handler of a kind away; true if there was one. Attempts that run go on with it, jobs of
+    /// the kind wait from now on.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn unregister(&self, kind: &str) -> Result<bool> {
+        self.0.check_open()?;
+        let known = self.0.engine.names().find_kind(kind);
+        Ok(known.is_some_and(|kind| self.0.kinds.remove(kind)))
+    }
+
     /// The Rust handler of a kind, if one is registered.
     #[must_use]
     pub fn handler(&self, kind: KindId) -> Option<Arc<dyn Handler>> {
