@@ -59,10 +59,12 @@ impl Dispatcher {
             // It ends within one step: it never runs a handler.
             let _ = sweeper.join();
         }
-        self.0.kinds.clear();
-        self.0.hooks.clear();
         let done = StopReport { handed_back, waiting };
         *report = Some(done);
+        drop(report);
+        // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
+        self.0.kinds.clear();
+        self.0.hooks.clear();
         ended.and(self.0.engine.close()).map(|()| done)
     }
 
@@ -70,6 +72,9 @@ impl Dispatcher {
     /// Somebody must still call [`Dispatcher::stop`]. Safe from a handler.
     pub fn request_stop(&self) {
         let inner = &self.0;
+        if !inner.birth.is_here() {
+            return;
+        }
         if inner
             .phase
             .compare_exchange(OPEN, STOPPING, Ordering::SeqCst, Ordering::SeqCst)
@@ -98,6 +103,7 @@ impl Dispatcher {
     /// # Errors
     /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; of the store.
     pub fn drain(&self, deadline: Deadline) -> Result<()> {
+        self.0.birth.check()?;
         if handling(&self.0).is_some() {
             return Err(Error::new(
                 ErrorKind::WouldDeadlock,
