@@ -76,9 +76,9 @@ pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
 pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
 pub use dispatcher::{
-    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, KindOptions, KindSet, Lease,
-    PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport, Stopped,
-    Ticket, Tickets, Why, panic_text,
+    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
+    Lease, PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport,
+    Stopped, Ticket, Why, panic_text,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use error::{Error, ErrorKind, Result};

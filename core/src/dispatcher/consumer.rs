@@ -2,11 +2,11 @@
 //! and goroutines all come through this door.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::kinds::{Asked, Handler, KindSet};
-use super::lease::Lease;
+use super::lease::{Lease, handling};
 use super::settle::{Answer, Settling};
 use super::slots::{Held, Permits};
 use super::{Dispatcher, Inner};
@@ -22,6 +22,24 @@ pub struct Consumer {
     inner: Arc<Inner>,
     ask: Ask,
     settling: Settling,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Ends the wait of one consumer, from any thread.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    inner: Arc<Inner>,
+    raised: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now.
+    pub fn raise(&self) {
+        if self.inner.birth.is_here() {
+            self.raised.store(true, Ordering::SeqCst);
+            self.inner.engine.signals().work.ring_all();
+        }
+    }
 }
 
 /// What a consumer asks for, and the buffers it asks with.
@@ -90,6 +108,7 @@ impl Consumer {
             inner,
             ask,
             settling: Settling::default(),
+            interrupted: Arc::default(),
         }
     }
 
@@ -118,10 +137,20 @@ impl Consumer {
         self.ask.worker
     }
 
+    /// What ends a wait of this consumer from outside.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        Interrupt {
+            inner: self.inner.clone(),
+            raised: self.interrupted.clone(),
+        }
+    }
+
     /// The next job; `None` if `deadline` passed first.
     ///
     /// # Errors
-    /// `Closed` once the dispatcher stops; `Forked`; of the store.
+    /// `Closed` once the dispatcher stops; `Interrupted` by [`Consumer::interrupt`]; `WouldDeadlock` for an
+    /// endless wait in a handler of the same dispatcher; `Forked`; of the store.
     pub fn next(&mut self, deadline: Deadline) -> Result<Option<Lease>> {
         let mut leases = std::mem::take(&mut self.ask.leases);
         let result = self.next_many(1, deadline, &mut leases);
@@ -141,13 +170,19 @@ impl Consumer {
             if got > 0 || max == 0 {
                 return Ok(got);
             }
-            let Self { inner, ask, settling } = self;
+            let Self {
+                inner,
+                ask,
+                settling,
+                interrupted,
+            } = self;
             let listener = inner.engine.signals().work.listen();
             let got = ask.claim(inner, settling, max, out)?;
             if got > 0 || deadline.passed() {
                 return Ok(got);
             }
             if !inner.stopping() {
+                inner.check_wait(interrupted, deadline)?;
                 listener.wait(deadline);
             }
         }
@@ -178,10 +213,17 @@ impl Consumer {
         out: &mut Vec<Lease>,
     ) -> Result<&[Answer]> {
         self.settling.clear();
-        for (mut lease, outcome) in done {
-            self.settling.ended.extend(lease.end(outcome));
+        let mut known = Vec::new();
+        for (place, (lease, outcome)) in done.into_iter().enumerate() {
+            match lease.end_or_park(outcome) {
+                Ok(ended) => self.settling.ended.push(ended),
+                Err(answer) => known.push((place, answer)),
+            }
         }
         self.claim(max, out)?;
+        for (place, answer) in known {
+            self.settling.answers.insert(place, answer);
+        }
         Ok(&self.settling.answers)
     }
 
@@ -355,11 +397,30 @@ impl Ask {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        if !self.inner.birth.is_here() {
+            // In the child of a fork the bell may be locked for ever.
+            return;
+        }
         self.inner.engine.signals().work.leave(self.ask.profile);
     }
 }
 
 impl Inner {
+    /// Whether a consumer may begin to wait.
+    fn check_wait(&self, interrupted: &AtomicBool, deadline: Deadline) -> Result<()> {
+        if interrupted.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "the wait for work was interrupted",
+            ));
+        }
+        if deadline.instant().is_none() && handling(self).is_some() {
+            let text = "a handler must not wait for work without a deadline: it may hold the last slot";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        Ok(())
+    }
+
     /// Whether claims are answered: not after a stop began, not in a forked child.
     fn check_claims(&self) -> Result<()> {
         self.birth.check()?;
@@ -370,5 +431,42 @@ impl Inner {
             ));
         }
         Ok(())
+    }
+}
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::job::NewJob;
+
+    #[test]
+    fn a_wait_can_be_interrupted() {
+        let d = Dispatcher::in_memory().unwrap();
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let interrupt = consumer.interrupt();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| consumer.next(Deadline::NEVER).map(|_| ()));
+            assert!(d.settle_to(1, Duration::from_secs(20)), "it waits");
+            interrupt.raise();
+            let error = waiting.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Interrupted);
+        });
+        interrupt.raise();
+        d.push(NewJob::new("k", ())).unwrap();
+        let lease = consumer.next(Deadline::NEVER).unwrap();
+        assert!(lease.is_some(), "work goes before an interrupt");
+        let error = consumer.next(Deadline::NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "and the interrupt is kept");
+    }
+
+    #[test]
+    fn a_handler_does_not_wait_for_work_for_ever() {
+        let d = Dispatcher::in_memory().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let lease = consumer.next(Deadline::NEVER).unwrap().unwrap();
+        let inside = lease.enter();
+        let error = consumer.next(Deadline::NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldDeadlock);
+        drop(inside);
     }
 }

@@ -320,7 +320,9 @@ mod tests {
 
     impl Drop for Busy {
         fn drop(&mut self) {
-            self.0.declare("other", KindOptions::new()).expect("no lock is held");
+            self.0
+                .declare("other", KindOptions::new())
+                .expect("no lock is held");
         }
     }
 

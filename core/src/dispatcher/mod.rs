@@ -28,7 +28,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 pub use cells::StopReason;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Interrupt};
 pub use explain::{Explanation, Why};
 pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindOptions, KindSet};
@@ -38,7 +38,7 @@ pub use push::{PushError, PushManyError, Pushed};
 pub(crate) use restore::RestoredJob;
 pub use settle::Answer;
 pub use stop::StopReport;
-pub use tickets::{Ticket, Tickets};
+pub use tickets::Ticket;
 
 use crate::config::Options;
 use crate::engine::Engine;
@@ -234,7 +234,10 @@ impl Dispatcher {
     pub fn unregister(&self, kind: &str) -> Result<bool> {
         self.0.check_open()?;
         let known = self.0.engine.names().find_kind(kind);
-        Ok(known.is_some_and(|kind| self.0.kinds.remove(kind)))
+        let removed = known.is_some_and(|kind| self.0.kinds.remove(kind));
+        // Consumers let go of the handler when they next look.
+        self.0.engine.signals().work.ring_all();
+        Ok(removed)
     }
 
     /// The Rust handler of a kind, if one is registered.
@@ -370,21 +373,27 @@ impl LastHandle {
 impl Drop for LastHandle {
     fn drop(&mut self) {
         let inner = &self.inner;
-        if !self.stops || !inner.birth.is_here() || inner.stopped() {
+        if !self.stops || !inner.birth.is_here() {
             return;
         }
         let dispatcher = Dispatcher(inner.clone(), Arc::new(Self::idle(inner)));
-        if lease::handling(inner).is_none() {
-            // Nobody is left to hear of a dump that fails; it has left the former file alone.
-            let _ = dispatcher.stop(Duration::ZERO);
-            return;
+        if inner.stopped() || lease::handling(inner).is_none() {
+            return dispatcher.end(Duration::ZERO);
         }
         // A handler dropped the last handle, and cannot wait for itself: a thread does it. If there is no
         // thread to be had, at least nothing more is handed out.
         dispatcher.request_stop();
-        let _ = crate::threads::spawn("stop", move || {
-            let _ = dispatcher.stop(dispatcher.options().grace);
-        });
+        let _ = crate::threads::spawn("stop", move || dispatcher.end(dispatcher.options().grace));
+    }
+}
+
+impl Dispatcher {
+    /// What the last handle does.
+    fn end(&self, grace: Duration) {
+        // Nobody is left to hear of a dump that fails; it has left the former file alone.
+        let _ = self.stop(grace);
+        // Leases that were left to tickets hold the dispatcher, and nobody can use the tickets any more.
+        drop(self.0.cells.parked());
     }
 }
 

@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 /// Whether an answer counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It is stored; the job is now in this state.
+    /// It is stored; the job is now in this state. `Running` is the state of one whose answer is pending.
     Stored(State),
     /// The lease was lost before; nothing changed.
     Stale,
