@@ -16,25 +16,27 @@ use crate::time::Deadline;
 /// Wakes threads that wait for a condition. Any thread.
 #[derive(Debug, Default)]
 pub struct Bell {
-    /// Registered waiters that no ring has taken yet.
+    /// Registered waiters that no ring has taken yet: a copy of `Register::unrung`, for a look without the lock.
     waiting: AtomicU32,
     /// Whether members of more than one profile wait here: then every ring wakes everybody.
     mixed: AtomicBool,
     profiles: Mutex<Vec<(u64, usize)>>,
-    /// Rings that were given to a registration and not yet consumed by its owner.
-    permits: Mutex<Permits>,
+    register: Mutex<Register>,
     rung: Condvar,
     sleeps: AtomicU64,
 }
 
-/// Permits are not addressed: a waiter may take the one that was meant for another. Whoever leaves and finds
-/// its permit gone therefore leaves a debt instead of waiting for it.
+/// Who is registered. Of those who registered in the present round, as many as have not yet left are either
+/// `unrung` or `rung`; those of former rounds have all been rung.
+///
+/// Within a round the permits are not addressed: any of its waiters may take one, because all of them can use
+/// what the bell announces. A ring for everybody must reach each waiter, so it is no pile of permits, of which
+/// a quick waiter could take two, but the end of the round.
 #[derive(Debug, Default)]
-struct Permits {
-    /// Given and not yet consumed.
-    free: u32,
-    /// Consumed by a waiter in the place of one that has left: as many future permits go to nobody.
-    owed: u32,
+struct Register {
+    round: u64,
+    unrung: u32,
+    rung: u32,
 }
 
 /// A registration with a bell. Dropping it takes it back.
@@ -42,16 +44,22 @@ struct Permits {
 #[must_use = "a listener that is dropped at once hears nothing"]
 pub struct Listener<'a> {
     bell: &'a Bell,
+    round: u64,
     live: bool,
 }
 
 impl Bell {
     /// Registers this thread. Look at the condition after this, then call [`Listener::wait`].
     pub fn listen(&self) -> Listener<'_> {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let mut register = lock(&self.register);
+        register.unrung += 1;
+        self.waiting.store(register.unrung, Ordering::SeqCst);
+        let round = register.round;
+        drop(register);
         fence(Ordering::SeqCst);
         Listener {
             bell: self,
+            round,
             live: true,
         }
     }
@@ -64,19 +72,33 @@ impl Bell {
             return;
         }
         if self.mixed.load(Ordering::SeqCst) {
-            self.ring_all();
-        } else if self.take() {
-            self.grant(1);
+            return self.ring_all();
         }
+        let mut register = lock(&self.register);
+        if register.unrung == 0 {
+            return;
+        }
+        register.unrung -= 1;
+        register.rung += 1;
+        self.waiting.store(register.unrung, Ordering::SeqCst);
+        drop(register);
+        self.rung.notify_one();
     }
 
     /// Wakes every waiter.
     pub fn ring_all(&self) {
         fence(Ordering::SeqCst);
-        let taken = self.waiting.swap(0, Ordering::SeqCst);
-        if taken > 0 {
-            self.grant(taken);
+        if self.waiting.load(Ordering::SeqCst) == 0 {
+            return;
         }
+        let mut register = lock(&self.register);
+        *register = Register {
+            round: register.round + 1,
+            ..Register::default()
+        };
+        self.waiting.store(0, Ordering::SeqCst);
+        drop(register);
+        self.rung.notify_all();
     }
 
     /// Says that waiters of this profile exist, until [`Bell::leave`]. Waiters of one profile can all use
@@ -112,83 +134,55 @@ impl Bell {
     pub fn sleeps(&self) -> u64 {
         self.sleeps.load(Ordering::Relaxed)
     }
-
-    /// Takes one registration; false if there is none.
-    fn take(&self) -> bool {
-        let less = |n: u32| n.checked_sub(1);
-        self.waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-            .is_ok()
-    }
-
-    fn grant(&self, permits: u32) {
-        let mut account = lock(&self.permits);
-        let absorbed = permits.min(account.owed);
-        account.owed -= absorbed;
-        account.free += permits - absorbed;
-        drop(account);
-        if permits == 1 {
-            self.rung.notify_one()
-        } else {
-            self.rung.notify_all()
-        }
-    }
-
-    /// Gives up a permit that a ringer has given, or is about to give, to this registration, and passes
-    /// the ring on. Never waits. The ring also settles the debt: it takes the registration of whoever
-    /// consumed our permit, so a debt never swallows a ring that somebody else needs.
-    fn leave_rung(&self) {
-        let mut permits = lock(&self.permits);
-        match permits.free.checked_sub(1) {
-            Some(free) => permits.free = free,
-            None => permits.owed += 1,
-        }
-        drop(permits);
-        self.ring();
-    }
-
-    /// Waits for a permit; false if `deadline` passed first.
-    fn sleep(&self, deadline: Deadline) -> bool {
-        let mut permits = lock(&self.permits);
-        while permits.free == 0 {
-            self.sleeps.fetch_add(1, Ordering::Relaxed);
-            permits = match deadline.left() {
-                None => self.rung.wait(permits).unwrap_or_else(|p| p.into_inner()),
-                Some(Duration::ZERO) => return false,
-                Some(left) => {
-                    self.rung
-                        .wait_timeout(permits, left)
-                        .unwrap_or_else(|p| p.into_inner())
-                        .0
-                }
-            };
-        }
-        permits.free -= 1;
-        true
-    }
 }
 
 impl Listener<'_> {
     /// Sleeps until the bell rings for this registration; false if `deadline` passed first.
     pub fn wait(mut self, deadline: Deadline) -> bool {
         self.live = false;
-        if self.bell.sleep(deadline) {
-            return true;
+        let bell = self.bell;
+        let mut register = lock(&bell.register);
+        loop {
+            if register.round != self.round {
+                return true;
+            }
+            if register.rung > 0 {
+                register.rung -= 1;
+                return true;
+            }
+            bell.sleeps.fetch_add(1, Ordering::Relaxed);
+            register = match deadline.left() {
+                None => bell.rung.wait(register).unwrap_or_else(|p| p.into_inner()),
+                Some(Duration::ZERO) => {
+                    self.unregister(&mut register);
+                    return false;
+                }
+                Some(left) => {
+                    let woken = bell.rung.wait_timeout(register, left);
+                    woken.unwrap_or_else(|p| p.into_inner()).0
+                }
+            };
         }
-        // Too late to be rung? Then a ringer has taken the registration and the permit is ours.
-        let rung = !self.bell.take();
-        if rung {
-            self.bell.leave_rung();
+    }
+
+    /// Leaves the round as one who was not rung, if there is such a one: a ring that may have been ours is
+    /// then another's. If all were rung, one ring less is needed.
+    fn unregister(&self, register: &mut Register) {
+        if register.round != self.round {
+            return;
         }
-        rung
+        match register.unrung.checked_sub(1) {
+            Some(unrung) => register.unrung = unrung,
+            None => register.rung -= 1,
+        }
+        self.bell.waiting.store(register.unrung, Ordering::SeqCst);
     }
 }
 
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
-        if self.live && !self.bell.take() {
-            // A ring has chosen us, who no longer need it: pass it on.
-            self.bell.leave_rung();
+        if self.live {
+            self.unregister(&mut lock(&self.bell.register));
         }
     }
 }
@@ -219,6 +213,20 @@ mod tests {
         drop(first);
         // Which of the two was rung is not defined; after the drop it can only be the second.
         assert!(second.wait(Deadline::after(Duration::ZERO)) || bell.waiting() == 0);
+    }
+
+    #[test]
+    fn a_ring_for_all_cannot_be_heard_twice() {
+        let bell = Bell::default();
+        let (quick, slow) = (bell.listen(), bell.listen());
+        bell.ring_all();
+        assert!(quick.wait(Deadline::after(Duration::ZERO)));
+        let again = bell.listen();
+        assert!(
+            !again.wait(Deadline::after(Duration::ZERO)),
+            "that was the ring of the slow one"
+        );
+        assert!(slow.wait(Deadline::after(Duration::ZERO)));
     }
 
     #[test]
@@ -316,6 +324,38 @@ mod shuttle_tests {
             }
             for consumer in consumers {
                 consumer.join().unwrap();
+            }
+        };
+        shuttle::check_random(model, 5_000);
+        shuttle::check_pct(model, 5_000, 3);
+    }
+
+    /// Two who wait for different things: every schedule ends, so a ring for all reaches both.
+    #[test]
+    fn a_ring_for_all_reaches_everyone() {
+        let model = || {
+            let bell = Arc::new(Bell::default());
+            let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            let waiters: Vec<_> = (0..2)
+                .map(|i| {
+                    let (bell, flags) = (bell.clone(), flags.clone());
+                    shuttle::thread::spawn(move || {
+                        loop {
+                            let listener = bell.listen();
+                            if flags[i].load(Ordering::SeqCst) == 1 {
+                                return;
+                            }
+                            listener.wait(Deadline::NEVER);
+                        }
+                    })
+                })
+                .collect();
+            for flag in flags.iter() {
+                flag.store(1, Ordering::SeqCst);
+                bell.ring_all();
+            }
+            for waiter in waiters {
+                waiter.join().unwrap();
             }
         };
         shuttle::check_random(model, 5_000);
