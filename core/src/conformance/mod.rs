@@ -1,1 +1,70 @@
-//! The engine suite: one macro, one test per case.
+//! The engine suite: what every engine promises, as cases that know none of them.
+//!
+//! [`conformance_suite!`](crate::conformance_suite) makes one `#[test]` of each case:
+//!
+//! ```ignore
+//! forebay::conformance_suite!(memory, || Arc::new(MemoryEngine::new(100_000)), given_time, host_objects);
+//! ```
+//!
+//! The closure makes an empty engine; each case makes its own. The names behind it are the groups of cases
+//! that apply to this engine beyond those that apply to all; a group that is not named is listed and shown
+//! as ignored. One more test compares the groups with what the engine says of itself, so none can be left
+//! out by mistake.
+//!
+//! | group | its cases apply to an engine that |
+//! |---|---|
+//! | `given_time` | takes `now` from its caller (not [`own_clock`](crate::engine::Capabilities::own_clock)) |
+//! | `host_objects` | keeps [`host_objects`](crate::engine::Capabilities::host_objects) by reference |
+//! | `encodes` | does not, so that what cannot be encoded must be refused |
+//!
+//! Time moves by [`ManualClock::advance`](crate::ManualClock::advance); what another thread does is waited
+//! for as an event, with a deadline. Cases that draw at random print their seed and are replayed by
+//! `FOREBAY_SEED`.
+
+// These are tests: a case fails by a panic.
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
+
+pub mod capacity;
+pub mod claims;
+pub mod contract;
+pub mod keys;
+pub mod listing;
+pub mod retry;
+mod stage;
+mod suite;
+pub mod time;
+
+use std::sync::Arc;
+
+use crate::engine::{Capabilities, Engine};
+
+/// How a case makes the engine it tests: a new and empty one at each call.
+pub type Make<'a> = &'a dyn Fn() -> Arc<dyn Engine>;
+
+/// The groups that apply to an engine with these capabilities.
+fn groups(of: Capabilities) -> Vec<&'static str> {
+    let all = [
+        ("given_time", !of.own_clock),
+        ("host_objects", of.host_objects),
+        ("encodes", !of.host_objects),
+    ];
+    all.into_iter()
+        .filter(|(_, applies)| *applies)
+        .map(|(name, _)| name)
+        .collect()
+}
+
+/// The groups named in the suite's invocation are those that apply to the engine.
+pub fn named_groups_are_the_capabilities(make: Make<'_>, named: &[&str]) {
+    let engine = make();
+    let mut named = named.to_vec();
+    let mut apply = groups(engine.capabilities());
+    named.sort_unstable();
+    apply.sort_unstable();
+    assert_eq!(
+        named,
+        apply,
+        "the groups to name for the engine {:?}",
+        engine.name()
+    );
+}

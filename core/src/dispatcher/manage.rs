@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::cells::StopReason;
@@ -306,7 +305,6 @@ impl Dispatcher {
             queues.resize(id.index() + 1, QueueOptions::default());
         }
         queues[id.index()] = options;
-        self.0.own_options.store(true, Ordering::Release);
         drop(queues);
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();
@@ -357,9 +355,6 @@ impl Dispatcher {
 
 impl Inner {
     pub(crate) fn queue_options(&self, queue: QueueId) -> QueueOptions {
-        if !self.own_options.load(Ordering::Acquire) {
-            return QueueOptions::default();
-        }
         self.queues.read().get(queue.index()).copied().unwrap_or_default()
     }
 
@@ -371,9 +366,10 @@ impl Inner {
 
     /// Ends a job that waits; false if it no longer stood there.
     fn end_waiting(&self, at: &Located, outcome: Outcome) -> Result<bool> {
-        let answer = self.settle_one(Ended::located(at, outcome))?;
+        let mut answers = Vec::with_capacity(1);
+        self.settle(&mut vec![Ended::located(at, outcome)], &mut answers)?;
         // Whoever waits for an empty queue should look again.
         self.cells.idle.ring_all();
-        Ok(answer != Answer::Stale)
+        Ok(answers[0] != Answer::Stale)
     }
 }

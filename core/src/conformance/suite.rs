@@ -1,0 +1,212 @@
+//! The list of the cases, and the macro that makes a test of each.
+
+/// Makes a module `$name` with one `#[test]` per case of the [suite](crate::conformance), for the engine that
+/// `$make` makes; the groups that apply to it follow.
+#[macro_export]
+macro_rules! conformance_suite {
+    ($name:ident, $make:expr $(, $group:ident)* $(,)?) => {
+        mod $name {
+            #[allow(unused_imports)]
+            use super::*;
+
+            fn make() -> ::std::sync::Arc<dyn $crate::engine::Engine> {
+                ($make)()
+            }
+
+            /// The groups that are named are those that apply.
+            #[test]
+            fn named_groups_are_the_capabilities() {
+                $crate::conformance::named_groups_are_the_capabilities(&make, &[$(stringify!($group)),*]);
+            }
+
+            $crate::conformance_cases!([$($group)*]);
+        }
+    };
+}
+
+/// The list of the suite: group, file, cases.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_cases {
+    ($named:tt) => {
+        $crate::conformance_group! { always $named
+            contract:
+                insert_stores
+                insert_keeps_every_field
+                insert_adds_nothing
+                a_known_id_is_a_duplicate
+                a_batch_may_repeat_itself
+                a_restored_job_keeps_its_past
+                an_unknown_id_is_nothing
+                a_success_is_kept
+                a_failure_is_kept
+                final_states_are_final
+                a_stale_fence_changes_nothing
+                the_fence_only_grows
+                a_transition_names_where_the_job_stands
+                again_without_delay_is_queued
+                attempts_leave_a_history
+                a_turn_answers_each_transition
+                a_turn_ends_and_claims
+                a_request_to_cancel_is_kept
+                a_request_to_cancel_names_a_claim
+                a_batch_is_applied_whole
+                a_batch_is_refused_whole
+                a_refused_batch_says_why
+                a_repeated_insert_is_no_conflict
+                the_last_token_unblocks
+                one_batch_may_bring_all_tokens
+                what_can_be_claimed_rings
+                each_job_rings_once
+                what_makes_room_rings
+                room_is_announced_to_all
+                an_earlier_due_time_rings
+                the_end_of_a_job_rings
+                a_paused_queue_gives_nothing_out
+                counts_know_each_state
+                queues_are_counted_apart
+                payloads_come_back_as_they_went
+                close_is_idempotent
+                each_engine_is_empty;
+            claims:
+                equal_jobs_are_claimed_in_order
+                higher_priorities_go_first
+                an_urgent_job_overtakes
+                a_job_that_comes_back_stands_behind
+                a_claim_keeps_to_its_limit
+                a_claim_names_its_queue
+                kinds_not_asked_for_stay
+                allowances_are_counted_down
+                the_first_claim_fills_in
+                a_claim_says_when_it_is_due
+                each_job_has_one_holder;
+            capacity:
+                a_full_queue_refuses
+                only_waiting_jobs_take_room
+                a_job_that_comes_back_is_not_refused
+                no_capacity_is_no_bound
+                capacity_is_exact_among_pushers
+                a_refused_push_gives_the_job_back
+                a_batch_says_how_far_it_came
+                queues_have_capacities_of_their_own
+                a_blocked_push_goes_on
+                a_blocked_push_gives_up
+                pushers_of_two_queues_both_go_on
+                a_small_queue_lets_everyone_through
+                a_stop_ends_the_wait_for_room;
+            keys:
+                a_key_makes_one_job
+                a_conflict_ends_the_insert
+                a_key_is_freed_by_cancelling
+                a_key_is_held_until_the_body_ends
+                another_job_under_the_key_is_a_conflict
+                many_pushes_of_a_key_make_one_job
+                a_key_has_one_holder
+                a_job_is_found_by_its_key
+                a_repeated_id_changes_nothing;
+            listing:
+                pages_show_each_job_once
+                pages_are_stable
+                a_bad_page_size_is_refused
+                a_page_after_an_unknown_id_is_not_the_first
+                an_export_ends_with_the_first_error
+                an_export_is_of_one_instant;
+            time:
+                a_start_in_the_past_means_now
+                a_lost_lease_is_not_extended
+                upkeep_says_when_to_come_again
+                a_wait_may_be_too_short;
+            retry:
+                jitter_spreads_the_pauses
+                the_default_number_of_attempts
+                the_nearer_word_counts
+                zero_attempts_are_refused
+                the_pause_that_counts_is_checked
+                a_fatal_failure_ends_the_job;
+        }
+        $crate::conformance_group! { given_time $named
+            contract:
+                a_waiting_job_can_be_ended;
+            claims:
+                a_claimed_job_runs;
+            keys:
+                a_key_is_freed_by_forgetting
+                a_key_survives_retries;
+            listing:
+                each_filter_alone_and_together
+                every_state_can_be_listed
+                an_export_shows_what_is_unfinished;
+            time:
+                a_scheduled_job_is_never_early
+                due_jobs_are_queued_in_order
+                a_promoted_job_stands_behind
+                an_unblocked_job_still_waits_for_its_time
+                time_does_not_unblock
+                a_pause_counts_from_now
+                overdue_jobs_are_reported
+                reports_keep_to_their_limit
+                the_sooner_end_is_the_cause
+                a_deadline_finds_every_waiting_job
+                a_deadline_lets_the_attempt_end
+                no_attempt_starts_after_the_deadline
+                an_extended_lease_ends_later
+                a_lease_can_be_shortened
+                finished_jobs_are_forgotten_by_age
+                the_oldest_finished_jobs_go_first
+                a_forgotten_job_is_not_found
+                delays_hold_no_slot
+                endless_delays_do_not_wrap
+                an_attempt_that_takes_too_long
+                a_timed_out_body_holds_its_slot
+                every_slow_body_times_out
+                a_job_past_its_deadline_expires
+                a_lost_lease_is_an_attempt
+                a_slow_handler_extends_its_lease;
+            retry:
+                three_attempts_are_three
+                linear_backoff_grows_by_the_gap
+                exponential_backoff_doubles_to_its_cap
+                no_backoff_is_no_pause
+                endless_attempts_need_a_pause
+                a_handler_may_ask_to_run_again
+                a_snooze_does_not_count
+                between_attempts_a_job_is_retrying
+                a_storm_of_retries_comes_back_whole;
+        }
+    };
+}
+
+/// One group: its cases run if it is among the named ones, and are ignored otherwise.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! conformance_group {
+    (always $named:tt $($file:ident: $($case:ident)*;)*) => {
+        $($(
+            #[test]
+            fn $case() {
+                $crate::conformance::$file::$case(&make);
+            }
+        )*)*
+    };
+    (given_time [given_time $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (host_objects [host_objects $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (encodes [encodes $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    ($group:ident [$other:ident $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!($group [$($rest)*] $($cases)*);
+    };
+    ($group:ident [] $($file:ident: $($case:ident)*;)*) => {
+        $($(
+            #[test]
+            #[ignore = "belongs to a group that does not apply to this engine"]
+            fn $case() {
+                $crate::conformance::$file::$case(&make);
+            }
+        )*)*
+    };
+}
