@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::names::{KindId, QueueId, check_name};
 use crate::outcome::Failure;
@@ -460,6 +460,26 @@ impl Job {
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
         self.extras.as_ref().map_or(&[], |e| &e.headers)
+    }
+
+    /// What the handler answered, for callers that want the result or an error.
+    ///
+    /// # Errors
+    /// `JobFailed` with the job's own error if it ended otherwise than well; `Invalid` if it is not over.
+    pub fn into_result(self) -> Result<Payload> {
+        if !self.state.is_final() {
+            let text = format!(
+                "job {} is {} and has no result yet; wait for its end",
+                self.id, self.state
+            );
+            return Err(Error::invalid(text));
+        }
+        if self.state == State::Succeeded {
+            return Ok(self.result.unwrap_or_default());
+        }
+        let why = self.error.map(|e| format!(": {e}")).unwrap_or_default();
+        let text = format!("job {} of kind {:?} has {}{why}", self.id, self.kind, self.state);
+        Err(Error::new(ErrorKind::JobFailed, text))
     }
 }
 

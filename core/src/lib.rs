@@ -61,6 +61,7 @@ mod finished;
 mod fork;
 mod id;
 mod job;
+mod json;
 mod names;
 mod open;
 mod outcome;
@@ -75,9 +76,9 @@ pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
 pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
 pub use dispatcher::{
-    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, KindOptions, KindSet, Lease,
-    PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport, Stopped,
-    Ticket, Tickets, Why, panic_text,
+    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
+    Lease, PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport,
+    Stopped, Ticket, Why, panic_text,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use error::{Error, ErrorKind, Result};
@@ -90,3 +91,8 @@ pub use outcome::{Failure, FailureKind, Outcome, Standing, Transition, decide};
 pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
 pub use retry::{Backoff, RetryPolicy};
 pub use time::{Clock, Deadline, ManualClock, SystemClock, Timestamp, format_duration, parse_duration};
+
+/// The README's Rust example, compiled and run with the other examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

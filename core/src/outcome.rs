@@ -137,6 +137,9 @@ pub enum Outcome {
     },
     /// The handler gave up because it was asked to, or on its own: the job is cancelled.
     Cancelled(Cow<'static, str>),
+    /// The work goes on elsewhere: whoever holds the lease's ticket will answer. Until then the attempt
+    /// runs.
+    Pending,
     /// The attempt's timeout passed. Chosen by the dispatcher.
     TimedOut,
     /// The lease ended without an answer. Chosen by the dispatcher.
@@ -283,7 +286,8 @@ pub fn decide(at: &Standing, outcome: Outcome, policy: &RetryPolicy, random: f64
             let failure = Failure::new(FailureKind::TimedOut, "the attempt took longer than its timeout");
             retry(at, failure, policy.pause(at.attempt, random))
         }
-        Outcome::LeaseLost => {
+        // A pending answer never comes here but as one that nobody will give any more.
+        Outcome::LeaseLost | Outcome::Pending => {
             let failure = Failure::new(FailureKind::LeaseLost, "the lease ended without an answer");
             // Its holder is gone, so nothing is spared by waiting.
             retry(at, failure, Duration::ZERO)

@@ -79,6 +79,28 @@ impl Payload {
         Self(Repr::Bytes(encoded))
     }
 
+    /// A copy of bytes that belong to somebody else, as whoever answers for the memory of another
+    /// language needs it: the length is checked first, and memory that cannot be had is an error.
+    ///
+    /// # Errors
+    /// `Invalid` for more than `max` bytes; `NoMemory`.
+    pub fn copy(bytes: &[u8], content_type: Cow<'static, str>, max: usize) -> Result<Self> {
+        let len = bytes.len();
+        if len > max {
+            return Err(Error::invalid(format!(
+                "payload has {len} bytes; option max_payload allows {max}"
+            )));
+        }
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(len)
+            .map_err(|e| Error::new(ErrorKind::NoMemory, format!("cannot copy {len} bytes")).caused_by(e))?;
+        copy.extend_from_slice(bytes);
+        Ok(Self::encoded(Encoded {
+            bytes: copy.into(),
+            content_type,
+        }))
+    }
+
     /// `value` as JSON text.
     ///
     /// # Errors
@@ -100,6 +122,15 @@ impl Payload {
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match &self.0 {
             Repr::Bytes(e) => Some(&e.bytes),
+            Repr::Host(_) => None,
+        }
+    }
+
+    /// What the bytes are, if the payload is bytes.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        match &self.0 {
+            Repr::Bytes(e) => Some(&e.content_type),
             Repr::Host(_) => None,
         }
     }
@@ -239,6 +270,14 @@ mod tests {
             Payload::from(nasty.to_vec()).fingerprint().unwrap()
         );
         assert_ne!(p.fingerprint().unwrap(), Payload::empty().fingerprint().unwrap());
+    }
+
+    #[test]
+    fn copies_are_bounded() {
+        let copy = |max| Payload::copy(b"four", OCTETS.into(), max);
+        assert_eq!(copy(4).unwrap().as_bytes(), Some(&b"four"[..]));
+        assert_eq!(copy(4).unwrap().content_type(), Some(OCTETS));
+        assert_eq!(copy(3).unwrap_err().kind(), ErrorKind::Invalid);
     }
 
     #[test]

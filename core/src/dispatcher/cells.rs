@@ -1,5 +1,7 @@
 //! The live leases of one dispatcher: one cell each, reused, with the flag its handler looks at.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -7,8 +9,11 @@ use std::task::Waker;
 use crossbeam_queue::SegQueue;
 use parking_lot::{Mutex, RwLock};
 
+use super::lease::Lease;
+use super::tickets::Ticket;
 use crate::bell::Bell;
 use crate::job::JobRef;
+use crate::outcome::Outcome;
 
 /// Why a handler should stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,16 +50,61 @@ impl StopReason {
 }
 
 /// The cell of one lease.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Cell {
+    /// Its place among the cells.
+    place: u32,
     stop: AtomicU8,
     /// A future that wants to hear of a reason to stop.
     waker: Mutex<Option<Waker>>,
-    /// Whose lease it is; `None` while it is free.
-    job: Mutex<Option<JobRef>>,
+    seat: Mutex<Seat>,
+}
+
+/// Who has a cell, and who answers for it. Whoever changes this under its lock has won: there is one answer.
+#[derive(Debug)]
+struct Seat {
+    /// Grows with every lease of the cell, so that a ticket is good for one of them only.
+    turn: u32,
+    /// Whose lease it is; `None` while the cell is free.
+    job: Option<JobRef>,
+    /// What the holder of the ticket answered while the body still ran.
+    answered: Option<Outcome>,
+    /// The lease, once its body has left it to the holder of the ticket.
+    parked: Option<Lease>,
+}
+
+/// What a ticket was good for.
+pub(crate) enum Redeemed {
+    /// The lease, which had been left to the ticket.
+    Parked(Box<Lease>),
+    /// The right to answer; the body still runs and keeps its slot.
+    Running(JobRef),
 }
 
 impl Cell {
+    fn new(place: u32) -> Self {
+        // A turn that starts anywhere makes an invented ticket, or one of another dispatcher, a bad guess.
+        let turn = RandomState::new().hash_one(place) as u32;
+        let seat = Seat {
+            turn,
+            job: None,
+            answered: None,
+            parked: None,
+        };
+        Self {
+            place,
+            stop: AtomicU8::new(0),
+            waker: Mutex::default(),
+            seat: Mutex::new(seat),
+        }
+    }
+
+    /// The number of the lease that has its turn.
+    pub(crate) fn ticket(&self, turn: u32) -> Ticket {
+        // The place counts from 1, so that no ticket is 0.
+        Ticket(u64::from(turn) << 32 | u64::from(self.place + 1))
+    }
+
     /// Why the handler should stop, if it should.
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
         StopReason::from_code(self.stop.load(Ordering::Acquire))
@@ -95,23 +145,85 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    pub(crate) fn begin(&self, job: JobRef) -> Arc<Cell> {
+    /// A cell for a lease, and the lease's turn.
+    pub(crate) fn begin(&self, job: JobRef) -> (Arc<Cell>, u32) {
         let cell = self.free.pop().unwrap_or_else(|| {
-            let cell = Arc::<Cell>::default();
-            self.all.write().push(cell.clone());
+            let mut all = self.all.write();
+            let cell = Arc::new(Cell::new(all.len() as u32));
+            all.push(cell.clone());
             cell
         });
         cell.stop.store(0, Ordering::Release);
         *cell.waker.lock() = None;
-        *cell.job.lock() = Some(job);
+        let mut seat = cell.seat.lock();
+        seat.job = Some(job);
+        let turn = seat.turn;
+        drop(seat);
         self.active.fetch_add(1, Ordering::SeqCst);
-        cell
+        (cell, turn)
     }
 
-    /// The body has ended: the cell is free for another lease.
-    pub(crate) fn end(&self, cell: Arc<Cell>) {
-        *cell.job.lock() = None;
+    /// The body has ended: the cell is free for another lease. False if its ticket has answered before.
+    pub(crate) fn end(&self, cell: Arc<Cell>) -> bool {
+        let mut seat = cell.seat.lock();
+        seat.job = None;
+        seat.turn = seat.turn.wrapping_add(1);
+        let first = seat.answered.take().is_none();
+        drop(seat);
         self.free.push(cell);
+        first
+    }
+
+    /// Leaves a lease to the holder of its ticket, or gives it back with what the holder has answered
+    /// already.
+    pub(crate) fn park(&self, cell: &Cell, lease: Lease) -> Option<Box<(Lease, Outcome)>> {
+        let mut seat = cell.seat.lock();
+        match &seat.answered {
+            Some(outcome) => Some(Box::new((lease, outcome.clone()))),
+            None => {
+                seat.parked = Some(lease);
+                None
+            }
+        }
+    }
+
+    /// Takes the right to answer for a lease: the first to come gets it, all others get `None`.
+    pub(crate) fn redeem(&self, ticket: Ticket, outcome: &Outcome) -> Option<Redeemed> {
+        self.seat(ticket, |seat| match seat.parked.take() {
+            Some(lease) => Redeemed::Parked(Box::new(lease)),
+            None => {
+                seat.answered = Some(outcome.clone());
+                Redeemed::Running(seat.job.expect("a seat whose ticket counts has a job"))
+            }
+        })
+    }
+
+    /// The job of a ticket that still counts, and why its handler should stop.
+    pub(crate) fn find(&self, ticket: Ticket) -> Option<(JobRef, Option<StopReason>)> {
+        let job = self.seat(ticket, |seat| seat.job)??;
+        let cell = self.cell(ticket)?;
+        Some((job, cell.stop_reason()))
+    }
+
+    /// Every lease that was left to its ticket.
+    pub(crate) fn parked(&self) -> Vec<Lease> {
+        let all = self.all.read();
+        all.iter()
+            .filter_map(|cell| cell.seat.lock().parked.take())
+            .collect()
+    }
+
+    fn cell(&self, ticket: Ticket) -> Option<Arc<Cell>> {
+        let place = (ticket.0 as u32).checked_sub(1)?;
+        self.all.read().get(place as usize).cloned()
+    }
+
+    /// Calls `f` with the seat of a ticket that still counts.
+    fn seat<R>(&self, ticket: Ticket, f: impl FnOnce(&mut Seat) -> R) -> Option<R> {
+        let cell = self.cell(ticket)?;
+        let mut seat = cell.seat.lock();
+        let counts = seat.job.is_some() && seat.answered.is_none() && cell.ticket(seat.turn) == ticket;
+        counts.then(|| f(&mut seat))
     }
 
     /// What became of this many ended bodies has been stored, or has failed to be.
@@ -139,7 +251,8 @@ impl Cells {
     pub(crate) fn each(&self, mut f: impl FnMut(&Cell, JobRef)) {
         for cell in self.all.read().iter() {
             // The lock is held across `f`, so that the cell cannot pass to another lease meanwhile.
-            if let Some(job) = *cell.job.lock() {
+            let seat = cell.seat.lock();
+            if let Some(job) = seat.job {
                 f(cell, job);
             }
         }

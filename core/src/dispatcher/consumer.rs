@@ -2,12 +2,12 @@
 //! and goroutines all come through this door.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::kinds::{Asked, KindSet};
-use super::lease::Lease;
-use super::settle::{Answer, Ended};
+use super::kinds::{Asked, Handler, KindSet};
+use super::lease::{Lease, handling};
+use super::settle::{Answer, Settling};
 use super::slots::{Held, Permits};
 use super::{Dispatcher, Inner};
 use crate::engine::{Claim, Claimed, KindClaim};
@@ -20,6 +20,31 @@ use crate::time::Deadline;
 #[derive(Debug)]
 pub struct Consumer {
     inner: Arc<Inner>,
+    ask: Ask,
+    settling: Settling,
+    interrupted: Arc<AtomicBool>,
+}
+
+/// Ends the wait of one consumer, from any thread.
+#[derive(Clone, Debug)]
+pub struct Interrupt {
+    inner: Arc<Inner>,
+    raised: Arc<AtomicBool>,
+}
+
+impl Interrupt {
+    /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now.
+    pub fn raise(&self) {
+        if self.inner.birth.is_here() {
+            self.raised.store(true, Ordering::SeqCst);
+            self.inner.engine.signals().work.ring_all();
+        }
+    }
+}
+
+/// What a consumer asks for, and the buffers it asks with.
+#[derive(Debug)]
+struct Ask {
     kinds: Arc<KindSet>,
     /// The queues it takes from; empty is every queue, known now or later.
     queues: Vec<QueueId>,
@@ -29,17 +54,14 @@ pub struct Consumer {
     /// Where the next claim starts, so that queues take turns.
     turn: usize,
     asked: Vec<Asked>,
+    /// The versions of what `asked` was made from.
     asked_at: (u64, u64, usize),
-    scratch: Scratch,
-}
-
-#[derive(Debug, Default)]
-struct Scratch {
+    /// Whether any kind has a limit of its own.
+    limited: bool,
     claims: Vec<KindClaim>,
     reserved: Vec<usize>,
     claimed: Vec<Claimed>,
-    ended: Vec<Ended>,
-    answers: Vec<Answer>,
+    leases: Vec<Lease>,
 }
 
 impl Dispatcher {
@@ -67,17 +89,26 @@ impl Consumer {
         static WORKERS: AtomicU32 = AtomicU32::new(1);
         let profile = inner.serial << 32 ^ kinds.profile();
         inner.engine.signals().work.join(profile);
-        Self {
-            lease: inner.options.lease,
-            worker: WORKERS.fetch_add(1, Ordering::Relaxed),
-            inner,
+        let ask = Ask {
             kinds,
             queues: Vec::new(),
+            lease: inner.options.lease,
+            worker: WORKERS.fetch_add(1, Ordering::Relaxed),
             profile,
             turn: 0,
             asked: Vec::new(),
             asked_at: (u64::MAX, 0, 0),
-            scratch: Scratch::default(),
+            limited: false,
+            claims: Vec::new(),
+            reserved: Vec::new(),
+            claimed: Vec::new(),
+            leases: Vec::new(),
+        };
+        Self {
+            inner,
+            ask,
+            settling: Settling::default(),
+            interrupted: Arc::default(),
         }
     }
 
@@ -85,36 +116,47 @@ impl Consumer {
     #[must_use]
     pub fn queues(mut self, queues: impl IntoIterator<Item = QueueId>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1 << 48);
-        self.queues = queues.into_iter().collect();
+        self.ask.queues = queues.into_iter().collect();
         let work = &self.inner.engine.signals().work;
-        work.leave(self.profile);
-        self.profile = NEXT.fetch_add(1, Ordering::Relaxed);
-        work.join(self.profile);
+        work.leave(self.ask.profile);
+        self.ask.profile = NEXT.fetch_add(1, Ordering::Relaxed);
+        work.join(self.ask.profile);
         self
     }
 
     /// Its leases end this long after the claim unless they are extended; `None` for never.
     #[must_use]
     pub fn lease(mut self, lease: Option<Duration>) -> Self {
-        self.lease = lease;
+        self.ask.lease = lease;
         self
     }
 
     /// The number of this consumer in histories, unique in the process.
     #[must_use]
     pub fn worker(&self) -> u32 {
-        self.worker
+        self.ask.worker
+    }
+
+    /// What ends a wait of this consumer from outside.
+    #[must_use]
+    pub fn interrupt(&self) -> Interrupt {
+        Interrupt {
+            inner: self.inner.clone(),
+            raised: self.interrupted.clone(),
+        }
     }
 
     /// The next job; `None` if `deadline` passed first.
     ///
     /// # Errors
-    /// `Closed` once the dispatcher stops; `WouldDeadlock` for an endless wait in a handler of the same
-    /// dispatcher; `Forked`; of the store.
+    /// `Closed` once the dispatcher stops; `Interrupted` by [`Consumer::interrupt`]; `WouldDeadlock` for an
+    /// endless wait in a handler of the same dispatcher; `Forked`; of the store.
     pub fn next(&mut self, deadline: Deadline) -> Result<Option<Lease>> {
-        let mut leases = Vec::with_capacity(1);
-        self.next_many(1, deadline, &mut leases)?;
-        Ok(leases.pop())
+        let mut leases = std::mem::take(&mut self.ask.leases);
+        let result = self.next_many(1, deadline, &mut leases);
+        let lease = leases.pop();
+        self.ask.leases = leases;
+        result.map(|_| lease)
     }
 
     /// Appends up to `max` leases to `out`; waits for the first one only. Returns how many.
@@ -128,16 +170,21 @@ impl Consumer {
             if got > 0 || max == 0 {
                 return Ok(got);
             }
-            let inner = self.inner.clone();
+            let Self {
+                inner,
+                ask,
+                settling,
+                interrupted,
+            } = self;
             let listener = inner.engine.signals().work.listen();
-            let got = self.claim(max, out)?;
+            let got = ask.claim(inner, settling, max, out)?;
             if got > 0 || deadline.passed() {
                 return Ok(got);
             }
-            if self.inner.stopping() {
-                continue;
+            if !inner.stopping() {
+                inner.check_wait(interrupted, deadline)?;
+                listener.wait(deadline);
             }
-            listener.wait(deadline);
         }
     }
 
@@ -146,9 +193,12 @@ impl Consumer {
     /// # Errors
     /// Of the store.
     pub fn complete_and_next(&mut self, lease: Lease, outcome: Outcome) -> Result<(Answer, Option<Lease>)> {
-        let mut next = Vec::with_capacity(1);
-        let answers = self.complete_and_next_many([(lease, outcome)], 1, &mut next)?;
-        Ok((answers.first().copied().unwrap_or(Answer::Stale), next.pop()))
+        let mut leases = std::mem::take(&mut self.ask.leases);
+        let result = self.complete_and_next_many([(lease, outcome)], 1, &mut leases);
+        let answer = result.map(|answers| answers.first().copied().unwrap_or(Answer::Stale));
+        let lease = leases.pop();
+        self.ask.leases = leases;
+        answer.map(|answer| (answer, lease))
     }
 
     /// Answers for leases and appends up to `max` new ones to `out`, in one call to the engine; does not
@@ -162,32 +212,72 @@ impl Consumer {
         max: usize,
         out: &mut Vec<Lease>,
     ) -> Result<&[Answer]> {
-        for (mut lease, outcome) in done {
-            self.scratch.ended.extend(lease.end(outcome));
+        self.settling.clear();
+        let mut known = Vec::new();
+        for (place, (lease, outcome)) in done.into_iter().enumerate() {
+            match lease.end_or_park(outcome) {
+                Ok(ended) => self.settling.ended.push(ended),
+                Err(answer) => known.push((place, answer)),
+            }
         }
-        self.scratch.answers.clear();
         self.claim(max, out)?;
-        Ok(&self.scratch.answers)
+        for (place, answer) in known {
+            self.settling.answers.insert(place, answer);
+        }
+        Ok(&self.settling.answers)
     }
 
-    /// One round over the queues, with whatever is in `scratch.ended` settled on the way.
+    /// The Rust handler of a lease's kind, as this consumer last looked it up.
+    pub(crate) fn handler(&self, lease: &Lease) -> Option<&Arc<dyn Handler>> {
+        self.ask.asked.get(lease.kind_id().index())?.handler.as_ref()
+    }
+
     fn claim(&mut self, max: usize, out: &mut Vec<Lease>) -> Result<usize> {
+        self.ask.claim(&self.inner, &mut self.settling, max, out)
+    }
+}
+
+impl Ask {
+    /// One round over the queues, with whatever has ended settled on the way.
+    fn claim(
+        &mut self,
+        inner: &Arc<Inner>,
+        settling: &mut Settling,
+        max: usize,
+        out: &mut Vec<Lease>,
+    ) -> Result<usize> {
         let before = out.len();
-        let inner = self.inner.clone();
-        let max = if inner.stopping() { 0 } else { max };
-        let wanted = inner.slots.take(&inner.slots.global, max);
-        let mut left = wanted;
-        self.refresh();
-        let result = self.round(&mut left, out);
+        let mut left = inner.slots.take(&inner.slots.global, max);
+        // The slots are taken before the phase is read: a stop that set it first is obeyed here, and one
+        // that sets it later sees the slots and waits for them.
+        let stopping = inner.stopping();
+        self.refresh(inner);
+        let mut wanted = if stopping { 0 } else { left };
+        let result = self.round(inner, settling, &mut wanted, out);
+        left -= out.len() - before;
         if inner.slots.give(&inner.slots.global, left) {
             inner.engine.signals().work.ring_all();
         }
-        result.map(|()| out.len() - before)
+        if stopping {
+            inner.cells.idle.ring_all();
+        }
+        match (result, out.len() - before) {
+            (Err(error), 0) => Err(error),
+            // What was claimed before the store failed must be run, not lost.
+            (_, got) => Ok(got),
+        }
     }
 
-    fn round(&mut self, left: &mut usize, out: &mut Vec<Lease>) -> Result<()> {
-        let known = if self.queues.is_empty() {
-            self.inner.engine.names().queue_count()
+    fn round(
+        &mut self,
+        inner: &Arc<Inner>,
+        settling: &mut Settling,
+        left: &mut usize,
+        out: &mut Vec<Lease>,
+    ) -> Result<()> {
+        let all = self.queues.is_empty();
+        let known = if all {
+            inner.engine.names().queue_count()
         } else {
             self.queues.len()
         };
@@ -196,56 +286,54 @@ impl Consumer {
                 break;
             }
             let place = (self.turn + i) % known;
-            let queue = if self.queues.is_empty() {
+            let queue = if all {
                 QueueId(place as u16)
             } else {
                 self.queues[place]
             };
-            let got = self.claim_from(queue, *left, out)?;
+            let got = self.claim_from(inner, settling, queue, *left, out)?;
             if got > 0 {
                 *left -= got;
                 self.turn = place + 1;
             }
         }
-        if self.scratch.ended.is_empty() {
+        if settling.ended.is_empty() {
             return Ok(());
         }
-        let Scratch { ended, answers, .. } = &mut self.scratch;
-        self.inner.settle(ended, answers)
+        inner.settle(settling)
     }
 
     /// Claims up to `limit` jobs of one queue, within the limits of the queue and of each kind.
-    fn claim_from(&mut self, queue: QueueId, limit: usize, out: &mut Vec<Lease>) -> Result<usize> {
-        let inner = self.inner.clone();
+    fn claim_from(
+        &mut self,
+        inner: &Arc<Inner>,
+        settling: &mut Settling,
+        queue: QueueId,
+        limit: usize,
+        out: &mut Vec<Lease>,
+    ) -> Result<usize> {
         let of_queue = inner.slots.queue(queue);
         let room = of_queue.as_ref().map_or(limit, |p| inner.slots.take(p, limit));
         if room == 0 {
             return Ok(0);
         }
-        self.reserve(room);
-        let Scratch {
-            claims,
-            claimed,
-            ended,
-            answers,
-            ..
-        } = &mut self.scratch;
+        self.reserve(inner, room);
         let mut claim = Claim {
             queue,
-            kinds: claims,
+            kinds: &mut self.claims,
             limit: room,
             lease: self.lease,
             node: &inner.node,
             worker: self.worker,
-            out: claimed,
+            out: &mut self.claimed,
         };
-        let result = inner.settle_and_claim(ended, answers, Some(&mut claim));
-        let got = self.scratch.claimed.len();
-        self.give_back(of_queue.as_ref(), room - got);
-        for claimed in self.scratch.claimed.drain(..) {
+        let result = inner.settle_and_claim(settling, Some(&mut claim));
+        let got = self.claimed.len();
+        self.give_back(inner, of_queue.as_ref(), room - got);
+        for claimed in self.claimed.drain(..) {
             let kind = self.asked[claimed.kind.index()].permits.clone();
             out.push(Lease::new(
-                &inner,
+                inner,
                 claimed,
                 Held {
                     queue: of_queue.clone(),
@@ -257,57 +345,51 @@ impl Consumer {
     }
 
     /// Takes a permit of every limited kind for each job that might be claimed.
-    fn reserve(&mut self, limit: usize) {
-        let Scratch { claims, reserved, .. } = &mut self.scratch;
-        claims.clear();
-        reserved.clear();
-        for asked in &self.asked {
-            let mut claim = asked.claim;
-            let mut taken = 0;
-            if let (Some(permits), true) = (&asked.permits, claim.allowance > 0) {
-                taken = self.inner.slots.take(permits, limit);
-                claim.allowance = taken as u32;
-            }
-            claims.push(claim);
-            reserved.push(taken);
+    fn reserve(&mut self, inner: &Inner, limit: usize) {
+        self.claims.clear();
+        self.claims.extend(self.asked.iter().map(|asked| asked.claim));
+        if !self.limited {
+            return;
+        }
+        self.reserved.clear();
+        for (asked, claim) in self.asked.iter().zip(&mut self.claims) {
+            let taken = match &asked.permits {
+                Some(permits) if claim.allowance > 0 => {
+                    let taken = inner.slots.take(permits, limit);
+                    claim.allowance = taken as u32;
+                    taken
+                }
+                _ => 0,
+            };
+            self.reserved.push(taken);
         }
     }
 
     /// Gives back the permits that the claim did not use.
-    fn give_back(&self, of_queue: Option<&Arc<Permits>>, unused: usize) {
-        let mut wanted = of_queue.is_some_and(|p| self.inner.slots.give(p, unused));
-        for (i, asked) in self.asked.iter().enumerate() {
-            if let Some(permits) = &asked.permits {
-                let used = self
-                    .scratch
-                    .claimed
-                    .iter()
-                    .filter(|c| c.kind.index() == i)
-                    .count();
-                wanted |= self.inner.slots.give(permits, self.scratch.reserved[i] - used);
-            }
+    fn give_back(&self, inner: &Inner, of_queue: Option<&Arc<Permits>>, unused: usize) {
+        let mut wanted = of_queue.is_some_and(|p| inner.slots.give(p, unused));
+        let limited = self.asked.iter().enumerate().filter(|_| self.limited);
+        for (i, permits) in limited.filter_map(|(i, asked)| Some((i, asked.permits.as_ref()?))) {
+            let used = self.claimed.iter().filter(|c| c.kind.index() == i).count();
+            wanted |= inner.slots.give(permits, self.reserved[i] - used);
         }
         if wanted {
-            self.inner.engine.signals().work.ring_all();
+            inner.engine.signals().work.ring_all();
         }
     }
 
     /// Looks up again what to ask for, if kinds were registered or named since.
-    fn refresh(&mut self) {
-        let inner = &self.inner;
-        let at = (
-            inner.kinds.version(),
-            self.kinds.version(),
-            inner.engine.names().kind_count(),
-        );
+    fn refresh(&mut self, inner: &Inner) {
+        let known = inner.engine.names().kind_count();
+        let at = (inner.kinds.version(), self.kinds.version(), known);
         if self.asked_at != at {
-            let options = &inner.options;
             let default = KindClaim {
                 allowance: 0,
-                max_attempts: options.max_attempts,
-                timeout: options.timeout,
+                max_attempts: inner.options.max_attempts,
+                timeout: inner.options.timeout,
             };
-            self.asked = inner.kinds.claims(&self.kinds, at.2, default);
+            self.asked = inner.kinds.claims(&self.kinds, known, default);
+            self.limited = self.asked.iter().any(|asked| asked.permits.is_some());
             self.asked_at = at;
         }
     }
@@ -315,11 +397,30 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        self.inner.engine.signals().work.leave(self.profile);
+        if !self.inner.birth.is_here() {
+            // In the child of a fork the bell may be locked for ever.
+            return;
+        }
+        self.inner.engine.signals().work.leave(self.ask.profile);
     }
 }
 
 impl Inner {
+    /// Whether a consumer may begin to wait.
+    fn check_wait(&self, interrupted: &AtomicBool, deadline: Deadline) -> Result<()> {
+        if interrupted.swap(false, Ordering::SeqCst) {
+            return Err(Error::new(
+                ErrorKind::Interrupted,
+                "the wait for work was interrupted",
+            ));
+        }
+        if deadline.instant().is_none() && handling(self).is_some() {
+            let text = "a handler must not wait for work without a deadline: it may hold the last slot";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        Ok(())
+    }
+
     /// Whether claims are answered: not after a stop began, not in a forked child.
     fn check_claims(&self) -> Result<()> {
         self.birth.check()?;
@@ -330,5 +431,42 @@ impl Inner {
             ));
         }
         Ok(())
+    }
+}
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::job::NewJob;
+
+    #[test]
+    fn a_wait_can_be_interrupted() {
+        let d = Dispatcher::in_memory().unwrap();
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let interrupt = consumer.interrupt();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| consumer.next(Deadline::NEVER).map(|_| ()));
+            assert!(d.settle_to(1, Duration::from_secs(20)), "it waits");
+            interrupt.raise();
+            let error = waiting.join().unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Interrupted);
+        });
+        interrupt.raise();
+        d.push(NewJob::new("k", ())).unwrap();
+        let lease = consumer.next(Deadline::NEVER).unwrap();
+        assert!(lease.is_some(), "work goes before an interrupt");
+        let error = consumer.next(Deadline::NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Interrupted, "and the interrupt is kept");
+    }
+
+    #[test]
+    fn a_handler_does_not_wait_for_work_for_ever() {
+        let d = Dispatcher::in_memory().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let lease = consumer.next(Deadline::NEVER).unwrap().unwrap();
+        let inside = lease.enter();
+        let error = consumer.next(Deadline::NEVER).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldDeadlock);
+        drop(inside);
     }
 }

@@ -65,6 +65,12 @@ impl HookList {
         self.present.store(true, Ordering::Release);
     }
 
+    /// Lets every hook go.
+    pub(crate) fn clear(&self) {
+        let old = std::mem::take(&mut *self.hooks.write());
+        drop(old);
+    }
+
     pub(crate) fn present(&self) -> bool {
         self.present.load(Ordering::Acquire)
     }

@@ -140,7 +140,7 @@ impl Kinds {
             table.resize(kind.index() + 1, None);
         }
         let old = table[kind.index()].take();
-        let permits = match (options.concurrency, old.and_then(|e| e.permits.clone())) {
+        let permits = match (options.concurrency, old.as_ref().and_then(|e| e.permits.clone())) {
             (Some(limit), Some(permits)) => {
                 permits.set_limit(limit);
                 Some(permits)
@@ -154,11 +154,38 @@ impl Kinds {
             handler,
         }));
         drop(table);
+        // What the old handler owns may run code of the host as it goes: never under the lock.
+        drop(old);
         self.version.fetch_add(1, Ordering::SeqCst);
         if handled {
             self.handled.add(kind);
+        } else {
+            self.handled.remove(kind);
         }
         Ok(())
+    }
+
+    /// Lets every handler go. A handler that pushes owns a handle to its dispatcher; this ends the cycle.
+    pub(crate) fn clear(&self) {
+        let old = std::mem::take(&mut *self.table.write());
+        // What handlers own may run code of the host as it goes: never under the lock.
+        drop(old);
+    }
+
+    /// Takes the handler of a kind away; the options stay. True if there was one.
+    pub(crate) fn remove(&self, kind: KindId) -> bool {
+        self.handled.remove(kind);
+        let mut table = self.table.write();
+        let Some(old) = table.get_mut(kind.index()).and_then(Option::take) else {
+            return false;
+        };
+        table[kind.index()] = Some(Arc::new(Entry {
+            handler: None,
+            ..(*old).clone()
+        }));
+        drop(table);
+        // `old` goes only here, outside the lock.
+        old.handler.is_some()
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -178,9 +205,12 @@ impl Kinds {
                     max_attempts: options.max_attempts.unwrap_or(default.max_attempts),
                     timeout: options.timeout.or(default.timeout),
                 };
+                let (permits, handler) =
+                    entry.map_or((None, None), |e| (e.permits.clone(), e.handler.clone()));
                 Asked {
                     claim,
-                    permits: entry.and_then(|e| e.permits.clone()),
+                    permits,
+                    handler,
                 }
             })
             .collect()
@@ -188,10 +218,19 @@ impl Kinds {
 }
 
 /// What a consumer asks of one kind, and the limit it must respect.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Asked {
     pub(crate) claim: KindClaim,
     pub(crate) permits: Option<Arc<Permits>>,
+    pub(crate) handler: Option<Arc<dyn Handler>>,
+}
+
+impl std::fmt::Debug for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Asked")
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A set of kinds that consumers share and that can grow while they run. Any thread.
@@ -242,6 +281,14 @@ impl KindSet {
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
+    /// Takes a kind away.
+    pub fn remove(&self, kind: KindId) {
+        if let Some(member) = self.members.write().get_mut(kind.index()) {
+            *member = false;
+        }
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Whether the kind is in the set.
     #[must_use]
     pub fn has(&self, kind: KindId) -> bool {
@@ -254,5 +301,47 @@ impl KindSet {
 
     pub(crate) fn profile(&self) -> u64 {
         self.profile
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::Dispatcher;
+
+    /// A handler that uses the dispatcher as it goes.
+    struct Busy(Dispatcher);
+
+    impl Handler for Busy {
+        fn run(&self, _: &Lease) -> Outcome {
+            Outcome::done()
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            self.0
+                .declare("other", KindOptions::new())
+                .expect("no lock is held");
+        }
+    }
+
+    #[test]
+    fn a_handler_goes_without_a_lock() {
+        let d = Dispatcher::in_memory().unwrap();
+        let register = || d.register_handler("k", KindOptions::new(), Arc::new(Busy(d.clone())));
+        let kind = register().unwrap();
+        register().unwrap();
+        assert!(d.handled().has(kind));
+        assert!(d.unregister("k").unwrap());
+        assert!(!d.handled().has(kind) && d.handler(kind).is_none());
+        assert!(!d.unregister("k").unwrap(), "once");
+        assert!(!d.unregister("unheard of").unwrap());
+        register().unwrap();
+        d.declare("k", KindOptions::new()).unwrap();
+        assert!(
+            !d.handled().has(kind),
+            "a host that runs the kind itself takes it over"
+        );
     }
 }

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use super::Inner;
 use super::cells::{Cell, StopReason};
-use super::kinds::Handler;
 use super::settle::{Answer, Ended};
 use super::slots::Held;
 use crate::engine::{Claimed, Held as HeldLease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::id::JobId;
-use crate::job::{NewJob, Priority};
+use crate::job::{JobRef, NewJob, Priority, State};
 use crate::outcome::{Failure, FailureKind, Outcome, Standing};
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -30,20 +29,27 @@ use crate::time::Timestamp;
 pub struct Lease {
     pub(crate) claimed: Claimed,
     pub(crate) inner: Arc<Inner>,
-    /// `None` once answered.
-    live: Option<(Arc<Cell>, Held)>,
+    /// `None` once ended.
+    pub(super) live: Option<Live>,
+}
+
+/// What a lease holds until its body has ended.
+pub(super) struct Live {
+    pub(super) cell: Arc<Cell>,
+    pub(super) turn: u32,
+    held: Held,
 }
 
 impl Lease {
     pub(crate) fn new(inner: &Arc<Inner>, claimed: Claimed, held: Held) -> Self {
-        let cell = inner.cells.begin(claimed.job);
+        let (cell, turn) = inner.cells.begin(claimed.job);
         if inner.stopping() {
             cell.signal(StopReason::Stopping);
         }
         let lease = Self {
             claimed,
             inner: inner.clone(),
-            live: Some((cell, held)),
+            live: Some(Live { cell, turn, held }),
         };
         if inner.events.wanted() {
             inner.publish(
@@ -145,17 +151,12 @@ impl Lease {
     /// Why the handler should stop, or might want to.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.live.as_ref()?.0.stop_reason()
+        self.live.as_ref()?.cell.stop_reason()
     }
 
     /// Resolves when the handler should stop ([`Lease::cancelled`]); needs no particular runtime.
     pub fn stopped(&self) -> Stopped<'_> {
         Stopped(self)
-    }
-
-    /// The Rust handler registered for this job's kind.
-    pub(crate) fn handler(&self) -> Option<Arc<dyn Handler>> {
-        self.inner.kinds.get(self.claimed.kind)?.handler.clone()
     }
 
     /// `Ok` while the handler may go on: for `lease.check()?` in long handlers.
@@ -177,30 +178,7 @@ impl Lease {
     /// # Errors
     /// `Stale` if it is no longer held; of the store.
     pub fn extend(&self, lease: Duration) -> Result<()> {
-        let mut held = Vec::with_capacity(1);
-        self.inner
-            .engine
-            .extend(&[self.claimed.job], lease, self.inner.now(), &mut held)?;
-        match held.first() {
-            Some(HeldLease::Yes) => Ok(()),
-            Some(HeldLease::CancelRequested) => {
-                self.signal(StopReason::Cancelled);
-                Ok(())
-            }
-            _ => {
-                self.signal(StopReason::LeaseLost);
-                Err(Error::new(
-                    ErrorKind::Stale,
-                    format!("job {} is no longer leased to this caller", self.id()),
-                ))
-            }
-        }
-    }
-
-    fn signal(&self, reason: StopReason) {
-        if let Some((cell, _)) = &self.live {
-            cell.signal(reason);
-        }
+        self.inner.extend(self.claimed.job, lease)
     }
 
     /// Runs `body` as this job's handler: hooks before and after, a panic becomes a failed attempt with
@@ -210,7 +188,9 @@ impl Lease {
         let outcome = catch_unwind(AssertUnwindSafe(|| body(self))).unwrap_or_else(|panic| {
             Outcome::Failed(Failure::new(FailureKind::Panic, panic_text(panic.as_ref())))
         });
-        self.leave(&outcome);
+        if !matches!(outcome, Outcome::Pending) {
+            self.leave(&outcome);
+        }
         outcome
     }
 
@@ -253,12 +233,17 @@ impl Lease {
     /// Answers: what became of the attempt. Frees the slot in any case.
     ///
     /// The [`Answer`] says whether it counted: the answer of a lease that was lost, timed out or handed
-    /// back changes nothing and is counted as stale.
+    /// back changes nothing and is counted as stale. [`Outcome::Pending`] is no answer yet: it parks the
+    /// lease ([`Lease::park`]), and the job is said to be running.
     ///
     /// # Errors
     /// Of the store; then the attempt is unanswered and its lease ends by itself, if it has an end.
-    pub fn complete(mut self, outcome: impl Into<Outcome>) -> Result<Answer> {
-        self.answer(outcome.into())
+    pub fn complete(self, outcome: impl Into<Outcome>) -> Result<Answer> {
+        let inner = self.inner.clone();
+        match self.end_or_park(outcome.into()) {
+            Ok(ended) => inner.settle_one(ended),
+            Err(answer) => Ok(answer),
+        }
     }
 
     /// Answers, and pushes follow-up jobs in the same write: either both are stored or neither.
@@ -266,33 +251,38 @@ impl Lease {
     /// # Errors
     /// As [`Lease::complete`]; `Conflict` if a follow-up's key belongs to another job and `Invalid` if a
     /// follow-up is not valid: then the attempt has failed with that text.
-    pub fn complete_and_push(mut self, outcome: impl Into<Outcome>, jobs: &[NewJob<'_>]) -> Result<Answer> {
-        let Some(ended) = self.end(outcome.into()) else {
-            return Ok(Answer::Stale);
-        };
-        self.inner.clone().settle_with(ended, jobs)
+    pub fn complete_and_push(self, outcome: impl Into<Outcome>, jobs: &[NewJob<'_>]) -> Result<Answer> {
+        let inner = self.inner.clone();
+        match self.end_or_park(outcome.into()) {
+            Ok(ended) => inner.settle_with(ended, jobs),
+            Err(answer) => Ok(answer),
+        }
     }
 
-    pub(crate) fn answer(&mut self, outcome: Outcome) -> Result<Answer> {
-        let Some(ended) = self.end(outcome) else {
-            return Ok(Answer::Stale);
-        };
-        let mut answers = Vec::with_capacity(1);
-        self.inner.settle(&mut vec![ended], &mut answers)?;
-        Ok(answers[0])
+    /// Ends the body, or parks the lease if its answer is pending. What is to be stored, or the answer if
+    /// there is nothing to store.
+    pub(crate) fn end_or_park(mut self, outcome: Outcome) -> Result<Ended, Answer> {
+        if matches!(outcome, Outcome::Pending) {
+            self.park();
+            return Err(Answer::Stored(State::Running));
+        }
+        self.end(outcome).ok_or(Answer::Stale)
     }
 
     /// Ends the body: frees the slot and hands the rest to whoever stores the outcome. `None` if it has
-    /// ended before.
+    /// ended before, or its ticket has answered.
     pub(crate) fn end(&mut self, outcome: Outcome) -> Option<Ended> {
-        let (cell, held) = self.live.take()?;
+        let Live { cell, held, .. } = self.live.take()?;
         let mut ended = self.ended(outcome);
         ended.at.cancel_requested = cell.stop_reason() == Some(StopReason::Cancelled);
-        self.inner.cells.end(cell);
+        let first = self.inner.cells.end(cell);
         if self.inner.slots.release(&held) {
             self.inner.engine.signals().work.ring_all();
         }
-        Some(ended)
+        if !first {
+            self.inner.cells.settled(1);
+        }
+        first.then_some(ended)
     }
 
     fn ended(&self, outcome: Outcome) -> Ended {
@@ -315,6 +305,26 @@ impl Lease {
     }
 }
 
+impl Inner {
+    /// Makes the lease of this claim end `lease` from now.
+    pub(super) fn extend(&self, job: JobRef, lease: Duration) -> Result<()> {
+        let mut held = Vec::with_capacity(1);
+        self.engine.extend(&[job], lease, self.now(), &mut held)?;
+        match held.first() {
+            Some(HeldLease::Yes) => Ok(()),
+            Some(HeldLease::CancelRequested) => {
+                self.cells.signal(job, StopReason::Cancelled);
+                Ok(())
+            }
+            _ => {
+                self.cells.signal(job, StopReason::LeaseLost);
+                let text = format!("job {} is no longer leased to this caller", job.id);
+                Err(Error::new(ErrorKind::Stale, text))
+            }
+        }
+    }
+}
+
 /// The future of [`Lease::stopped`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless polled"]
@@ -324,8 +334,8 @@ impl Future for Stopped<'_> {
     type Output = StopReason;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
-        if let Some((cell, _)) = &self.0.live {
-            cell.listen(cx.waker());
+        if let Some(live) = &self.0.live {
+            live.cell.listen(cx.waker());
         }
         match self.0.stop_reason() {
             None | Some(StopReason::Stopping) => Poll::Pending,
@@ -344,8 +354,10 @@ impl Drop for Lease {
         } else {
             Outcome::failed("the handler dropped its lease without an answer")
         };
-        // Nobody is left to hear of a store that fails here; the job's lease ends by itself.
-        let _ = self.answer(outcome);
+        if let Some(ended) = self.end(outcome) {
+            // Nobody is left to hear of a store that fails here; the job's lease ends by itself.
+            let _ = self.inner.settle_one(ended);
+        }
     }
 }
 

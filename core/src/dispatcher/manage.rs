@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::cells::StopReason;
@@ -305,6 +306,7 @@ impl Dispatcher {
             queues.resize(id.index() + 1, QueueOptions::default());
         }
         queues[id.index()] = options;
+        self.0.own_options.store(true, Ordering::Release);
         drop(queues);
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();
@@ -355,6 +357,9 @@ impl Dispatcher {
 
 impl Inner {
     pub(crate) fn queue_options(&self, queue: QueueId) -> QueueOptions {
+        if !self.own_options.load(Ordering::Acquire) {
+            return QueueOptions::default();
+        }
         self.queues.read().get(queue.index()).copied().unwrap_or_default()
     }
 
@@ -366,10 +371,9 @@ impl Inner {
 
     /// Ends a job that waits; false if it no longer stood there.
     fn end_waiting(&self, at: &Located, outcome: Outcome) -> Result<bool> {
-        let mut answers = Vec::with_capacity(1);
-        self.settle(&mut vec![Ended::located(at, outcome)], &mut answers)?;
+        let answer = self.settle_one(Ended::located(at, outcome))?;
         // Whoever waits for an empty queue should look again.
         self.cells.idle.ring_all();
-        Ok(answers[0] != Answer::Stale)
+        Ok(answer != Answer::Stale)
     }
 }

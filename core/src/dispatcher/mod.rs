@@ -23,11 +23,12 @@ mod wait;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 pub use cells::StopReason;
-pub use consumer::Consumer;
+pub use consumer::{Consumer, Interrupt};
 pub use explain::{Explanation, Why};
 pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindOptions, KindSet};
@@ -37,7 +38,7 @@ pub use push::{PushError, PushManyError, Pushed};
 pub(crate) use restore::RestoredJob;
 pub use settle::Answer;
 pub use stop::StopReport;
-pub use tickets::{Ticket, Tickets};
+pub use tickets::Ticket;
 
 use crate::config::Options;
 use crate::engine::Engine;
@@ -79,6 +80,8 @@ pub(crate) struct Inner {
     serial: u64,
     default_queue: QueueId,
     queues: RwLock<Vec<QueueOptions>>,
+    /// Whether any queue has options of its own.
+    own_options: AtomicBool,
     phase: AtomicU8,
     prune_armed: AtomicBool,
     /// Whether a dump is configured, so that every payload must be encodable.
@@ -93,7 +96,11 @@ pub(crate) struct Inner {
 }
 
 /// Stops the dispatcher when the last handle goes.
-struct LastHandle(Arc<Inner>);
+struct LastHandle {
+    inner: Arc<Inner>,
+    /// Whether this is the user's, rather than one for the time of a stop.
+    stops: bool,
+}
 
 impl Dispatcher {
     /// A dispatcher over `engine`, with the system's clock.
@@ -131,6 +138,7 @@ impl Dispatcher {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,
             queues: RwLock::default(),
+            own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),
             prune_armed: AtomicBool::new(false),
             must_encode: AtomicBool::new(false),
@@ -142,7 +150,11 @@ impl Dispatcher {
         });
         let sweeper = inner.start_sweeper()?;
         *inner.sweeper.lock() = sweeper;
-        Ok(Self(inner.clone(), Arc::new(LastHandle(inner))))
+        let handle = LastHandle {
+            inner: inner.clone(),
+            stops: true,
+        };
+        Ok(Self(inner, Arc::new(handle)))
     }
 
     /// The options it was opened with.
@@ -212,6 +224,20 @@ impl Dispatcher {
         handler: Arc<dyn Handler>,
     ) -> Result<KindId> {
         self.0.set_kind(kind, options, Some(handler))
+    }
+
+    /// Takes the handler of a kind away; true if there was one. Attempts that run go on with it, jobs of
+    /// the kind wait from now on.
+    ///
+    /// # Errors
+    /// `Closed`, `Forked`.
+    pub fn unregister(&self, kind: &str) -> Result<bool> {
+        self.0.check_open()?;
+        let known = self.0.engine.names().find_kind(kind);
+        let removed = known.is_some_and(|kind| self.0.kinds.remove(kind));
+        // Consumers let go of the handler when they next look.
+        self.0.engine.signals().work.ring_all();
+        Ok(removed)
     }
 
     /// The Rust handler of a kind, if one is registered.
@@ -334,20 +360,40 @@ impl Inner {
     }
 }
 
+impl LastHandle {
+    /// A handle that does not stop anything when it goes.
+    fn idle(inner: &Arc<Inner>) -> Self {
+        Self {
+            inner: inner.clone(),
+            stops: false,
+        }
+    }
+}
+
 impl Drop for LastHandle {
     fn drop(&mut self) {
-        let inner = &self.0;
-        if !inner.birth.is_here() || inner.stopped() {
+        let inner = &self.inner;
+        if !self.stops || !inner.birth.is_here() {
             return;
         }
-        let dispatcher = Dispatcher(inner.clone(), Arc::new(LastHandle(inner.clone())));
-        if lease::handling(inner).is_some() {
-            // A handler dropped the last handle; its own worker must not wait for itself.
-            dispatcher.request_stop();
-        } else if let Err(_error) = dispatcher.stop(std::time::Duration::ZERO) {
-            // Nobody is left to hear it; a dump that failed has left the former file alone.
+        let dispatcher = Dispatcher(inner.clone(), Arc::new(Self::idle(inner)));
+        if inner.stopped() || lease::handling(inner).is_none() {
+            return dispatcher.end(Duration::ZERO);
         }
-        std::mem::forget(dispatcher.1);
+        // A handler dropped the last handle, and cannot wait for itself: a thread does it. If there is no
+        // thread to be had, at least nothing more is handed out.
+        dispatcher.request_stop();
+        let _ = crate::threads::spawn("stop", move || dispatcher.end(dispatcher.options().grace));
+    }
+}
+
+impl Dispatcher {
+    /// What the last handle does.
+    fn end(&self, grace: Duration) {
+        // Nobody is left to hear of a dump that fails; it has left the former file alone.
+        let _ = self.stop(grace);
+        // Leases that were left to tickets hold the dispatcher, and nobody can use the tickets any more.
+        drop(self.0.cells.parked());
     }
 }
 
@@ -389,5 +435,74 @@ impl Dispatcher {
     /// handler that waits; `Closed` if the dispatcher stopped first; of the store.
     pub fn wait(&self, id: crate::JobId, deadline: Deadline) -> Result<crate::Job> {
         self.0.wait(id, deadline)
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::engine::memory::MemoryEngine;
+    use crate::job::NewJob;
+    use std::sync::mpsc;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A dispatcher, and a way to see whether anything of it is left.
+    fn observed() -> (Dispatcher, std::sync::Weak<MemoryEngine>) {
+        let engine = Arc::new(MemoryEngine::new(10));
+        let weak = Arc::downgrade(&engine);
+        let d = Dispatcher::with_engine(engine, Options::default()).expect("the defaults fit together");
+        (d, weak)
+    }
+
+    #[test]
+    fn the_last_handle_takes_everything_with_it() {
+        let (d, engine) = observed();
+        d.register("k", |_| ()).unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let other = d.clone();
+        drop(d);
+        other.push(NewJob::new("k", ())).unwrap();
+        other.drain(Deadline::after(LONG)).unwrap();
+        drop(other);
+        assert!(engine.upgrade().is_none(), "no thread and no cycle keeps it");
+    }
+
+    #[test]
+    fn a_stop_lets_handlers_go() {
+        let (d, engine) = observed();
+        // A handler that pushes owns a handle: a cycle, until the stop.
+        let own = d.clone();
+        d.register("k", move |_| drop(own.push(NewJob::new("other", ()))))
+            .unwrap();
+        d.start().unwrap();
+        d.stop(LONG).unwrap();
+        drop(d);
+        assert!(engine.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_handler_may_drop_the_last_handle() {
+        let (d, engine) = observed();
+        let (give, take) = mpsc::channel::<Dispatcher>();
+        let (said, heard) = mpsc::channel();
+        let take = Mutex::new(take);
+        d.register("k", move |_| {
+            drop(take.lock().recv().expect("the test sends it"));
+            said.send(()).expect("the test listens");
+        })
+        .unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        give.send(d).unwrap();
+        heard
+            .recv_timeout(LONG)
+            .expect("dropping it in a handler does not hang");
+        let deadline = Deadline::after(LONG);
+        while engine.upgrade().is_some() {
+            assert!(!deadline.passed(), "everything ends soon after");
+            std::thread::yield_now();
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Pushing: check → resolve names and defaults → engine, and what to do when the queue is full.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -160,11 +161,10 @@ impl Dispatcher {
     }
 
     fn push_or_wait<'a>(&self, job: NewJob<'a>, wait: Option<Duration>) -> Result<Pushed, PushError<'a>> {
-        let deadline = wait.map(Deadline::after);
-        match self.0.push_all(std::slice::from_ref(&job), deadline) {
-            Ok(pushed) => Ok(pushed[0]),
-            Err(e) => Err(PushError {
-                error: e.error,
+        match self.0.push_one(&job, wait.map(Deadline::after)) {
+            Ok(pushed) => Ok(pushed),
+            Err(error) => Err(PushError {
+                error,
                 job: Box::new(job),
             }),
         }
@@ -199,6 +199,7 @@ impl Dispatcher {
 impl Inner {
     fn on_full(&self, job: &NewJob<'_>) -> OnFull {
         let queue = match &job.queue {
+            _ if !self.own_options.load(Ordering::Acquire) => None,
             None => Some(self.default_queue),
             Some(Name::Id(id)) => Some(*id),
             Some(Name::Text(name)) => self.engine.names().find_queue(name),
@@ -206,6 +207,33 @@ impl Inner {
         queue
             .and_then(|q| self.queue_options(q).on_full)
             .unwrap_or(self.options.on_full)
+    }
+
+    /// The hot path of a single push: nothing is allocated here.
+    fn push_one(&self, job: &NewJob<'_>, wait: Option<Deadline>) -> Result<Pushed> {
+        thread_local! {
+            static RECEIPT: Cell<Vec<Inserted>> = const { Cell::new(Vec::new()) };
+        }
+        self.check_open()?;
+        let now = self.now();
+        let prepared = self.prepare(job, now)?;
+        loop {
+            let mut receipts = RECEIPT.take();
+            receipts.clear();
+            self.engine.insert(
+                &[prepared.insert(self.capacity(prepared.queue))],
+                now,
+                &mut receipts,
+            )?;
+            let receipt = receipts[0];
+            RECEIPT.set(receipts);
+            match (self.receive(&prepared, receipt, now), wait) {
+                (Err(e), Some(deadline)) if e.kind() == ErrorKind::Full => {
+                    self.wait_for_room(prepared.queue, deadline)?;
+                }
+                (answer, _) => return answer,
+            }
+        }
     }
 
     fn push_all(&self, jobs: &[NewJob<'_>], wait: Option<Deadline>) -> Result<Vec<Pushed>, PushManyError> {

@@ -117,7 +117,7 @@ impl Dispatcher {
         let ended = Ended::located(&at, Outcome::LeaseLost);
         let then = decide(&ended.at, Outcome::LeaseLost, &RetryPolicy::none(), 0.0);
         if then.to.is_final() {
-            self.0.settle(&mut vec![ended], &mut Vec::with_capacity(1))?;
+            self.0.settle_one(ended)?;
         }
         Ok(())
     }

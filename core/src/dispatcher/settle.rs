@@ -19,10 +19,37 @@ use crate::time::Timestamp;
 /// Whether an answer counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Answer {
-    /// It is stored; the job is now in this state.
+    /// It is stored; the job is now in this state. `Running` is the state of one whose answer is pending.
     Stored(State),
     /// The lease was lost before; nothing changed.
     Stale,
+}
+
+/// Attempts on their way into the engine, and the buffers they need: kept by whoever settles often.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    /// What has ended; empty again once settled.
+    pub(crate) ended: Vec<Ended>,
+    /// Whether each answer counted, in the order of `ended`.
+    pub(crate) answers: Vec<Answer>,
+    transitions: Vec<Transition>,
+    applied: Vec<Applied>,
+}
+
+impl Settling {
+    /// One attempt to be settled.
+    pub(crate) fn one(ended: Ended) -> Self {
+        Self {
+            ended: vec![ended],
+            ..Self::default()
+        }
+    }
+
+    /// Forgets the answers of the last time.
+    pub(crate) fn clear(&mut self) {
+        self.ended.clear();
+        self.answers.clear();
+    }
 }
 
 /// An attempt whose body has ended, or a waiting job that must not wait on.
@@ -67,40 +94,48 @@ impl Ended {
 
 impl Inner {
     /// Stores what became of these attempts; one answer per attempt.
-    pub(crate) fn settle(&self, ended: &mut Vec<Ended>, answers: &mut Vec<Answer>) -> Result<()> {
-        self.settle_and_claim(ended, answers, None)
+    pub(crate) fn settle(&self, settling: &mut Settling) -> Result<()> {
+        self.settle_and_claim(settling, None)
     }
 
-    /// The same, and claims what is next in the same call to the engine.
+    /// Stores what became of one attempt.
+    pub(crate) fn settle_one(&self, ended: Ended) -> Result<Answer> {
+        let mut settling = Settling::one(ended);
+        self.settle(&mut settling)?;
+        Ok(settling.answers[0])
+    }
+
+    /// Stores what became of these attempts, and claims what is next in the same call to the engine.
     pub(crate) fn settle_and_claim(
         &self,
-        ended: &mut Vec<Ended>,
-        answers: &mut Vec<Answer>,
+        settling: &mut Settling,
         claim: Option<&mut Claim<'_>>,
     ) -> Result<()> {
-        let leased = ended.iter().filter(|e| e.leased).count();
-        let result = self.store(ended, answers, claim);
-        ended.clear();
+        let leased = settling.ended.iter().filter(|e| e.leased).count();
+        let result = self.store(settling, claim);
+        settling.ended.clear();
         // Only now is the attempt over for those who wait until nothing runs.
         self.cells.settled(leased);
         result
     }
 
-    fn store(
-        &self,
-        ended: &mut [Ended],
-        answers: &mut Vec<Answer>,
-        claim: Option<&mut Claim<'_>>,
-    ) -> Result<()> {
+    fn store(&self, settling: &mut Settling, claim: Option<&mut Claim<'_>>) -> Result<()> {
         let now = self.now();
-        let mut transitions: Vec<Transition> = ended.iter_mut().map(|e| self.decide(e)).collect();
-        let mut applied = Vec::with_capacity(transitions.len());
-        self.engine.turn(&mut transitions, &mut applied, claim, now)?;
-        for (i, ended) in ended.iter_mut().enumerate() {
-            if applied[i] == Applied::CancelRequested {
-                applied[i] = self.cancel_instead(ended, &mut transitions[i], now)?;
+        let Settling {
+            ended,
+            answers,
+            transitions,
+            applied,
+        } = settling;
+        transitions.clear();
+        applied.clear();
+        transitions.extend(ended.iter_mut().map(|e| self.decide(e)));
+        self.engine.turn(transitions, applied, claim, now)?;
+        for ((ended, transition), applied) in ended.iter_mut().zip(transitions).zip(applied) {
+            if *applied == Applied::CancelRequested {
+                *applied = self.cancel_instead(ended, transition, now)?;
             }
-            answers.push(self.announce(ended, &transitions[i], applied[i], now));
+            answers.push(self.announce(ended, transition, *applied, now));
         }
         Ok(())
     }
@@ -173,20 +208,23 @@ impl Inner {
 
     fn fail_follow_up(&self, mut ended: Ended, error: Error) -> Result<Answer> {
         ended.outcome = Outcome::failed(format!("a follow-up job could not be pushed: {error}"));
-        self.store(&mut [ended], &mut Vec::with_capacity(1), None)?;
+        self.store(&mut Settling::one(ended), None)?;
         Err(error)
     }
 
     /// Takes the outcome out of `ended` and decides.
     fn decide(&self, ended: &mut Ended) -> Transition {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
-        let outcome = self.bounded(outcome);
-        decide(
-            &ended.at,
-            outcome,
-            &self.policy(ended.kind, ended.extras.as_deref()),
-            random(),
-        )
+        match self.bounded(outcome) {
+            // The hot path: no policy is asked about a success.
+            success @ Outcome::Success(_) => decide(&ended.at, success, &RetryPolicy::DEFAULT, 0.0),
+            outcome => decide(
+                &ended.at,
+                outcome,
+                &self.policy(ended.kind, ended.extras.as_deref()),
+                random(),
+            ),
+        }
     }
 
     /// A result above the limit is a failed attempt, not a lost one.

@@ -63,6 +63,8 @@ impl Permits {
 pub(crate) struct Slots {
     pub(crate) global: Permits,
     queues: RwLock<Vec<Option<Arc<Permits>>>>,
+    /// Whether any queue has a limit.
+    queues_limited: AtomicBool,
     starved: AtomicBool,
 }
 
@@ -78,6 +80,7 @@ impl Slots {
         Self {
             global: Permits::new(concurrency),
             queues: RwLock::default(),
+            queues_limited: AtomicBool::new(false),
             starved: AtomicBool::new(false),
         }
     }
@@ -92,10 +95,14 @@ impl Slots {
             Some(permits) => permits.set_limit(limit),
             None => queues[queue.index()] = Some(Arc::new(Permits::new(limit))),
         }
+        self.queues_limited.store(true, Ordering::SeqCst);
     }
 
     /// The limit of one queue, if it has one.
     pub(crate) fn queue(&self, queue: QueueId) -> Option<Arc<Permits>> {
+        if !self.queues_limited.load(Ordering::SeqCst) {
+            return None;
+        }
         self.queues.read().get(queue.index()).cloned().flatten()
     }
 

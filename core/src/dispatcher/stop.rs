@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::cells::StopReason;
 use super::lease::handling;
-use super::settle::{Answer, Ended};
+use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner, OPEN, STOPPED, STOPPING};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::State;
@@ -61,6 +61,10 @@ impl Dispatcher {
         }
         let done = StopReport { handed_back, waiting };
         *report = Some(done);
+        drop(report);
+        // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
+        self.0.kinds.clear();
+        self.0.hooks.clear();
         ended.and(self.0.engine.close()).map(|()| done)
     }
 
@@ -68,6 +72,9 @@ impl Dispatcher {
     /// Somebody must still call [`Dispatcher::stop`]. Safe from a handler.
     pub fn request_stop(&self) {
         let inner = &self.0;
+        if !inner.birth.is_here() {
+            return;
+        }
         if inner
             .phase
             .compare_exchange(OPEN, STOPPING, Ordering::SeqCst, Ordering::SeqCst)
@@ -96,6 +103,7 @@ impl Dispatcher {
     /// # Errors
     /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; of the store.
     pub fn drain(&self, deadline: Deadline) -> Result<()> {
+        self.0.birth.check()?;
         if handling(&self.0).is_some() {
             return Err(Error::new(
                 ErrorKind::WouldDeadlock,
@@ -128,11 +136,13 @@ impl Inner {
         signals.finished.ring_all();
     }
 
-    /// Waits until no lease is live.
+    /// Waits until no lease is live, and none is about to be: a claimer that holds a slot may have missed
+    /// the stop.
     fn wait_idle(&self, deadline: Deadline) {
         loop {
             let listener = self.cells.idle.listen();
-            if self.cells.active() == 0 || !listener.wait(deadline) {
+            let busy = self.cells.active() > 0 || self.slots.global.used() > 0;
+            if !busy || !listener.wait(deadline) {
                 return;
             }
         }
@@ -154,16 +164,16 @@ impl Inner {
             cell.signal(StopReason::LeaseLost);
             running.push(job);
         });
-        let mut ended = Vec::with_capacity(running.len());
+        let mut settling = Settling::default();
         for job in running {
             let standing = self.engine.standing(job.id)?;
             if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
-                ended.push(Ended::located(&at, self.interrupted()));
+                settling.ended.push(Ended::located(&at, self.interrupted()));
             }
         }
-        let mut answers = Vec::with_capacity(ended.len());
-        self.settle(&mut ended, &mut answers)?;
-        Ok(answers
+        self.settle(&mut settling)?;
+        Ok(settling
+            .answers
             .iter()
             .filter(|a| matches!(a, Answer::Stored(s) if !s.is_final()))
             .count())

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cells::StopReason;
-use super::settle::Ended;
+use super::settle::{Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
 use crate::error::Result;
@@ -47,24 +47,23 @@ impl Inner {
 
     /// Decides about every job that time has overtaken.
     fn expire(&self) -> Result<()> {
-        let (mut overdue, mut answers) = (Vec::new(), Vec::new());
+        let (mut overdue, mut settling) = (Vec::new(), Settling::default());
         loop {
             overdue.clear();
             self.engine.expired(SLICE, self.now(), &mut overdue)?;
-            let mut ended: Vec<Ended> = Vec::with_capacity(overdue.len());
+            settling.clear();
             for found in &overdue {
                 let (outcome, reason) = match found.cause {
                     Cause::Timeout => (Outcome::TimedOut, Some(StopReason::TimedOut)),
                     Cause::Lease => (Outcome::LeaseLost, Some(StopReason::LeaseLost)),
                     Cause::Deadline => (Outcome::Expired, None),
                 };
-                ended.push(Ended::located(&found.at, outcome));
+                settling.ended.push(Ended::located(&found.at, outcome));
                 if let Some(reason) = reason {
                     self.cells.signal(found.at.job, reason);
                 }
             }
-            answers.clear();
-            self.settle(&mut ended, &mut answers)?;
+            self.settle(&mut settling)?;
             if overdue.len() < SLICE {
                 return Ok(());
             }

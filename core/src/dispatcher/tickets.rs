@@ -1,100 +1,302 @@
-//! Leases behind numbers, for hosts that cannot own a Rust value: C, Go, an event loop.
+//! Leases behind numbers, for hosts that cannot own a Rust value, or answer on another thread than the
+//! one that ran the handler: C, Go, an event loop.
 //!
-//! A ticket is a slot and a generation, never a pointer: an answer that comes twice, too late or with an
+//! A ticket is a cell and a turn, never a pointer: an answer that comes twice, too late or with an
 //! invented number finds nothing and is refused, whatever thread it comes from. (Completion handles that
 //! were pointers have been a use-after-free in more than one library.)
+//!
+//! A ticket may be used while the handler of its lease still runs. Of the handler's own answer and the
+//! ticket's, the first to come counts; the slot is free when both the answer has come and the body has
+//! ended.
 
-use parking_lot::Mutex;
+use std::time::Duration;
 
-use super::lease::Lease;
+use super::cells::{Redeemed, StopReason};
+use super::settle::{Answer, Ended, Settling};
+use super::{Dispatcher, Inner, Lease};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::State;
+use crate::outcome::Outcome;
 
-/// The number of one parked lease.
+/// The number of one lease, never 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
-const SHARDS: usize = 8;
-
-/// Parked leases. Any thread.
-#[derive(Debug, Default)]
-pub struct Tickets {
-    shards: [Mutex<Shard>; SHARDS],
-    next: std::sync::atomic::AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Shard {
-    slots: Vec<Slot>,
-    free: Vec<u32>,
-}
-
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    lease: Option<Lease>,
-}
-
-impl Tickets {
-    /// No leases.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Parks a lease and gives its number.
-    pub fn park(&self, lease: Lease) -> Ticket {
-        let shard_at = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % SHARDS;
-        let mut shard = self.shards[shard_at].lock();
-        let at = match shard.free.pop() {
-            Some(at) => at as usize,
-            None => {
-                shard.slots.push(Slot {
-                    generation: 1,
-                    lease: None,
-                });
-                shard.slots.len() - 1
+impl Dispatcher {
+    /// Answers for leases by their tickets, in one call to the store. One answer per ticket, in order:
+    /// `Stale` for a ticket that has been answered, whose lease was lost, or that nobody gave out.
+    ///
+    /// # Errors
+    /// `Forked`; of the store. Then the tickets are used up, and their leases end by themselves if they
+    /// have an end.
+    pub fn finish(&self, done: impl IntoIterator<Item = (Ticket, Outcome)>) -> Result<Vec<Answer>> {
+        self.0.birth.check()?;
+        let (mut answers, mut places, mut settling) = (Vec::new(), Vec::new(), Settling::default());
+        for (place, (ticket, outcome)) in done.into_iter().enumerate() {
+            answers.push(Answer::Stale);
+            if let Some(end) = self.0.redeem(ticket, outcome)? {
+                settling.ended.push(end);
+                places.push(place);
             }
-        };
-        let slot = &mut shard.slots[at];
-        slot.lease = Some(lease);
-        Ticket(u64::from(slot.generation) << 32 | (at * SHARDS + shard_at) as u64)
+        }
+        self.0.settle(&mut settling)?;
+        for (place, answer) in places.into_iter().zip(settling.answers) {
+            answers[place] = answer;
+        }
+        Ok(answers)
     }
 
-    /// Takes the lease out: the one who gets it answers for it, all others get `None`.
+    /// Makes the lease of a ticket end `lease` from now.
+    ///
+    /// # Errors
+    /// `Stale` if it is no longer held; `Forked`; of the store.
+    pub fn extend(&self, ticket: Ticket, lease: Duration) -> Result<()> {
+        self.0.birth.check()?;
+        let (job, _) = self.0.cells.find(ticket).ok_or_else(unknown)?;
+        self.0.extend(job, lease)
+    }
+
+    /// Why whoever works on the job of a ticket should stop, or might want to; `LeaseLost` for a ticket
+    /// that no longer counts.
     #[must_use]
-    pub fn take(&self, ticket: Ticket) -> Option<Lease> {
-        let (at, generation) = (ticket.0 as u32 as usize, (ticket.0 >> 32) as u32);
-        let mut shard = self.shards[at % SHARDS].lock();
-        let at = at / SHARDS;
-        let slot = shard.slots.get_mut(at).filter(|s| s.generation == generation)?;
-        let lease = slot.lease.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
-        shard.free.push(at as u32);
-        Some(lease)
+    pub fn stop_reason(&self, ticket: Ticket) -> Option<StopReason> {
+        match self.0.cells.find(ticket) {
+            Some((_, reason)) => reason,
+            None => Some(StopReason::LeaseLost),
+        }
     }
+}
 
-    /// Calls `f` with the lease, which stays parked. `f` must not call back into these tickets.
-    pub fn with<R>(&self, ticket: Ticket, f: impl FnOnce(&Lease) -> R) -> Option<R> {
-        let (at, generation) = (ticket.0 as u32 as usize, (ticket.0 >> 32) as u32);
-        let shard = self.shards[at % SHARDS].lock();
-        let slot = shard
-            .slots
-            .get(at / SHARDS)
-            .filter(|s| s.generation == generation)?;
-        slot.lease.as_ref().map(f)
-    }
-
-    /// How many leases are parked.
+impl Lease {
+    /// The number under which any thread can answer for this lease: see [`Dispatcher::finish`].
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|s| s.lock().slots.iter().filter(|s| s.lease.is_some()).count())
-            .sum()
+    pub fn ticket(&self) -> Ticket {
+        self.live
+            .as_ref()
+            .map_or(Ticket(0), |live| live.cell.ticket(live.turn))
     }
 
-    /// Whether no lease is parked.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Leaves the lease to whoever holds its ticket; it keeps its slot until they answer. If they have
+    /// answered already, it ends now.
+    pub fn park(self) -> Ticket {
+        let ticket = self.ticket();
+        let parked = self.live.as_ref().map(|live| live.cell.clone());
+        if let Some(cell) = parked {
+            let inner = self.inner.clone();
+            if let Some(answered) = inner.cells.park(&cell, self) {
+                let (lease, outcome) = *answered;
+                lease.leave(&outcome);
+            }
+        }
+        ticket
+    }
+}
+
+impl Inner {
+    /// Takes the right to answer for the lease of a ticket; `None` if somebody has it already.
+    fn redeem(&self, ticket: Ticket, outcome: Outcome) -> Result<Option<Ended>> {
+        match self.cells.redeem(ticket, &outcome) {
+            None => Ok(None),
+            Some(Redeemed::Parked(mut lease)) => {
+                lease.leave(&outcome);
+                Ok(lease.end(outcome))
+            }
+            Some(Redeemed::Running(job)) => {
+                let at = self.engine.standing(job.id)?;
+                let at = at.filter(|at| at.state == State::Running && at.job.fence == job.fence);
+                Ok(at.map(|at| Ended::located(&at, outcome)))
+            }
+        }
+    }
+}
+
+fn unknown() -> Error {
+    Error::new(
+        ErrorKind::Stale,
+        "the ticket no longer counts: it was answered, its lease was lost, or nobody gave it out",
+    )
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+    use crate::Options;
+    use crate::dispatcher::KindSet;
+    use crate::job::NewJob;
+    use crate::time::{Deadline, ManualClock};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn claim(d: &Dispatcher) -> Lease {
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let next = consumer.next(Deadline::after(SOON));
+        next.expect("the engine answers").expect("a job waits")
+    }
+
+    fn finish(d: &Dispatcher, ticket: Ticket) -> Answer {
+        d.finish([(ticket, Outcome::done())]).expect("the engine answers")[0]
+    }
+
+    #[test]
+    fn a_ticket_counts_once() {
+        let d = Dispatcher::in_memory().unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        let ticket = claim(&d).park();
+        let won = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for i in 0..8u64 {
+                let (d, won) = (&d, &won);
+                scope.spawn(move || {
+                    for j in 0..200u64 {
+                        let invented = Ticket(ticket.0 ^ (i * 200 + j + 1) << 20);
+                        assert_eq!(finish(d, invented), Answer::Stale);
+                        if finish(d, ticket) == Answer::Stored(State::Succeeded) {
+                            won.fetch_add(1, Ordering::SeqCst);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(won.into_inner(), 1);
+        assert_eq!(d.state(id).unwrap(), State::Succeeded);
+        assert_eq!(d.stats().unwrap().bodies, 0);
+        assert_eq!(finish(&d, Ticket(0)), Answer::Stale);
+        assert_eq!(d.stop_reason(ticket), Some(StopReason::LeaseLost));
+        assert_eq!(d.extend(ticket, SOON).unwrap_err().kind(), ErrorKind::Stale);
+    }
+
+    #[test]
+    fn a_ticket_may_answer_before_the_handler_returns() {
+        let (tickets, given) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = parking_lot::Mutex::new(gone);
+        let d = Dispatcher::in_memory().unwrap();
+        d.register("k", move |lease| {
+            tickets.send(lease.ticket()).unwrap();
+            let _ = gone.lock().recv_timeout(SOON);
+            Outcome::Pending
+        })
+        .unwrap();
+        d.start().unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        let ticket = given.recv_timeout(SOON).unwrap();
+        assert_eq!(finish(&d, ticket), Answer::Stored(State::Succeeded));
+        assert_eq!(d.state(id).unwrap(), State::Succeeded, "at once");
+        assert_eq!(finish(&d, ticket), Answer::Stale);
+        assert_eq!(d.stats().unwrap().bodies, 1, "the body still runs");
+        go.send(()).unwrap();
+        let report = d.stop(SOON).unwrap();
+        assert_eq!((report.handed_back, d.stats().unwrap().bodies), (0, 0));
+    }
+
+    #[test]
+    fn of_the_two_answers_the_first_counts() {
+        let d = Dispatcher::in_memory().unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        let lease = claim(&d);
+        let failed = [(lease.ticket(), Outcome::fatal("by ticket"))];
+        assert_eq!(d.finish(failed).unwrap(), [Answer::Stored(State::Failed)]);
+        assert_eq!(lease.complete(Outcome::done()).unwrap(), Answer::Stale);
+        assert_eq!(d.state(id).unwrap(), State::Failed);
+
+        d.push(NewJob::new("k", ())).unwrap();
+        let lease = claim(&d);
+        let ticket = lease.ticket();
+        assert_eq!(
+            lease.complete(Outcome::done()).unwrap(),
+            Answer::Stored(State::Succeeded)
+        );
+        assert_eq!(finish(&d, ticket), Answer::Stale);
+        assert_eq!(d.stats().unwrap().bodies, 0);
+    }
+
+    #[test]
+    fn a_pending_answer_may_time_out() {
+        let clock = Arc::new(ManualClock::new());
+        let d = Dispatcher::open_with_clock("memory:?timeout=1s", Options::default(), clock.clone()).unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        let lease = claim(&d);
+        let ticket = lease.ticket();
+        assert_eq!(
+            lease.complete(Outcome::Pending).unwrap(),
+            Answer::Stored(State::Running)
+        );
+        assert_eq!(d.stop_reason(ticket), None);
+        clock.advance(Duration::from_secs(2));
+        d.upkeep().unwrap();
+        assert_eq!(d.stop_reason(ticket), Some(StopReason::TimedOut));
+        assert_eq!(d.state(id).unwrap(), State::Scheduled);
+        assert_eq!(
+            d.stats().unwrap().bodies,
+            1,
+            "whoever has the ticket still works on it"
+        );
+        assert_eq!(finish(&d, ticket), Answer::Stale);
+        assert_eq!(d.stats().unwrap().bodies, 0);
+    }
+
+    #[test]
+    fn answers_keep_the_order_of_their_tickets() {
+        let d = Dispatcher::in_memory().unwrap();
+        for _ in 0..3 {
+            d.push(NewJob::new("k", ())).unwrap();
+        }
+        let tickets: Vec<Ticket> = (0..3).map(|_| claim(&d).park()).collect();
+        assert_eq!(finish(&d, tickets[1]), Answer::Stored(State::Succeeded));
+        let all = tickets.iter().map(|t| (*t, Outcome::fatal("no")));
+        let (failed, stale) = (Answer::Stored(State::Failed), Answer::Stale);
+        assert_eq!(d.finish(all).unwrap(), [failed, stale, failed]);
+    }
+
+    #[test]
+    fn nothing_outlives_the_last_handle() {
+        let owned = Arc::new(());
+        for stop_first in [true, false] {
+            let d = Dispatcher::in_memory().unwrap();
+            let own = owned.clone();
+            d.register("k", move |_| {
+                let _ = &own;
+            })
+            .unwrap();
+            d.push(NewJob::new("k", ())).unwrap();
+            let ticket = claim(&d).park();
+            if stop_first {
+                assert_eq!(d.stop(Duration::ZERO).unwrap().handed_back, 1);
+                assert_eq!(finish(&d, ticket), Answer::Stale);
+                assert_eq!(d.stop_reason(ticket), Some(StopReason::LeaseLost));
+            }
+            drop(d);
+            assert_eq!(Arc::strong_count(&owned), 1, "stop first: {stop_first}");
+        }
+    }
+
+    #[test]
+    fn a_handler_may_drop_the_last_handle() {
+        let (gone, told) = mpsc::channel();
+        struct Tell(mpsc::Sender<()>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                let _ = self.0.send(());
+            }
+        }
+        let tell = Tell(gone);
+        let cell = Arc::new(parking_lot::Mutex::new(None));
+        let d = Dispatcher::in_memory().unwrap();
+        let handle = cell.clone();
+        d.register("k", move |_| {
+            let _ = &tell;
+            drop(handle.lock().take());
+        })
+        .unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let mut last = cell.lock();
+        d.start().unwrap();
+        *last = Some(d);
+        drop(last);
+        told.recv_timeout(SOON)
+            .expect("the handler is dropped once everything has ended");
     }
 }

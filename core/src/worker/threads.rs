@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::bell::Bell;
-use crate::dispatcher::{Consumer, Dispatcher, Lease};
+use crate::dispatcher::{Consumer, Dispatcher, Handler, Lease};
 use crate::error::{ErrorKind, Result};
 use crate::outcome::Outcome;
 use crate::time::Deadline;
@@ -65,7 +65,7 @@ fn work(consumer: &mut Consumer) {
                 }
             },
         };
-        let outcome = run_one(&lease);
+        let outcome = run_one(consumer.handler(&lease), &lease);
         // A store that fails has been reported to the sweeper as well; the lease ends by itself.
         next = consumer
             .complete_and_next(lease, outcome)
@@ -73,9 +73,9 @@ fn work(consumer: &mut Consumer) {
     }
 }
 
-/// Runs one attempt with the handler registered for its kind.
-pub(super) fn run_one(lease: &Lease) -> Outcome {
-    match lease.handler() {
+/// Runs one attempt. A kind without a handler is not asked for, so the other arm is for a race with itself.
+fn run_one(handler: Option<&Arc<dyn Handler>>, lease: &Lease) -> Outcome {
+    match handler {
         Some(handler) => lease.run(|lease| handler.run(lease)),
         None => Outcome::Snooze {
             after: Duration::from_secs(1),

@@ -3,9 +3,9 @@
 use super::MemoryEngine;
 use super::after::After;
 use super::lane::{Lane, Lanes};
-use super::place::{Place, Ticket};
+use super::place::Place;
 use super::record::Listed;
-use super::shard::Leased;
+use super::shard::{Found, Leased};
 use super::shards::Cursor;
 use crate::engine::Claim;
 use crate::time::Timestamp;
@@ -65,17 +65,23 @@ impl MemoryEngine {
 impl Hunt<'_, '_, '_> {
     /// Takes what the claim may have from one lane.
     fn search(&mut self, lanes: &Lanes, lane: &Lane) {
+        let found = |ticket, listed| Found {
+            ticket,
+            lane,
+            lanes,
+            listed,
+        };
         while self.left > 0 && lane.has_aside() {
             let Some(ticket) = lane.take_aside(self.claim.kinds) else {
                 break;
             };
-            self.lease(ticket, Listed::Aside);
+            self.lease(found(ticket, Listed::Aside));
         }
         while self.left > 0 {
             let popped = lanes.pop(lane);
             self.after.everyone |= popped.ring;
             let Some(ticket) = popped.ticket else { break };
-            match self.lease(ticket, Listed::Lane) {
+            match self.lease(found(ticket, Listed::Lane)) {
                 Leased::Gone => lane.swept(),
                 // Somebody else may know the kind, and may have looked while the job was in our hands.
                 Leased::Aside => self.after.everyone = true,
@@ -84,17 +90,10 @@ impl Hunt<'_, '_, '_> {
         }
     }
 
-    fn lease(&mut self, ticket: Ticket, found_in: Listed) -> Leased {
-        let shard = self.cursor.at(ticket.shard());
+    fn lease(&mut self, found: Found<'_>) -> Leased {
+        let shard = self.cursor.at(found.ticket.shard());
         let shared = &self.engine.shared;
-        let leased = shard.lease(
-            (ticket, found_in),
-            self.claim,
-            self.node,
-            self.now,
-            shared,
-            self.after,
-        );
+        let leased = shard.lease(found, self.claim, self.node, self.now, shared, self.after);
         if leased == Leased::Yes {
             self.left -= 1;
             self.taken += 1;

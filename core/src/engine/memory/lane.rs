@@ -19,11 +19,12 @@ use super::place::Ticket;
 use super::table::Table;
 use crate::engine::KindClaim;
 use crate::job::Priority;
-use crate::names::KindId;
+use crate::names::{KindId, QueueId};
 
 /// The lanes of one queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lanes {
+    queue: QueueId,
     lanes: Table<Lane, 16, 16>,
     /// One bit per lane that may hold a ticket, highest priority in the highest bit.
     busy: [CachePadded<AtomicU64>; 4],
@@ -32,7 +33,8 @@ pub(super) struct Lanes {
 /// The line of one priority.
 #[derive(Debug)]
 pub(super) struct Lane {
-    rank: usize,
+    queue: QueueId,
+    priority: Priority,
     line: SegQueue<Ticket>,
     next: CachePadded<AtomicU64>,
     aside: Mutex<BTreeMap<KindId, BTreeMap<u64, Ticket>>>,
@@ -52,10 +54,18 @@ pub(super) struct Popped {
 }
 
 impl Lanes {
+    pub(super) fn new(queue: QueueId) -> Self {
+        Self {
+            queue,
+            lanes: Table::default(),
+            busy: Default::default(),
+        }
+    }
+
     /// The lane of this priority.
     pub(super) fn lane(&self, priority: Priority) -> &Lane {
-        let rank = (i32::from(priority) + 128) as usize;
-        self.lanes.get_or(rank, || Lane::new(rank))
+        self.lanes
+            .get_or(rank(priority), || Lane::new(self.queue, priority))
     }
 
     /// The lanes that may hold a job, highest priority first.
@@ -128,9 +138,10 @@ impl Lane {
     /// Fewer stale tickets than this are never worth the work.
     pub(super) const LITTER: usize = 1024;
 
-    fn new(rank: usize) -> Self {
+    fn new(queue: QueueId, priority: Priority) -> Self {
         Self {
-            rank,
+            queue,
+            priority,
             line: SegQueue::new(),
             next: CachePadded::default(),
             aside: Mutex::default(),
@@ -138,6 +149,11 @@ impl Lane {
             stale: AtomicI64::new(0),
             tidying: Mutex::default(),
         }
+    }
+
+    /// Whether jobs of this queue and priority stand here.
+    pub(super) fn is_for(&self, queue: QueueId, priority: Priority) -> bool {
+        self.queue == queue && self.priority == priority
     }
 
     /// The next place in the line.
@@ -208,8 +224,14 @@ impl Lane {
     }
 
     fn bit(&self) -> (usize, u64) {
-        (self.rank / 64, 1 << (self.rank % 64))
+        let rank = rank(self.priority);
+        (rank / 64, 1 << (rank % 64))
     }
+}
+
+/// Priorities from 0.
+fn rank(priority: Priority) -> usize {
+    (i32::from(priority) + 128) as usize
 }
 
 #[cfg(test)]
@@ -222,11 +244,11 @@ mod tests {
 
     #[test]
     fn the_busiest_come_first_and_resting_ones_not_at_all() {
-        let lanes = Lanes::default();
+        let lanes = Lanes::new(QueueId(0));
         for p in [0, -128, 127, 5, -1, -65] {
             lanes.push(lanes.lane(p), ticket(0));
         }
-        let ranks = || lanes.busy().map(|l| l.rank as i32 - 128).collect::<Vec<_>>();
+        let ranks = || lanes.busy().map(|l| l.priority).collect::<Vec<_>>();
         assert_eq!(ranks(), [127, 5, 0, -1, -65, -128]);
         let five = lanes.lane(5);
         assert!(lanes.pop(five).ticket.is_some());
@@ -237,7 +259,7 @@ mod tests {
 
     #[test]
     fn those_aside_are_taken_in_order_of_the_asked_kinds() {
-        let (lanes, mut kinds) = (Lanes::default(), [KindClaim::default(); 3]);
+        let (lanes, mut kinds) = (Lanes::new(QueueId(0)), [KindClaim::default(); 3]);
         let lane = lanes.lane(0);
         for (kind, order) in [(1, 4), (0, 3), (1, 2), (0, 1), (2, 0)] {
             lanes.set_aside(lane, KindId(kind), order, ticket(order));
@@ -259,7 +281,7 @@ mod tests {
     #[test]
     fn no_ticket_is_lost_between_mark_and_rest() {
         const EACH: usize = 20_000;
-        let (lanes, taken) = (Lanes::default(), AtomicUsize::new(0));
+        let (lanes, taken) = (Lanes::new(QueueId(0)), AtomicUsize::new(0));
         std::thread::scope(|scope| {
             for _ in 0..2 {
                 scope.spawn(|| (0..EACH).for_each(|_| lanes.push(lanes.lane(0), ticket(0))));

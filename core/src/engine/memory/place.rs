@@ -47,8 +47,9 @@ impl Place for Handle {
     }
 }
 
-/// A job's entry in a lane. That it is another's is overlooked once in 2^28 places, and does no harm: the
-/// job that it leads to is in the lane too.
+/// A job's entry in a lane. Each lane counts its places for itself, so a ticket means nothing without its
+/// lane. That it is another's is overlooked once in 2^28 places, and does no harm: the job that it leads to
+/// is in the same lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ticket(u64);
 

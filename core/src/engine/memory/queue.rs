@@ -8,7 +8,7 @@ use super::table::Table;
 use crate::names::QueueId;
 
 /// What all shards share about a queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
     pub(super) lanes: Lanes,
     pub(super) room: Room,
@@ -16,6 +16,14 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    fn new(id: QueueId) -> Self {
+        Self {
+            lanes: Lanes::new(id),
+            room: Room::default(),
+            paused: AtomicBool::new(false),
+        }
+    }
+
     pub(super) fn paused(&self) -> bool {
         self.paused.load(SeqCst)
     }
@@ -37,6 +45,6 @@ impl Queues {
 
     /// The queue.
     pub(super) fn get(&self, id: QueueId) -> &Queue {
-        self.0.get_or(id.index(), Queue::default)
+        self.0.get_or(id.index(), || Queue::new(id))
     }
 }

@@ -3,9 +3,8 @@
 
 use super::after::After;
 use super::finished::{Fate, Finished};
-use super::lane::Lane;
+use super::lane::{Lane, Lanes};
 use super::place::{Place, Ticket, handle};
-use super::queue::Queue;
 use super::record::{Listed, Record, Start};
 use super::shared::Shared;
 use super::slab::Slab;
@@ -31,6 +30,16 @@ pub(super) struct Shard {
     /// By queue.
     tallies: Vec<Tally>,
     finished: Finished,
+}
+
+/// A ticket that was taken out of its lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) lane: &'a Lane,
+    pub(super) lanes: &'a Lanes,
+    /// Out of which part of the lane.
+    pub(super) listed: Listed,
 }
 
 /// What became of a ticket.
@@ -121,31 +130,27 @@ impl Shard {
         self.stand(slot, lane, now, shared, after)
     }
 
-    /// Claims the job of a ticket that was found in `from`.
+    /// Claims the job of a ticket.
     pub(super) fn lease(
         &mut self,
-        (ticket, from): (Ticket, Listed),
+        found: Found<'_>,
         claim: &mut Claim<'_>,
         node: u32,
         now: Timestamp,
         shared: &Shared,
         after: &mut After,
     ) -> Leased {
-        let slot = ticket.slot();
-        let Some(record) = self.slab.get_mut(slot) else {
+        let slot = found.ticket.slot();
+        let Some(record) = self.queued(found) else {
             return Leased::Gone;
         };
-        if record.state != State::Queued || record.listed != from || !ticket.is_of(record.order) {
-            return Leased::Gone;
-        }
         record.listed = Listed::No;
         if record.deadline <= now {
             return Leased::Late;
         }
         let kind = claim.kinds.get_mut(record.kind.index());
         let Some(kind) = kind.filter(|k| k.allowance > 0) else {
-            let queue = shared.queues.get(record.queue);
-            self.set_aside(slot, queue, queue.lanes.lane(self.slab[slot].priority));
+            self.set_aside(found);
             return Leased::Aside;
         };
         kind.allowance -= 1;
@@ -406,23 +411,29 @@ impl Shard {
         }
     }
 
-    fn set_aside(&mut self, slot: u32, queue: &Queue, lane: &Lane) {
-        let number = self.number;
-        let record = &mut self.slab[slot];
-        record.listed = Listed::Aside;
-        let ticket = Ticket::new(record.order, number, slot);
-        queue.lanes.set_aside(lane, record.kind, record.order, ticket);
+    /// The queued job that a ticket leads to, if it is still the job's.
+    fn queued(&mut self, found: Found<'_>) -> Option<&mut Record> {
+        let record = self.slab.get_mut(found.ticket.slot())?;
+        let good = record.state == State::Queued
+            && record.listed == found.listed
+            && found.lane.is_for(record.queue, record.priority)
+            && found.ticket.is_of(record.order);
+        good.then_some(record)
     }
 
-    /// Sets the job of this ticket aside if it is still in its lane; the ticket has been taken out.
-    pub(super) fn tidy(&mut self, ticket: Ticket, queue: &Queue, lane: &Lane) -> bool {
-        let slot = ticket.slot();
-        let good = self
-            .slab
-            .get_mut(slot)
-            .is_some_and(|r| r.state == State::Queued && r.listed == Listed::Lane && ticket.is_of(r.order));
+    fn set_aside(&mut self, found: Found<'_>) {
+        let record = &mut self.slab[found.ticket.slot()];
+        record.listed = Listed::Aside;
+        found
+            .lanes
+            .set_aside(found.lane, record.kind, record.order, found.ticket);
+    }
+
+    /// Sets the job of a ticket aside, whatever its kind, if the ticket is good.
+    pub(super) fn tidy(&mut self, found: Found<'_>) -> bool {
+        let good = self.queued(found).is_some();
         if good {
-            self.set_aside(slot, queue, lane);
+            self.set_aside(found);
         }
         good
     }

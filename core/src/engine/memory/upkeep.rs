@@ -5,6 +5,8 @@ use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
 use super::place::{Place, SHARDS};
+use super::record::Listed;
+use super::shard::Found;
 use super::shards::Locked;
 use crate::engine::{Overdue, Retention, Tick};
 use crate::job::Priority;
@@ -120,7 +122,13 @@ impl MemoryEngine {
             let popped = queue.lanes.pop(lane);
             ring |= popped.ring;
             let Some(ticket) = popped.ticket else { break };
-            if self.shards.lock(ticket.shard()).tidy(ticket, queue, lane) {
+            let found = Found {
+                ticket,
+                lane,
+                lanes: &queue.lanes,
+                listed: Listed::Lane,
+            };
+            if self.shards.lock(ticket.shard()).tidy(found) {
                 ring = true;
             } else {
                 lane.swept();

@@ -227,6 +227,50 @@ fn a_late_job_is_left_to_the_upkeep() {
     assert_eq!(lane.len(), 0);
 }
 
+/// Lanes count their places each for itself, so another lane's job may have the place and the slot of one
+/// that is gone.
+#[test]
+fn a_stale_ticket_leads_to_no_job_of_another_lane() {
+    let rig = Rig::keeping(0);
+    rig.push(Insert {
+        queue: QueueId(1),
+        ..plain(id(1))
+    });
+    rig.cancel(1);
+    rig.push_ids([2]);
+    let claim = |queue, allowance| {
+        let (mut kinds, mut out) = ([KindClaim::default()], Vec::new());
+        kinds[0].allowance = allowance;
+        let mut claim = Claim {
+            queue,
+            kinds: &mut kinds,
+            limit: 9,
+            lease: None,
+            node: &rig.node,
+            worker: 1,
+            out: &mut out,
+        };
+        let now = rig.now();
+        rig.engine
+            .turn(&mut [], &mut Vec::new(), Some(&mut claim), now)
+            .unwrap();
+        numbers(&out)
+    };
+    assert_eq!(claim(QueueId(1), 9), [0; 0]);
+    assert_eq!(claim(Q, 9), [2]);
+    rig.push(Insert {
+        priority: 5,
+        ..plain(id(3))
+    });
+    rig.cancel(3);
+    rig.push(Insert {
+        priority: -5,
+        ..plain(id(4))
+    });
+    rig.push_ids([5]);
+    assert_eq!(rig.claim_all(), [5, 4], "nor is it claimed before its turn");
+}
+
 /// A queue that is paused and whose jobs are all cancelled must not fill the memory.
 #[test]
 fn litter_is_bounded() {
