@@ -20,6 +20,14 @@ pub trait OptionValue: Sized {
     /// A sentence that names the text and the mend.
     fn read(text: &str) -> std::result::Result<Self, String>;
 
+    /// Reads a number, as hosts with numbers of their own give it: seconds where a duration is wanted.
+    ///
+    /// # Errors
+    /// As [`OptionValue::read`].
+    fn number(number: f64) -> std::result::Result<Self, String> {
+        Self::read(&number.to_string())
+    }
+
     /// The text that [`OptionValue::read`] reads back.
     fn write(&self) -> String;
 }
@@ -85,6 +93,9 @@ impl OptionValue for Duration {
     fn read(text: &str) -> std::result::Result<Self, String> {
         parse_duration(text)
     }
+    fn number(seconds: f64) -> std::result::Result<Self, String> {
+        Duration::try_from_secs_f64(seconds).map_err(|_| format!("{seconds} seconds is out of range"))
+    }
     fn write(&self) -> String {
         format_duration(*self)
     }
@@ -98,6 +109,9 @@ impl OptionValue for Option<Duration> {
         } else {
             parse_duration(text).map(Some)
         }
+    }
+    fn number(seconds: f64) -> std::result::Result<Self, String> {
+        Duration::number(seconds).map(Some)
     }
     fn write(&self) -> String {
         self.map_or_else(|| "none".into(), format_duration)
@@ -240,6 +254,19 @@ macro_rules! options {
                 let bad = |why: String| Error::invalid(format!("option {name}: {why}"));
                 match name {
                     $(stringify!($field) => self.$field = <$ty as OptionValue>::read(value).map_err(bad)?,)+
+                    _ => return Err(unknown(name, Self::NAMES)),
+                }
+                Ok(())
+            }
+
+            /// Sets the option `name` from a number: seconds where a duration is wanted.
+            ///
+            /// # Errors
+            /// As [`Self::set`].
+            pub fn set_number(&mut self, name: &str, value: f64) -> Result<()> {
+                let bad = |why: String| Error::invalid(format!("option {name}: {why}"));
+                match name {
+                    $(stringify!($field) => self.$field = <$ty as OptionValue>::number(value).map_err(bad)?,)+
                     _ => return Err(unknown(name, Self::NAMES)),
                 }
                 Ok(())
@@ -423,6 +450,30 @@ mod tests {
             ("capacty", "1", "\"capacity\""),
         ] {
             let error = options.set(name, value).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_seconds_where_a_duration_is_wanted() {
+        let mut options = Options::default();
+        for (name, value, text) in [
+            ("grace", 1.5, "1500ms"),
+            ("timeout", 5.0, "5s"),
+            ("concurrency", 3.0, "3"),
+            ("max_attempts", 7.0, "7"),
+        ] {
+            options.set_number(name, value).unwrap();
+            assert_eq!(options.text(name).unwrap(), text);
+        }
+        for (name, value, want) in [
+            ("grace", -1.0, "out of range"),
+            ("grace", f64::NAN, "out of range"),
+            ("concurrency", 2.5, "whole number"),
+            ("retry", 5.0, "retry policy"),
+            ("gracee", 5.0, "\"grace\""),
+        ] {
+            let error = options.set_number(name, value).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
     }
