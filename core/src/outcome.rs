@@ -159,6 +159,25 @@ impl Outcome {
         Self::Success(Payload::empty())
     }
 
+    /// The name in lower case, as in every binding.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Outcome::Success(_) => "success",
+            Outcome::Failed(_) => "failed",
+            Outcome::Fatal(_) => "fatal",
+            Outcome::Retry { .. } => "retry",
+            Outcome::Snooze { .. } => "snooze",
+            Outcome::Cancelled(_) => "cancelled",
+            Outcome::TimedOut => "timed_out",
+            Outcome::LeaseLost => "lease_lost",
+            Outcome::Interrupted => "interrupted",
+            Outcome::Expired => "expired",
+            Outcome::Purged => "purged",
+            Outcome::Pending => "pending",
+        }
+    }
+
     /// A failed attempt with this text.
     pub fn failed(message: impl Into<Cow<'static, str>>) -> Self {
         Self::Failed(Failure::new(FailureKind::Error, message))

@@ -212,6 +212,17 @@ impl Dispatcher {
         self.0.set_kind(kind, options, None)
     }
 
+    /// The same, and adds the kind to `set`, before anyone who waits for work of that set hears of it.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::declare`]; the set is then as it was.
+    pub fn declare_in(&self, set: &KindSet, kind: &str, options: KindOptions) -> Result<KindId> {
+        let id = self.declare(kind, options)?;
+        set.add(id);
+        self.0.engine.signals().work.ring_all();
+        Ok(id)
+    }
+
     /// Registers a Rust handler for a kind; see [`Dispatcher::start`] for the threads that run it. A
     /// second call replaces the handler for attempts that start later.
     ///

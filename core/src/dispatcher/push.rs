@@ -145,10 +145,7 @@ impl Dispatcher {
     /// # Ok::<(), forebay::Error>(())
     /// ```
     pub fn push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
-        let wait = match self.0.on_full(&job) {
-            OnFull::Reject => None,
-            OnFull::Block(d) => Some(d),
-        };
+        let wait = self.patience(&job);
         self.push_or_wait(job, wait)
     }
 
@@ -158,6 +155,24 @@ impl Dispatcher {
     /// As [`Dispatcher::push`]; `Full` when no room came in time.
     pub fn push_within<'a>(&self, job: NewJob<'a>, timeout: Duration) -> Result<Pushed, PushError<'a>> {
         self.push_or_wait(job, Some(timeout))
+    }
+
+    /// Accepts a job if there is room now, whatever the policy of its queue.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push`].
+    pub fn try_push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
+        self.push_or_wait(job, None)
+    }
+
+    /// How long the policy of its queue lets the push of this job wait for room; `None` for not at all.
+    /// For hosts that have to do the waiting themselves.
+    #[must_use]
+    pub fn patience(&self, job: &NewJob<'_>) -> Option<Duration> {
+        match self.0.on_full(job) {
+            OnFull::Reject => None,
+            OnFull::Block(patience) => Some(patience),
+        }
     }
 
     fn push_or_wait<'a>(&self, job: NewJob<'a>, wait: Option<Duration>) -> Result<Pushed, PushError<'a>> {
@@ -176,11 +191,16 @@ impl Dispatcher {
     /// # Errors
     /// Which jobs were accepted, and why the next one was not.
     pub fn push_many(&self, jobs: &[NewJob<'_>]) -> Result<Vec<Pushed>, PushManyError> {
-        let wait = match jobs.first().map(|job| self.0.on_full(job)) {
-            Some(OnFull::Block(d)) => Some(d),
-            _ => None,
-        };
+        let wait = jobs.first().and_then(|job| self.patience(job));
         self.0.push_all(jobs, wait.map(Deadline::after))
+    }
+
+    /// The same, as far as there is room now, whatever the policy of the queues.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push_many`].
+    pub fn try_push_many(&self, jobs: &[NewJob<'_>]) -> Result<Vec<Pushed>, PushManyError> {
+        self.0.push_all(jobs, None)
     }
 
     /// The same, waiting up to `timeout` in all for room.

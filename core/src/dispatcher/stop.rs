@@ -85,6 +85,27 @@ impl Dispatcher {
         }
     }
 
+    /// Waits until nothing runs. After [`Dispatcher::request_stop`] that is the time to call
+    /// [`Dispatcher::stop`], for hosts that have to do the waiting themselves.
+    ///
+    /// # Errors
+    /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; `Forked`.
+    pub fn wait_idle(&self, deadline: Deadline) -> Result<()> {
+        self.0.birth.check()?;
+        if handling(&self.0).is_some() {
+            let text = "a handler cannot wait for itself to end";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        self.0.wait_idle(deadline);
+        match self.0.cells.active() {
+            0 => Ok(()),
+            n => Err(Error::new(
+                ErrorKind::Timeout,
+                format!("{n} jobs are still running"),
+            )),
+        }
+    }
+
     /// Runs the things that end with the dispatcher, last added first; the first error is kept.
     fn end_everything(&self, deadline: Deadline) -> Result<()> {
         let mut result = Ok(());
