@@ -1,1 +1,67 @@
-//! stub
+//! `forebay._forebay`: the Python skin of Forebay.
+//!
+//! It translates and decides nothing: every rule is the core's. What is special about Python is here:
+//!
+//! * **Values travel by reference** ([`value`]) and are written as JSON only when they must leave the
+//!   process. A reference that the core lets go is dropped later, by attached code and outside of every
+//!   call to the core ([`graveyard`]): a destructor is Python code, which may push a job.
+//! * **Workers are Python threads** that loop in here ([`worker`]): they stay attached to the interpreter
+//!   while there is work, and wait detached when there is none. Threads of the core never attach.
+//! * **Waiting is detached, and on the main thread in slices** ([`patience`]), so that Ctrl-C is heard. A
+//!   push detaches only when it has to wait for room.
+//! * **No panic leaves as a panic** ([`errors::guard`]): it becomes an `InternalError`.
+//!
+//! The face that users see is the Python package beside this crate; `_forebay.pyi` is its contract with
+//! this module.
+
+mod attempt;
+mod dispatcher;
+mod errors;
+mod events;
+mod graveyard;
+mod handle;
+mod handler;
+mod hooks;
+mod json;
+mod outcome;
+mod patience;
+mod push;
+mod read;
+mod record;
+mod shared;
+mod value;
+mod worker;
+
+use pyo3::prelude::*;
+
+/// The native half of the package `forebay`; use that one.
+#[pymodule(gil_used = true)]
+mod _forebay {
+    #[pymodule_export]
+    use crate::attempt::Job;
+    #[pymodule_export]
+    use crate::dispatcher::Core;
+    #[pymodule_export]
+    use crate::errors::{error_kinds, provoke_panic};
+    #[pymodule_export]
+    use crate::events::{Event, Subscription};
+    #[pymodule_export]
+    use crate::graveyard::forked;
+    #[pymodule_export]
+    use crate::handle::Handle;
+    #[pymodule_export]
+    use crate::handler::{Handler, JobHandler};
+    #[pymodule_export]
+    use crate::read::option_names;
+    #[pymodule_export]
+    use crate::record::{Attempt, JobInfo};
+    #[pymodule_export]
+    use crate::worker::Worker;
+
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        m.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

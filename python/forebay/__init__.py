@@ -1,0 +1,98 @@
+"""Forebay: a job queue that lives inside your program.
+
+Push jobs, register handlers, and get retries with backoff, deadlines, priorities, bounded concurrency,
+results and a clean stop, without a broker beside you:
+
+    import forebay
+
+    with forebay.Dispatcher() as d:
+
+        @d.handler(max_attempts=3)
+        def greet(name: str) -> str:
+            return f"hello {name}"
+
+        print(greet.push("world").result(timeout=5))
+
+Values travel by reference while they stay in this process; `bytes` travel untouched. They are written as
+JSON only when they must leave it, for a dump or a reader in another language.
+"""
+
+from forebay._forebay import (
+    Attempt,
+    Event,
+    Handle,
+    Handler,
+    Job,
+    JobHandler,
+    JobInfo,
+    Subscription,
+    __version__,
+)
+from forebay.dispatcher import Dispatcher, Page, StopReport
+from forebay.errors import (
+    AlreadyOpen,
+    ClosedError,
+    CorruptError,
+    EncodeError,
+    Fatal,
+    ForebayError,
+    ForkedError,
+    FutureFormatError,
+    InternalError,
+    InvalidError,
+    JobCancelled,
+    JobFailed,
+    KeyConflict,
+    NoMemoryError,
+    NotFoundError,
+    QueueFull,
+    Retry,
+    Snooze,
+    StaleLease,
+    StorageError,
+    UnknownKind,
+    UnsupportedError,
+    WaitInterrupted,
+    WaitTimeout,
+    WouldDeadlock,
+)
+
+__all__ = [
+    "AlreadyOpen",
+    "Attempt",
+    "ClosedError",
+    "CorruptError",
+    "Dispatcher",
+    "EncodeError",
+    "Event",
+    "Fatal",
+    "ForebayError",
+    "ForkedError",
+    "FutureFormatError",
+    "Handle",
+    "Handler",
+    "InternalError",
+    "InvalidError",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobHandler",
+    "JobInfo",
+    "KeyConflict",
+    "NoMemoryError",
+    "NotFoundError",
+    "Page",
+    "QueueFull",
+    "Retry",
+    "Snooze",
+    "StaleLease",
+    "StopReport",
+    "StorageError",
+    "Subscription",
+    "UnknownKind",
+    "UnsupportedError",
+    "WaitInterrupted",
+    "WaitTimeout",
+    "WouldDeadlock",
+    "__version__",
+]

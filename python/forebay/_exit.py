@@ -1,0 +1,81 @@
+"""The end of the interpreter: dispatchers that are still open are stopped.
+
+Worker threads are not daemons, because a daemon that comes back from native code into an interpreter that is
+being taken apart brings the process down. Python waits for such threads, so something must stop them first:
+`threading._register_atexit` calls us before it waits, where there is one, and `atexit` otherwise.
+
+A handler that outlives the grace cannot be ended by anybody. The process says which threads hang, then
+flushes its output and leaves without Python's own clean-up, which would wait for ever.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
+from forebay import _forebay
+
+if TYPE_CHECKING:
+    from forebay.dispatcher import Dispatcher
+
+_open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+_process = 0
+
+
+def watch(dispatcher: Dispatcher) -> None:
+    """Stops the dispatcher before the interpreter ends."""
+    global _process
+    if _process != os.getpid():
+        _process = os.getpid()
+        _register()
+    _open.add(dispatcher)
+
+
+def _register() -> None:
+    try:
+        threading._register_atexit(_stop_all)  # type: ignore[attr-defined]
+    except (AttributeError, RuntimeError):
+        atexit.register(_stop_all)
+
+
+def _stop_all() -> None:
+    if _process != os.getpid():
+        return
+    hung: list[str] = []
+    dispatchers = list(_open)
+    for dispatcher in dispatchers:
+        dispatcher.request_stop()
+    for dispatcher in dispatchers:
+        try:
+            dispatcher.stop()
+        except BaseException:
+            # A dump that cannot be written, or a Ctrl-C that cuts the grace short: it is told, and the others
+            # are stopped all the same.
+            sys.excepthook(*sys.exc_info())
+        hung += dispatcher._hung()
+    if hung:
+        _leave(hung)
+
+
+def _leave(hung: list[str]) -> None:
+    """Ends the process at once: with the exit code of an error if Python is ending because of one."""
+    print(f"forebay: handlers did not end within the grace: {', '.join(hung)}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:
+            pass  # Nobody is left to hear of it.
+    os._exit(1 if getattr(sys, "last_value", None) is not None else 0)
+
+
+def _in_child() -> None:
+    _open.clear()
+    _forebay.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

@@ -1,0 +1,301 @@
+"""The dispatcher: the native half with its threads."""
+
+from __future__ import annotations
+
+import inspect
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Concatenate,
+    Literal,
+    NamedTuple,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
+
+from forebay import _exit
+from forebay._forebay import Core, Handler, Job, JobHandler, JobInfo, Worker
+from forebay.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from types import TracebackType
+    from typing import Self
+
+    from forebay._types import Delay, Id, OptionValue
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_JOIN = 1.0
+"""How long a stop waits for threads whose handlers have outlived the grace, in seconds."""
+
+
+class Page(NamedTuple):
+    """One page of a listing."""
+
+    jobs: list[JobInfo]
+    """The jobs, newest first."""
+    total: int
+    """How many jobs match in all, on every page."""
+
+
+class StopReport(NamedTuple):
+    """What a stop did."""
+
+    handed_back: int
+    """Running jobs that did not finish within the grace and went back to the queue."""
+    waiting: int
+    """Jobs that still wait, those handed back among them."""
+
+
+class _Fresh(Protocol[P, R_co]):
+    """An instance of a class that is a handler."""
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
+class Dispatcher(Core):
+    """A queue of jobs with everything around it.
+
+    `url` names the engine; "memory:" lives in this process. Options are keywords, the same as everywhere (see
+    docs/configuration.md): numbers are seconds where a duration is wanted.
+
+    As a context manager it starts its workers on entry and stops on exit: running jobs get the grace to
+    finish, jobs that wait are left (in the dump file, if there is one). Call `drain` first to have them run.
+    """
+
+    def __init__(self, url: str = "memory:", **options: OptionValue) -> None:
+        """Opens a dispatcher."""
+        self._threads: list[threading.Thread] = []
+        # Locked until somebody asks for a stop. A lock, and not an Event: a signal handler may release it
+        # while the main thread is in the middle of waiting for it.
+        self._stopped = threading.Lock()
+        self._stopped.acquire()
+        _exit.watch(self)
+
+    # ---- handlers ---------------------------------------------------------------------------------------
+
+    @overload
+    def handler(self, function: type[_Fresh[P, R]], /) -> Handler[P, R]: ...
+    @overload
+    def handler(self, function: Callable[P, R], /) -> Handler[P, R]: ...
+    @overload
+    def handler(
+        self,
+        function: None = None,
+        /,
+        *,
+        kind: str | None = None,
+        concurrency: int | None = None,
+        timeout: Delay | None = None,
+        max_attempts: int | Literal["unlimited"] | None = None,
+        retry: str | None = None,
+        pass_job: Literal[False] = False,
+    ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+    @overload
+    def handler(
+        self,
+        function: None = None,
+        /,
+        *,
+        kind: str | None = None,
+        concurrency: int | None = None,
+        timeout: Delay | None = None,
+        max_attempts: int | Literal["unlimited"] | None = None,
+        retry: str | None = None,
+        pass_job: Literal[True],
+    ) -> Callable[[Callable[Concatenate[Job, P], R]], JobHandler[P, R]]: ...
+    def handler(
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        kind: str | None = None,
+        concurrency: int | None = None,
+        timeout: Delay | None = None,
+        max_attempts: int | Literal["unlimited"] | None = None,
+        retry: str | None = None,
+        pass_job: bool = False,
+    ) -> Any:
+        """Registers a function, or a class of which each attempt calls a new instance.
+
+        Args:
+            function: What runs the jobs; left out when this is called with options.
+            kind: The kind of its jobs; the function's name if left out.
+            concurrency: The most of them at once.
+            timeout: How long one attempt may take.
+            max_attempts: How often a job may run in all.
+            retry: The pause between attempts: "none", "constant(5s)", "linear(1s)" or
+                "exponential(1s, cap=5m, jitter=0.1)".
+            pass_job: Whether the function takes its `Job` first.
+        """
+
+        def register(function: Callable[..., Any]) -> Any:
+            if inspect.iscoroutinefunction(function):
+                raise UnsupportedError(
+                    f"{function.__qualname__} is async; handlers are plain functions so far"
+                )
+            return self.register(
+                function,
+                kind if kind is not None else function.__name__,
+                concurrency=concurrency,
+                timeout=timeout,
+                max_attempts=max_attempts,
+                retry=retry,
+                pass_job=pass_job,
+                fresh=inspect.isclass(function),
+            )
+
+        return register if function is None else register(function)
+
+    # ---- life -------------------------------------------------------------------------------------------
+
+    def start(self, threads: int | None = None) -> None:
+        """Starts worker threads, as many as jobs may run at once unless `threads` says less.
+
+        A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then.
+        """
+        if self._threads:
+            return
+        workers = [self.worker() for _ in range(self.concurrency if threads is None else threads)]
+        mine = weakref.ref(self)
+        # No thread holds the dispatcher: dropping the last reference to it stops them.
+        self._threads = [
+            threading.Thread(target=_work, args=(worker, mine), name=f"forebay-worker-{number}", daemon=False)
+            for number, worker in enumerate(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def run(self, threads: int | None = None) -> None:
+        """Starts the workers and waits until somebody stops the dispatcher; then stops it.
+
+        On the main thread, SIGINT and SIGTERM are such somebodies: the first one lets running jobs finish
+        within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. SIGTERM is
+        left alone if the program has a handler of its own for it.
+        """
+        self.start(threads)
+        try:
+            with self._sigterm():
+                self._stopped.acquire()
+                self._stopped.release()
+        except KeyboardInterrupt:
+            self.request_stop()
+        try:
+            self.stop()
+        except KeyboardInterrupt:
+            self.stop(0)
+            raise
+
+    def request_stop(self) -> None:
+        """Begins to stop, and returns at once. Safe from handlers and from signal handlers."""
+        self.begin_stop()
+        try:
+            self._stopped.release()
+        except RuntimeError:
+            pass  # Somebody has asked before.
+
+    def stop(self, grace: Delay | None = None) -> StopReport:
+        """Stops: starts no more jobs, gives running ones the grace to finish, hands the others back.
+
+        Then the threads end and the dump file is written, if there is one. A second call reports the same.
+        From a handler it raises WouldDeadlock; `request_stop` is for those.
+        """
+        report = StopReport(*self.finish_stop(grace))
+        self.request_stop()
+        self._join()
+        return report
+
+    def __enter__(self) -> Self:
+        """Starts the workers."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Stops."""
+        self.stop()
+
+    def _join(self) -> None:
+        """Waits for the threads, which end at once unless their handler hangs."""
+        deadline = time.monotonic() + _JOIN
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _hung(self) -> list[str]:
+        """The names of threads whose handler has outlived the stop."""
+        return [thread.name for thread in self._threads if thread.is_alive()]
+
+    @contextmanager
+    def _sigterm(self) -> Iterator[None]:
+        """SIGTERM asks for a stop meanwhile, where that is ours to say."""
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            yield
+            return
+        signal.signal(signal.SIGTERM, lambda *_: self.request_stop())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    # ---- looking ----------------------------------------------------------------------------------------
+
+    def list(
+        self,
+        *,
+        queue: str | None = None,
+        kind: str | None = None,
+        status: str | tuple[str, ...] | None = None,
+        key: str | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        after: Id | None = None,
+        limit: int | None = None,
+    ) -> Page:
+        """One page of the jobs that match everything given, newest first.
+
+        Args:
+            queue: Only of this queue.
+            kind: Only of this kind.
+            status: Only in this state, or in one of these.
+            key: Only with this idempotency key.
+            created_from: Only pushed then or later.
+            created_before: Only pushed before.
+            after: Continue after this job, the last one of the page before.
+            limit: The most jobs on the page, up to 10 000; 20 if left out.
+        """
+        return Page(
+            *self.list_jobs(
+                queue=queue,
+                kind=kind,
+                status=status,
+                key=key,
+                created_from=created_from,
+                created_before=created_before,
+                after=after,
+                limit=limit,
+            )
+        )
+
+
+def _work(worker: Worker, owner: weakref.ref[Dispatcher]) -> None:
+    """The body of a worker thread."""
+    if worker.run():
+        return
+    # A handler raised SystemExit and so ended this thread. With the last one gone, the dispatcher could do
+    # nothing but look alive.
+    dispatcher = owner()
+    if dispatcher is not None and dispatcher._hung() == [threading.current_thread().name]:
+        dispatcher.request_stop()

@@ -1,0 +1,241 @@
+"""What can go wrong, one class per kind of error of the core, and what a handler raises to steer its job.
+
+`BY_CODE` maps the stable numbers of the core, which are also the status codes of the C library, to the
+classes. Where Python has a fitting exception of its own, the class derives from it too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+    from uuid import UUID
+
+
+class ForebayError(Exception):
+    """An error of Forebay."""
+
+    code: ClassVar[int] = 0
+    """The stable number of the kind of error, as in every language."""
+
+
+class InvalidError(ForebayError, ValueError):
+    """An argument, a name, an option or a job is not valid."""
+
+    code = 1
+
+
+class NoMemoryError(ForebayError, MemoryError):
+    """Memory, or a thread, could not be had."""
+
+    code = 2
+
+
+class QueueFull(ForebayError):
+    """The queue holds as many jobs as it may; nothing was accepted."""
+
+    code = 3
+
+
+class ClosedError(ForebayError, RuntimeError):
+    """The dispatcher has stopped and accepts nothing more."""
+
+    code = 4
+
+
+class WaitTimeout(ForebayError, TimeoutError):
+    """The time to wait was over first."""
+
+    code = 5
+
+
+class StaleLease(ForebayError):
+    """The attempt has ended: the job timed out, was taken over, or is finished."""
+
+    code = 6
+
+
+class KeyConflict(ForebayError):
+    """The idempotency key belongs to another job, with another kind or payload."""
+
+    code = 7
+
+
+class NotFoundError(ForebayError, LookupError):
+    """There is no job, queue, option or file of that name or id."""
+
+    code = 8
+
+
+class StorageError(ForebayError, OSError):
+    """The store or the file system failed."""
+
+    code = 9
+
+
+class ForkedError(ForebayError, RuntimeError):
+    """The dispatcher was opened before a fork and cannot be used in the child."""
+
+    code = 10
+
+
+class WouldDeadlock(ForebayError, RuntimeError):
+    """The call would wait for the handler that makes it."""
+
+    code = 11
+
+
+class UnsupportedError(ForebayError, NotImplementedError):
+    """The engine, or this build, cannot do that."""
+
+    code = 12
+
+
+class WaitInterrupted(ForebayError, InterruptedError):
+    """A wait was interrupted."""
+
+    code = 13
+
+
+class JobFailed(ForebayError):
+    """The job did not succeed: it failed, expired or was cancelled.
+
+    Attributes:
+        job_id: Which job.
+        job_kind: The kind of the job.
+        kind: Why: "error", "fatal", "panic", "timed_out", "lease_lost", "over_max_attempts", "expired" and
+            so on.
+        message: What the last attempt said, with its traceback.
+        attempts: How many attempts it took.
+    """
+
+    code = 14
+
+    def __init__(
+        self,
+        text: str = "",
+        *,
+        job_id: UUID | None = None,
+        job_kind: str = "",
+        kind: str = "",
+        message: str = "",
+        attempts: int = 0,
+    ) -> None:
+        """With this text, about this job."""
+        super().__init__(text)
+        self.job_id = job_id
+        self.job_kind = job_kind
+        self.kind = kind
+        self.message = message
+        self.attempts = attempts
+
+
+class UnknownKind(ForebayError, LookupError):
+    """No handler for this kind is registered here."""
+
+    code = 15
+
+
+class CorruptError(ForebayError):
+    """The file or record is damaged; nothing was changed."""
+
+    code = 16
+
+
+class FutureFormatError(ForebayError):
+    """The file was written by a newer version; nothing was changed."""
+
+    code = 17
+
+
+class AlreadyOpen(ForebayError):
+    """The file is in use by another process or dispatcher."""
+
+    code = 18
+
+
+class EncodeError(ForebayError, TypeError):
+    """The payload or result cannot be written as JSON; the text names the part."""
+
+    code = 19
+
+
+class JobCancelled(JobFailed):
+    """The job was cancelled. Raised by `Job.check` as well, in a handler that should stop."""
+
+    code = 20
+
+
+class InternalError(ForebayError, RuntimeError):
+    """A defect of Forebay itself: a panic was caught."""
+
+    code = 100
+
+
+BY_CODE: dict[int, type[ForebayError]] = {
+    cls.code: cls
+    for cls in (
+        InvalidError,
+        NoMemoryError,
+        QueueFull,
+        ClosedError,
+        WaitTimeout,
+        StaleLease,
+        KeyConflict,
+        NotFoundError,
+        StorageError,
+        ForkedError,
+        WouldDeadlock,
+        UnsupportedError,
+        WaitInterrupted,
+        JobFailed,
+        UnknownKind,
+        CorruptError,
+        FutureFormatError,
+        AlreadyOpen,
+        EncodeError,
+        JobCancelled,
+        InternalError,
+    )
+}
+
+
+def ended(state: str, job_id: UUID, job_kind: str, kind: str, message: str, attempts: int) -> JobFailed:
+    """The exception of a job that ended in a state other than "succeeded"."""
+    cls = JobCancelled if state == "cancelled" else JobFailed
+    runs = "1 attempt" if attempts == 1 else f"{attempts} attempts"
+    text = f"job {job_id} ({job_kind}) ended as {state} after {runs}, {kind}: {message}"
+    return cls(text, job_id=job_id, job_kind=job_kind, kind=kind, message=message, attempts=attempts)
+
+
+class Retry(Exception):
+    """Raise it from a handler to have the job run again. The attempt counts.
+
+    Attributes:
+        after: The pause before the next attempt; None leaves it to the retry policy.
+        reason: Why, for the job's history.
+    """
+
+    def __init__(self, after: float | timedelta | str | None = None, reason: str = "") -> None:
+        """After this pause, for this reason."""
+        super().__init__(after, reason)
+        self.after = after
+        self.reason = reason
+
+
+class Snooze(Exception):
+    """Raise it from a handler for which it is not time yet. The attempt does not count.
+
+    Attributes:
+        after: The pause before the next attempt.
+    """
+
+    def __init__(self, after: float | timedelta | str) -> None:
+        """After this pause."""
+        super().__init__(after)
+        self.after = after
+
+
+class Fatal(Exception):
+    """Raise it from a handler that no further attempt can help: the job fails now, with this text."""

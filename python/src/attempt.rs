@@ -1,0 +1,170 @@
+//! The job as its handler sees it.
+
+use std::sync::Arc;
+
+use forebay::{ErrorKind, JobId, Lease, Payload, StopReason, Timestamp};
+use parking_lot::RwLock;
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::{OrRaise, guard, raise};
+use crate::{read, value};
+
+/// One attempt of a job, for handlers registered with `pass_job=True`.
+///
+/// What it tells stays readable after the attempt; only `check` and `extend` need it to go on.
+#[pyclass(frozen, module = "forebay")]
+pub struct Job {
+    id: JobId,
+    queue: Arc<str>,
+    kind: Arc<str>,
+    attempt: u32,
+    max_attempts: u32,
+    created: Timestamp,
+    key: Option<String>,
+    headers: Vec<(String, String)>,
+    payload: Payload,
+    /// Held while the attempt runs. Never locked for writing while anything of Python runs.
+    lease: RwLock<Option<Lease>>,
+}
+
+impl Job {
+    /// What there is to tell of this lease, without the lease.
+    pub fn of(lease: &Lease) -> Self {
+        Self {
+            id: lease.id(),
+            queue: lease.queue(),
+            kind: lease.kind(),
+            attempt: lease.attempt(),
+            max_attempts: lease.max_attempts(),
+            created: lease.created(),
+            key: lease.key().map(str::to_owned),
+            headers: lease.headers().to_vec(),
+            payload: lease.payload().clone(),
+            lease: RwLock::new(None),
+        }
+    }
+
+    /// Puts the lease in, for the time of the attempt.
+    pub fn lend(&self, lease: Lease) {
+        *self.lease.write() = Some(lease);
+    }
+
+    /// Takes the lease out again.
+    pub fn take_back(&self) -> Lease {
+        self.lease
+            .write()
+            .take()
+            .expect("lent by the worker that takes it back, once")
+    }
+
+    fn leased<T>(&self, py: Python<'_>, call: impl FnOnce(&Lease) -> forebay::Result<T>) -> PyResult<T> {
+        match &*self.lease.read() {
+            Some(lease) => call(lease).or_raise(py),
+            None => {
+                let text = format!("the attempt of job {} has ended", self.id);
+                Err(raise(py, ErrorKind::Stale, text))
+            }
+        }
+    }
+}
+
+#[pymethods]
+impl Job {
+    /// The job's id.
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        read::uuid(py, self.id)
+    }
+
+    /// The job's queue.
+    #[getter]
+    fn queue(&self) -> &str {
+        &self.queue
+    }
+
+    /// The job's kind.
+    #[getter]
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The number of this attempt, from 1.
+    #[getter]
+    fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// How often the job may run in all; 2**32-1 is without limit.
+    #[getter]
+    fn max_attempts(&self) -> u32 {
+        self.max_attempts
+    }
+
+    /// When the job was pushed.
+    #[getter]
+    fn created<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        read::datetime(py, self.created)
+    }
+
+    /// The idempotency key the job was pushed with.
+    #[getter]
+    fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// The headers the job was pushed with.
+    #[getter]
+    fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        headers(py, &self.headers)
+    }
+
+    /// What the job carries; for a call, a dict of "args" and "kwargs".
+    #[getter]
+    fn payload<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        value::object(py, &self.payload)
+    }
+
+    /// Whether the handler should stop: the job was cancelled, the attempt timed out, or its lease is
+    /// lost. Cheap; long handlers should ask often.
+    #[getter]
+    fn cancelled(&self) -> bool {
+        self.lease.read().as_ref().is_none_or(Lease::cancelled)
+    }
+
+    /// Why the handler should stop, or might want to: "cancelled", "timed_out", "lease_lost", or
+    /// "stopping" when the dispatcher stops and an answer within the grace still counts.
+    #[getter]
+    fn stop_reason(&self) -> Option<&'static str> {
+        self.lease.read().as_ref()?.stop_reason().map(StopReason::name)
+    }
+
+    /// Raises JobCancelled if the handler should stop.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        guard(py, || self.leased(py, Lease::check))
+    }
+
+    /// Makes the lease end this long from now.
+    fn extend(&self, py: Python<'_>, lease: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(py, || {
+            let duration = read::duration("lease", lease)?;
+            self.leased(py, |lease| lease.extend(duration))
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "<forebay.Job {} kind={:?} attempt={}>",
+            self.id, self.kind, self.attempt
+        )
+    }
+}
+
+/// Headers as a dict.
+pub fn headers<'py>(py: Python<'py>, headers: &[(String, String)]) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for (name, text) in headers {
+        dict.set_item(name, text)?;
+    }
+    Ok(dict)
+}

@@ -1,0 +1,474 @@
+//! The native half of `forebay.Dispatcher`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, State, Stats};
+use pyo3::PyTraverseError;
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+
+use crate::errors::{OrRaise, guard, invalid};
+use crate::events::Subscription;
+use crate::handle::Handle;
+use crate::handler::Handler;
+use crate::hooks::PyHooks;
+use crate::push::{self, PushOptions};
+use crate::record::JobInfo;
+use crate::shared::{Registered, Shared};
+use crate::worker::Worker;
+use crate::{graveyard, patience, read, value};
+
+/// The base of `forebay.Dispatcher`, which adds the threads; use that one.
+#[pyclass(frozen, subclass, module = "forebay._forebay")]
+pub struct Core {
+    pub shared: Arc<Shared>,
+}
+
+impl Core {
+    fn core(&self) -> &Dispatcher {
+        &self.shared.core
+    }
+}
+
+/// The owner is gone: nobody can start, stop or drain it any more, though handles may still ask. In the
+/// child of a fork the core refuses, as it should.
+impl Drop for Core {
+    fn drop(&mut self) {
+        let _ = self.core().stop(Duration::ZERO);
+    }
+}
+
+#[pymethods]
+impl Core {
+    #[new]
+    #[pyo3(signature = (url="memory:", **options))]
+    fn new(py: Python<'_>, url: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        guard(py, || {
+            let options = read::options(py, options)?;
+            let core = py.detach(|| Dispatcher::open(url, options)).or_raise(py)?;
+            Ok(Self {
+                shared: Arc::new(Shared::new(core)),
+            })
+        })
+    }
+
+    /// Pushes a job: a kind, a payload, and options by name. Returns its handle.
+    #[pyo3(signature = (kind, payload=None, /, **options), text_signature = "($self, kind, payload=None, /, **options)")]
+    fn push<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &Bound<'py, PyString>,
+        payload: Option<Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Py<Handle>> {
+        guard(py, || {
+            let options = PushOptions::default().with(options)?;
+            let payload = value::payload(payload.unwrap_or_else(|| py.None().into_bound(py)));
+            push::push(
+                py,
+                &self.shared,
+                options.job(kind.to_str()?, payload),
+                options.wait,
+            )
+        })
+    }
+
+    /// Pushes jobs in order, each a pair of kind and payload or a mapping with the names of push's
+    /// parameters. Stops at the first refusal; the exception's attribute `pushed` has the handles before.
+    #[pyo3(signature = (jobs, /, *, wait=None))]
+    fn push_many(
+        &self,
+        py: Python<'_>,
+        jobs: &Bound<'_, PyAny>,
+        wait: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<Py<Handle>>> {
+        guard(py, || {
+            let wait = wait.map(|w| read::duration("wait", w)).transpose()?;
+            let rows = jobs
+                .try_iter()?
+                .map(|row| Row::read(&row?))
+                .collect::<PyResult<Vec<_>>>()?;
+            let jobs: Vec<_> = rows
+                .iter()
+                .map(|r| r.options.job(r.kind.as_str(), r.payload.clone()))
+                .collect();
+            push::push_many(py, &self.shared, &jobs, wait)
+        })
+    }
+
+    /// Registers `function` as the handler of a kind.
+    #[pyo3(signature = (function, kind, *, concurrency=None, timeout=None, max_attempts=None, retry=None, pass_job=false, fresh=false))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python, one for one")]
+    fn register(
+        slf: &Bound<'_, Self>,
+        function: Bound<'_, PyAny>,
+        kind: &str,
+        concurrency: Option<usize>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        max_attempts: Option<&Bound<'_, PyAny>>,
+        retry: Option<&Bound<'_, PyAny>>,
+        pass_job: bool,
+        fresh: bool,
+    ) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        guard(py, || {
+            let mut options = KindOptions::new();
+            options.concurrency = concurrency;
+            options.timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
+            options.max_attempts = max_attempts.map(push::attempts).transpose()?;
+            options.retry = retry.map(push::retry).transpose()?;
+            let shared = &slf.get().shared;
+            let id = shared.core.kind(kind).or_raise(py)?;
+            let registered = Registered {
+                function: function.clone().unbind(),
+                pass_job,
+                fresh,
+            };
+            let former = shared.set_handler(id, Some(registered));
+            if let Err(error) = shared.core.declare_in(&shared.kinds, kind, options).or_raise(py) {
+                shared.set_handler(id, former);
+                return Err(error);
+            }
+            let kind = shared.core.kind_name(id);
+            Handler::new(slf, function.unbind(), kind, id, pass_job, fresh).into_object(py)
+        })
+    }
+
+    /// A worker for a thread of its own.
+    fn worker(&self, py: Python<'_>) -> PyResult<Worker> {
+        guard(py, || {
+            self.core().check_open().or_raise(py)?;
+            Ok(Worker::new(&self.shared))
+        })
+    }
+
+    /// Everything known about a job.
+    fn get(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<JobInfo> {
+        guard(py, || {
+            self.core().get(read::id(id)?).or_raise(py).map(JobInfo::from)
+        })
+    }
+
+    /// One page of the jobs that match, newest first, and how many match in all.
+    #[pyo3(signature = (*, queue=None, kind=None, status=None, key=None, created_from=None, created_before=None, after=None, limit=None))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python, one for one")]
+    fn list_jobs(
+        &self,
+        py: Python<'_>,
+        queue: Option<String>,
+        kind: Option<String>,
+        status: Option<&Bound<'_, PyAny>>,
+        key: Option<String>,
+        created_from: Option<&Bound<'_, PyAny>>,
+        created_before: Option<&Bound<'_, PyAny>>,
+        after: Option<&Bound<'_, PyAny>>,
+        limit: Option<usize>,
+    ) -> PyResult<(Vec<JobInfo>, usize)> {
+        guard(py, || {
+            let filter = Filter {
+                queue,
+                kind,
+                states: status.map_or_else(|| Ok(Vec::new()), states)?,
+                key,
+                created_from: created_from.map(|t| datetime("created_from", t)).transpose()?,
+                created_before: created_before
+                    .map(|t| datetime("created_before", t))
+                    .transpose()?,
+                after: after.map(read::id).transpose()?,
+                limit,
+            };
+            let page = self.core().list(&filter).or_raise(py)?;
+            Ok((page.jobs.into_iter().map(JobInfo::from).collect(), page.total))
+        })
+    }
+
+    /// Cancels a job, and returns its state after that: "cancelled"; "running" if its handler has been
+    /// asked to stop; or the final state it already had.
+    fn cancel(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<&'static str> {
+        guard(py, || {
+            self.core().cancel(read::id(id)?).or_raise(py).map(State::name)
+        })
+    }
+
+    /// Delivers a token to a job that waits for it.
+    fn signal(&self, py: Python<'_>, id: &Bound<'_, PyAny>, token: &str) -> PyResult<()> {
+        guard(py, || self.core().signal(read::id(id)?, token).or_raise(py))
+    }
+
+    /// Starts no more jobs of a queue; pushes go on, and so do running jobs.
+    #[pyo3(signature = (queue="default"))]
+    fn pause(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
+        guard(py, || self.core().pause(queue).or_raise(py))
+    }
+
+    /// Starts jobs of a queue again.
+    #[pyo3(signature = (queue="default"))]
+    fn resume(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
+        guard(py, || self.core().resume(queue).or_raise(py))
+    }
+
+    /// Cancels every job that waits in a queue, and returns how many.
+    #[pyo3(signature = (queue="default"))]
+    fn purge(&self, py: Python<'_>, queue: &str) -> PyResult<usize> {
+        guard(py, || {
+            let purged = self.core().purge(queue).or_raise(py);
+            graveyard::drain(py);
+            purged
+        })
+    }
+
+    /// How many jobs wait in a queue.
+    #[pyo3(signature = (queue="default"))]
+    fn len(&self, py: Python<'_>, queue: &str) -> PyResult<u64> {
+        guard(py, || self.core().len(queue).or_raise(py))
+    }
+
+    /// Why a job is not running, or where it stands.
+    fn explain(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<String> {
+        guard(py, || {
+            Ok(self.core().explain(read::id(id)?).or_raise(py)?.to_string())
+        })
+    }
+
+    /// Counts, in one consistent snapshot of all queues.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        guard(py, || {
+            graveyard::drain(py);
+            let stats = self.core().stats().or_raise(py)?;
+            let dict = stats_dict(py, &stats)?;
+            dict.set_item("python", self.own_counts(py)?)?;
+            Ok(dict)
+        })
+    }
+
+    /// The counts in the text format of Prometheus.
+    fn metrics(&self, py: Python<'_>) -> PyResult<String> {
+        guard(py, || Ok(self.core().stats().or_raise(py)?.to_prometheus()))
+    }
+
+    /// What happens from now on, through a buffer of `capacity` events.
+    #[pyo3(signature = (capacity=1024))]
+    fn subscribe(&self, capacity: usize) -> Subscription {
+        Subscription::new(&self.shared, capacity)
+    }
+
+    /// Adds functions that are called before and after each attempt, on the thread that runs it:
+    /// `before(job)`, `after(job, outcome, seconds)`.
+    #[pyo3(signature = (*, before=None, after=None))]
+    fn add_hooks(&self, before: Option<Py<PyAny>>, after: Option<Py<PyAny>>) {
+        self.core().add_hooks(Arc::new(PyHooks { before, after }));
+    }
+
+    /// Writes every unfinished job to a file, and returns how many.
+    fn dump(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+        guard(py, || {
+            let report = self.shared.detached(py, || self.core().dump(path)).or_raise(py)?;
+            Ok(report.jobs)
+        })
+    }
+
+    /// Accepts the jobs of a dump, and returns how many were new here.
+    fn restore(&self, py: Python<'_>, path: PathBuf) -> PyResult<usize> {
+        guard(py, || {
+            let report = self
+                .shared
+                .detached(py, || self.core().restore(path))
+                .or_raise(py)?;
+            Ok(report.jobs)
+        })
+    }
+
+    /// The options it was opened with, as text.
+    #[getter]
+    fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        for name in forebay::Options::NAMES {
+            dict.set_item(name, self.core().options().text(name).or_raise(py)?)?;
+        }
+        Ok(dict)
+    }
+
+    /// The most jobs that run at once.
+    #[getter]
+    fn concurrency(&self) -> usize {
+        self.core().options().concurrency
+    }
+
+    /// Whether it is stopping or has stopped.
+    #[getter]
+    fn stopping(&self) -> bool {
+        self.core().stopping()
+    }
+
+    /// Waits until no job is queued or running; for jobs scheduled for later it does not wait.
+    #[pyo3(signature = (timeout=None))]
+    fn drain(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        guard(py, || {
+            graveyard::drain(py);
+            let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
+            let deadline = Deadline::maybe(timeout);
+            patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
+                self.core().drain(until)
+            })
+        })
+    }
+
+    /// Begins to stop and returns at once: nothing more is started.
+    fn begin_stop(&self, py: Python<'_>) -> PyResult<()> {
+        guard(py, || {
+            self.core().check_process().or_raise(py)?;
+            self.core().request_stop();
+            Ok(())
+        })
+    }
+
+    /// Stops, except for the threads. Returns how many jobs were handed back, and how many wait.
+    #[pyo3(signature = (grace=None))]
+    fn finish_stop(&self, py: Python<'_>, grace: Option<&Bound<'_, PyAny>>) -> PyResult<(usize, u64)> {
+        guard(py, || {
+            let grace = grace.map(|t| read::duration("grace", t)).transpose()?;
+            let grace = grace.unwrap_or(self.core().options().grace);
+            if patience::is_main_thread(py)? {
+                self.begin_stop(py)?;
+                self.wait_idle(py, Deadline::after(grace))?;
+                return self.stop_within(py, Duration::ZERO);
+            }
+            self.stop_within(py, grace)
+        })
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.shared.visit(|function| visit.call(function))
+    }
+
+    fn __clear__(&self) {
+        drop(self.shared.take_handlers());
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<forebay.Dispatcher {:?}>", self.core().node())
+    }
+}
+
+impl Core {
+    /// Waits until nothing runs, or for as long as the grace lasts.
+    fn wait_idle(&self, py: Python<'_>, deadline: Deadline) -> PyResult<()> {
+        patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| match self
+            .core()
+            .wait_idle(until)
+        {
+            Err(e) if e.kind() == ErrorKind::Timeout && deadline.passed() => Ok(()),
+            answer => answer,
+        })
+    }
+
+    fn stop_within(&self, py: Python<'_>, grace: Duration) -> PyResult<(usize, u64)> {
+        let report = self
+            .shared
+            .detached(py, || self.core().stop(grace))
+            .or_raise(py)?;
+        graveyard::drain(py);
+        Ok((report.handed_back, report.waiting))
+    }
+
+    fn own_counts<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let dict = PyDict::new(py);
+        dict.set_item("attaches", self.shared.attaches.load(Ordering::Relaxed))?;
+        dict.set_item("attach_wait_us", self.shared.attach_wait.load(Ordering::Relaxed))?;
+        dict.set_item("detaches", self.shared.detaches())?;
+        Ok(dict)
+    }
+}
+
+/// One job of `push_many`.
+struct Row {
+    kind: String,
+    payload: forebay::Payload,
+    options: PushOptions,
+}
+
+impl Row {
+    fn read(row: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(pair) = row.cast::<PyTuple>() {
+            let (kind, payload): (String, Bound<'_, PyAny>) = pair.extract()?;
+            return Ok(Self {
+                kind,
+                payload: value::payload(payload),
+                options: PushOptions::default(),
+            });
+        }
+        let Ok(mapping) = row.cast::<PyMapping>() else {
+            let text = format!(
+                "{} is not a job; give a pair (kind, payload) or a mapping",
+                row.repr()?
+            );
+            return Err(PyTypeError::new_err(text));
+        };
+        let options = PyDict::new(row.py());
+        options.update(mapping)?;
+        let Some(kind) = options.get_item("kind")? else {
+            return Err(invalid(row.py(), "a job of push_many has no \"kind\"".into()));
+        };
+        options.del_item("kind")?;
+        let payload = options.call_method1("pop", ("payload", row.py().None()))?;
+        let options = PushOptions::default().with(Some(&options))?;
+        Ok(Self {
+            kind: kind.extract()?,
+            payload: value::payload(payload),
+            options,
+        })
+    }
+}
+
+/// States from one name, or several.
+fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
+    let names = match value.cast::<PyString>() {
+        Ok(one) => vec![one.to_str()?.to_owned()],
+        Err(_) => value
+            .try_iter()?
+            .map(|name| name?.extract())
+            .collect::<PyResult<Vec<String>>>()?,
+    };
+    let unknown = |name: &str| invalid(value.py(), format!("{name:?} is not a status of a job"));
+    names
+        .iter()
+        .map(|name| State::from_name(name).ok_or_else(|| unknown(name)))
+        .collect()
+}
+
+fn datetime(name: &str, value: &Bound<'_, PyAny>) -> PyResult<forebay::Timestamp> {
+    let wrong = || PyTypeError::new_err(format!("{name} must be a datetime with a time zone"));
+    read::instant(name, value)?.ok_or_else(wrong)
+}
+
+fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    let queues = PyDict::new(py);
+    for queue in &stats.queues {
+        let (dict, counts) = (PyDict::new(py), &queue.counts);
+        dict.set_item("capacity", queue.capacity)?;
+        dict.set_item("paused", counts.paused)?;
+        let gauges = [
+            ("blocked", counts.blocked),
+            ("scheduled", counts.scheduled),
+            ("queued", counts.queued),
+            ("running", counts.running),
+            ("kept", counts.kept),
+        ];
+        for (name, value) in gauges.into_iter().chain(counts.totals.named()) {
+            dict.set_item(name, value)?;
+        }
+        queues.set_item(&*queue.name, dict)?;
+    }
+    let dict = PyDict::new(py);
+    dict.set_item("queues", queues)?;
+    dict.set_item("bodies", stats.bodies)?;
+    dict.set_item("concurrency", stats.concurrency)?;
+    dict.set_item("hook_failures", stats.hook_failures)?;
+    dict.set_item("sleeps", stats.sleeps)?;
+    Ok(dict)
+}

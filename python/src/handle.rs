@@ -1,0 +1,140 @@
+//! Handles: what a push returns.
+
+use std::sync::Arc;
+
+use forebay::{Deadline, ErrorKind, JobId, Pushed, State};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::errors::{OrRaise, guard};
+use crate::record::JobInfo;
+use crate::shared::Shared;
+use crate::{graveyard, patience, read, value};
+
+/// A pushed job: ask for its state, wait for its result, cancel it.
+///
+/// It holds no Python object, so that the garbage collector need not look at a million of them.
+#[pyclass(frozen, generic, module = "forebay")]
+pub struct Handle {
+    pub id: JobId,
+    made: bool,
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// The handle of a pushed job.
+    pub fn new(py: Python<'_>, shared: &Arc<Shared>, pushed: Pushed) -> PyResult<Py<Self>> {
+        let handle = Py::new(
+            py,
+            Self {
+                id: pushed.id,
+                made: pushed.created,
+                shared: shared.clone(),
+            },
+        )?;
+        // SAFETY: the object is whole, and holds no reference that a collector could follow. Not tracked,
+        // a long list of handles costs a collection nothing.
+        unsafe { ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
+        Ok(handle)
+    }
+}
+
+#[pymethods]
+impl Handle {
+    /// The job's id.
+    #[getter]
+    fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        read::uuid(py, self.id)
+    }
+
+    /// Whether this push made the job; false if its id or key was there before.
+    #[getter]
+    fn created(&self) -> bool {
+        self.made
+    }
+
+    /// Where the job stands: "queued", "running", "succeeded" and so on.
+    #[getter]
+    fn status(&self, py: Python<'_>) -> PyResult<&'static str> {
+        guard(py, || {
+            self.shared.core.state(self.id).or_raise(py).map(State::name)
+        })
+    }
+
+    /// Waits for the end of the job and returns what its handler returned.
+    ///
+    /// Raises JobFailed, or JobCancelled, if it did not succeed, and WaitTimeout if it has not ended after
+    /// `timeout`.
+    #[pyo3(signature = (timeout=None))]
+    fn result<'py>(
+        &self,
+        py: Python<'py>,
+        timeout: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        guard(py, || {
+            let job = self.wait(py, timeout)?;
+            match (&job.result, job.state) {
+                (Some(result), _) => value::object(py, result),
+                (None, State::Succeeded) => Ok(py.None().into_bound(py)),
+                (None, _) => Err(bad_end(py, &job)?),
+            }
+        })
+    }
+
+    /// Cancels the job, and returns its state after that: "cancelled"; "running" if its handler has been
+    /// asked to stop; or the final state it already had.
+    fn cancel(&self, py: Python<'_>) -> PyResult<&'static str> {
+        guard(py, || {
+            self.shared.core.cancel(self.id).or_raise(py).map(State::name)
+        })
+    }
+
+    /// Everything known about the job.
+    fn job(&self, py: Python<'_>) -> PyResult<JobInfo> {
+        guard(py, || {
+            self.shared.core.get(self.id).or_raise(py).map(JobInfo::from)
+        })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<forebay.Handle {}>", self.id)
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+
+    fn __hash__(&self) -> u64 {
+        let bits = self.id.as_u128();
+        (bits >> 64) as u64 ^ bits as u64
+    }
+}
+
+impl Handle {
+    fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<forebay::Job> {
+        graveyard::drain(py);
+        let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
+        let core = &self.shared.core;
+        if core.state(self.id).or_raise(py)?.is_final() {
+            return core.get(self.id).or_raise(py);
+        }
+        let deadline = Deadline::maybe(timeout);
+        patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
+            core.wait(self.id, until)
+        })
+    }
+}
+
+/// The exception of a job that did not succeed.
+fn bad_end(py: Python<'_>, job: &forebay::Job) -> PyResult<PyErr> {
+    static ENDED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (kind, message) = match &job.error {
+        Some(failure) => (failure.kind.name(), &*failure.message),
+        None => (job.state.name(), ""),
+    };
+    let ended = ENDED.import(py, "forebay.errors", "ended")?;
+    let id = read::uuid(py, job.id)?;
+    let error = ended.call1((job.state.name(), id, &*job.kind, kind, message, job.attempt))?;
+    Ok(PyErr::from_value(error))
+}

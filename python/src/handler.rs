@@ -1,0 +1,141 @@
+//! Handlers: registered functions.
+
+use std::sync::Arc;
+
+use forebay::KindId;
+use pyo3::gc::PyVisit;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use pyo3::{PyClassInitializer, PyTraverseError};
+
+use crate::dispatcher::Core;
+use crate::errors::guard;
+use crate::handle::Handle;
+use crate::push::{self, PushOptions};
+use crate::shared::Shared;
+use crate::value;
+
+/// A registered function: call it to run it here and now, push it to have it run as a job.
+#[pyclass(frozen, subclass, generic, module = "forebay")]
+pub struct Handler {
+    /// The dispatcher stays as long as somebody can push to it.
+    dispatcher: Py<Core>,
+    shared: Arc<Shared>,
+    function: Py<PyAny>,
+    kind: Arc<str>,
+    kind_id: KindId,
+    pass_job: bool,
+    fresh: bool,
+    options: PushOptions,
+}
+
+/// A handler whose function takes its job first, which `push` leaves out.
+#[pyclass(frozen, extends = Handler, generic, module = "forebay")]
+pub struct JobHandler;
+
+impl Handler {
+    /// The handler of this function, which has been registered.
+    pub fn new(
+        dispatcher: &Bound<'_, Core>,
+        function: Py<PyAny>,
+        kind: Arc<str>,
+        kind_id: KindId,
+        pass_job: bool,
+        fresh: bool,
+    ) -> Self {
+        let shared = dispatcher.get().shared.clone();
+        let options = PushOptions::default();
+        Self {
+            dispatcher: dispatcher.clone().unbind(),
+            shared,
+            function,
+            kind,
+            kind_id,
+            pass_job,
+            fresh,
+            options,
+        }
+    }
+
+    /// The Python object, of the class that fits.
+    pub fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match self.pass_job {
+            false => Ok(Py::new(py, self)?.into_any()),
+            true => Ok(Py::new(py, PyClassInitializer::from(self).add_subclass(JobHandler))?.into_any()),
+        }
+    }
+}
+
+#[pymethods]
+impl Handler {
+    /// The kind of its jobs.
+    #[getter]
+    fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The function, or class, itself.
+    #[getter]
+    fn __wrapped__(&self, py: Python<'_>) -> Py<PyAny> {
+        self.function.clone_ref(py)
+    }
+
+    /// The name of the function.
+    #[getter]
+    fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.function.getattr(py, "__name__")
+    }
+
+    /// Calls the function here and now. Of a class, calls a new instance.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn __call__<'py>(
+        &self,
+        py: Python<'py>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind(py);
+        match self.fresh {
+            false => function.call(args, kwargs.as_ref()),
+            true => function.call0()?.call(args, kwargs.as_ref()),
+        }
+    }
+
+    /// Pushes a job that calls the function with these arguments.
+    #[pyo3(signature = (*args, **kwargs))]
+    fn push<'py>(
+        &self,
+        py: Python<'py>,
+        args: Bound<'py, PyTuple>,
+        kwargs: Option<Bound<'py, PyDict>>,
+    ) -> PyResult<Py<Handle>> {
+        guard(py, || {
+            let job = self.options.job(self.kind_id, value::call(args, kwargs));
+            push::push(py, &self.shared, job, self.options.wait)
+        })
+    }
+
+    /// The same handler, whose pushes have these options: queue, priority, delay, run_at, expires, key,
+    /// max_attempts, timeout, retry, headers, waits_for, id, wait.
+    #[pyo3(signature = (**options))]
+    fn options(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Py<PyAny>> {
+        let other = Self {
+            dispatcher: self.dispatcher.clone_ref(py),
+            shared: self.shared.clone(),
+            function: self.function.clone_ref(py),
+            kind: self.kind.clone(),
+            options: self.options.clone().with(options)?,
+            ..*self
+        };
+        other.into_object(py)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<forebay.Handler kind={:?}>", self.kind)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.dispatcher)?;
+        visit.call(&self.function)
+    }
+}

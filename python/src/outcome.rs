@@ -1,0 +1,102 @@
+//! What a handler did, as an [`Outcome`].
+
+use std::borrow::Cow;
+
+use forebay::{Failure, FailureKind, Outcome};
+use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyType;
+
+use crate::{read, value};
+
+/// The outcome of a call, and whether the worker that made it should end: `SystemExit` and
+/// `KeyboardInterrupt` hand the job back and end the worker.
+pub fn of<'py>(py: Python<'py>, result: PyResult<Bound<'py, PyAny>>) -> (Outcome, bool) {
+    match result {
+        Ok(result) => (Outcome::Success(value::payload(result)), false),
+        Err(error) => of_error(py, error),
+    }
+}
+
+fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {
+    if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        return (Outcome::Interrupted, true);
+    }
+    let error = error.into_value(py).into_bound(py).into_any();
+    let outcome = control(&error).unwrap_or_else(|| {
+        let expected = error.is_instance_of::<PyException>();
+        let kind = if expected {
+            FailureKind::Error
+        } else {
+            FailureKind::Panic
+        };
+        Outcome::Failed(Failure::new(kind, describe(&error)))
+    });
+    // A traceback holds every frame and all that was in them; its text has been taken.
+    if let Err(odd) = error.setattr("__traceback__", py.None()) {
+        odd.write_unraisable(py, Some(&error));
+    }
+    (outcome, false)
+}
+
+/// The outcome that the handler asked for by raising `Retry`, `Snooze` or `Fatal`.
+fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
+    static RETRY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static SNOOZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static FATAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let is = |class: &PyOnceLock<Py<PyType>>, name| {
+        let class = class.import(error.py(), "forebay.errors", name);
+        class.is_ok_and(|class| error.is_instance(class).unwrap_or(false))
+    };
+    let outcome = if is(&RETRY, "Retry") {
+        retry(error)
+    } else if is(&SNOOZE, "Snooze") {
+        snooze(error)
+    } else if is(&FATAL, "Fatal") {
+        Ok(Outcome::fatal(text(error)))
+    } else {
+        return None;
+    };
+    let odd = |odd: PyErr| Outcome::failed(describe(odd.into_value(error.py()).bind(error.py())));
+    Some(outcome.unwrap_or_else(odd))
+}
+
+fn retry(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+    let after = error.getattr("after")?;
+    let after = if after.is_none() {
+        None
+    } else {
+        Some(read::duration("after", &after)?)
+    };
+    let reason = error.getattr("reason")?.str()?.to_string();
+    let reason = if reason.is_empty() {
+        Cow::Borrowed("the handler asked to run again")
+    } else {
+        Cow::Owned(reason)
+    };
+    Ok(Outcome::Retry { after, reason })
+}
+
+fn snooze(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+    Ok(Outcome::snooze(read::duration(
+        "after",
+        &error.getattr("after")?,
+    )?))
+}
+
+fn text(error: &Bound<'_, PyAny>) -> String {
+    error
+        .str()
+        .map_or_else(|_| "the handler gave up".to_owned(), |text| text.to_string())
+}
+
+/// The exception as text, with its traceback. `describe` in `forebay/_trace.py` bounds its length, and
+/// outlives errors whose own text raises.
+fn describe(error: &Bound<'_, PyAny>) -> String {
+    static DESCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let described = DESCRIBE
+        .import(error.py(), "forebay._trace", "describe")
+        .and_then(|describe| describe.call1((error,))?.extract());
+    described.unwrap_or_else(|_| error.get_type().to_string())
+}

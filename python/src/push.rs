@@ -1,0 +1,281 @@
+//! Pushing: options from keywords, and the wait for room.
+
+use std::time::Duration;
+
+use forebay::{
+    Deadline, ErrorKind, JobId, Name, NewJob, OptionValue, Payload, Priority, PushManyError, Pushed,
+    RetryPolicy, Timestamp,
+};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyMapping, PyString};
+
+use crate::errors::{OrRaise, exception, invalid};
+use crate::graveyard;
+use crate::handle::Handle;
+use crate::patience;
+use crate::read;
+use crate::shared::Shared;
+
+/// When something is to happen: after a time, or at an instant.
+#[derive(Clone, Copy)]
+enum When {
+    After(Duration),
+    At(Timestamp),
+}
+
+/// What a push says beside kind and payload.
+#[derive(Clone, Default)]
+pub struct PushOptions {
+    id: Option<JobId>,
+    queue: Option<String>,
+    priority: Option<Priority>,
+    run_at: Option<When>,
+    expires: Option<When>,
+    key: Option<String>,
+    max_attempts: Option<u32>,
+    timeout: Option<Duration>,
+    retry: Option<RetryPolicy>,
+    headers: Vec<(String, String)>,
+    waits_for: Vec<String>,
+    /// How long to wait for room; the queue's policy says if this does not.
+    pub wait: Option<Duration>,
+}
+
+impl PushOptions {
+    /// These, with what the keywords say. `None` leaves an option as it is.
+    pub fn with(mut self, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        for (name, value) in keywords.into_iter().flatten() {
+            if !value.is_none() {
+                self.set(name.cast::<PyString>()?.to_str()?, &value)?;
+            }
+        }
+        Ok(self)
+    }
+
+    fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        match name {
+            "id" => self.id = Some(read::id(value)?),
+            "queue" => self.queue = Some(value.extract()?),
+            "priority" => self.priority = Some(priority(value)?),
+            "delay" => self.run_at = Some(When::After(read::duration(name, value)?)),
+            "run_at" => self.run_at = Some(when(name, value)?),
+            "expires" => self.expires = Some(when(name, value)?),
+            "key" => self.key = Some(value.extract()?),
+            "max_attempts" => self.max_attempts = Some(attempts(value)?),
+            "timeout" => self.timeout = Some(read::duration(name, value)?),
+            "retry" => self.retry = Some(retry(value)?),
+            "headers" => self.headers = headers(value)?,
+            "waits_for" => self.waits_for = value.extract()?,
+            "wait" => self.wait = Some(read::duration(name, value)?),
+            _ => {
+                let text = format!(
+                    "{name:?} is not an option of a push; there are: {}",
+                    NAMES.join(", ")
+                );
+                return Err(PyTypeError::new_err(text));
+            }
+        }
+        Ok(())
+    }
+
+    /// The job that these options make of a kind and a payload.
+    pub fn job<'a>(&'a self, kind: impl Into<Name<'a, forebay::KindId>>, payload: Payload) -> NewJob<'a> {
+        let mut job = NewJob::new(kind, payload).priority(self.priority.unwrap_or(0));
+        if let Some(id) = self.id {
+            job = job.id(id);
+        }
+        if let Some(queue) = &self.queue {
+            job = job.queue(queue);
+        }
+        job = match self.run_at {
+            None => job,
+            Some(When::After(delay)) => job.delay(delay),
+            Some(When::At(at)) => job.run_at(at),
+        };
+        job = match self.expires {
+            None => job,
+            Some(When::After(after)) => job.expires_after(after),
+            Some(When::At(at)) => job.deadline(at),
+        };
+        if let Some(key) = &self.key {
+            job = job.key(key);
+        }
+        if let Some(runs) = self.max_attempts {
+            job = job.max_attempts(runs);
+        }
+        if let Some(timeout) = self.timeout {
+            job = job.timeout(timeout);
+        }
+        if let Some(policy) = self.retry {
+            job = job.retry(policy);
+        }
+        job = self
+            .headers
+            .iter()
+            .fold(job, |job, (name, text)| job.header(name, text));
+        self.waits_for
+            .iter()
+            .fold(job, |job, token| job.waits_for(token.as_str()))
+    }
+}
+
+/// The options of a push, for the error text.
+const NAMES: &[&str] = &[
+    "id",
+    "queue",
+    "priority",
+    "delay",
+    "run_at",
+    "expires",
+    "key",
+    "max_attempts",
+    "timeout",
+    "retry",
+    "headers",
+    "waits_for",
+    "wait",
+];
+
+fn when(name: &str, value: &Bound<'_, PyAny>) -> PyResult<When> {
+    match read::instant(name, value)? {
+        Some(at) => Ok(When::At(at)),
+        None => read::duration(name, value).map(When::After),
+    }
+}
+
+fn priority(value: &Bound<'_, PyAny>) -> PyResult<Priority> {
+    let (low, high) = (Priority::MIN, Priority::MAX);
+    let wide: i64 = value.extract()?;
+    Priority::try_from(wide).map_err(|_| {
+        invalid(
+            value.py(),
+            format!("priority is {wide}; it must be from {low} to {high}"),
+        )
+    })
+}
+
+/// How often a job may run: a number, or `"unlimited"`.
+pub fn attempts(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+    let text = value.str()?;
+    u32::read(text.to_str()?).map_err(|why| invalid(value.py(), format!("max_attempts: {why}")))
+}
+
+/// A retry policy in its text form.
+pub fn retry(value: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
+    RetryPolicy::parse(value.cast::<PyString>()?.to_str()?).or_raise(value.py())
+}
+
+fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
+    value
+        .cast::<PyMapping>()?
+        .items()?
+        .iter()
+        .map(|item| item.extract())
+        .collect()
+}
+
+/// Pushes one job. Stays attached unless it has to wait.
+pub fn push(
+    py: Python<'_>,
+    shared: &std::sync::Arc<Shared>,
+    job: NewJob<'_>,
+    wait: Option<Duration>,
+) -> PyResult<Py<Handle>> {
+    graveyard::drain(py);
+    let pushed = match shared.core.try_push(job) {
+        Ok(pushed) => pushed,
+        Err(refused) if refused.kind() == ErrorKind::Full => {
+            let error = exception(py, refused.error());
+            let job = refused.into_job();
+            let Some(patience) = wait
+                .or_else(|| shared.core.patience(&job))
+                .filter(|p| !p.is_zero())
+            else {
+                return Err(error);
+            };
+            wait_for_room(py, shared, std::slice::from_ref(&job), patience).map_err(|(_, e)| e)?[0]
+        }
+        Err(refused) => return Err(exception(py, refused.error())),
+    };
+    Handle::new(py, shared, pushed)
+}
+
+/// Pushes several jobs in order. What was accepted before a refusal is the attribute `pushed` of the
+/// exception.
+pub fn push_many(
+    py: Python<'_>,
+    shared: &std::sync::Arc<Shared>,
+    jobs: &[NewJob<'_>],
+    wait: Option<Duration>,
+) -> PyResult<Vec<Py<Handle>>> {
+    graveyard::drain(py);
+    let (pushed, error) = match shared.core.try_push_many(jobs) {
+        Ok(pushed) => (pushed, None),
+        Err(PushManyError { pushed, error }) => finish(py, shared, jobs, wait, pushed, &error),
+    };
+    let handles = pushed
+        .into_iter()
+        .map(|p| Handle::new(py, shared, p))
+        .collect::<PyResult<Vec<_>>>()?;
+    match error {
+        None => Ok(handles),
+        Some(error) => {
+            error.value(py).setattr("pushed", handles)?;
+            Err(error)
+        }
+    }
+}
+
+/// Goes on with the jobs that found no room, as far as the caller's patience goes.
+fn finish(
+    py: Python<'_>,
+    shared: &Shared,
+    jobs: &[NewJob<'_>],
+    wait: Option<Duration>,
+    mut pushed: Vec<Pushed>,
+    error: &forebay::Error,
+) -> (Vec<Pushed>, Option<PyErr>) {
+    let rest = &jobs[pushed.len()..];
+    let patience = rest
+        .first()
+        .and_then(|job| wait.or_else(|| shared.core.patience(job)));
+    match patience.filter(|p| !p.is_zero() && error.kind() == ErrorKind::Full) {
+        None => (pushed, Some(exception(py, error))),
+        Some(patience) => {
+            let (more, error) = match wait_for_room(py, shared, rest, patience) {
+                Ok(more) => (more, None),
+                Err((more, error)) => (more, Some(error)),
+            };
+            pushed.extend(more);
+            (pushed, error)
+        }
+    }
+}
+
+/// Pushes jobs, waiting for room. Returns with an error what was accepted before it.
+fn wait_for_room(
+    py: Python<'_>,
+    shared: &Shared,
+    jobs: &[NewJob<'_>],
+    patience: Duration,
+) -> Result<Vec<Pushed>, (Vec<Pushed>, PyErr)> {
+    let mut all = Vec::with_capacity(jobs.len());
+    let result = patience::wait(py, shared, Deadline::after(patience), ErrorKind::Full, |until| {
+        let left = until.left().unwrap_or(Duration::MAX);
+        match shared.core.push_many_within(&jobs[all.len()..], left) {
+            Ok(pushed) => {
+                all.extend(pushed);
+                Ok(())
+            }
+            Err(PushManyError { pushed, error }) => {
+                all.extend(pushed);
+                Err(error)
+            }
+        }
+    });
+    match result {
+        Ok(()) => Ok(all),
+        Err(error) => Err((all, error)),
+    }
+}

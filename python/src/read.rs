@@ -1,0 +1,138 @@
+//! How values of Python are read: durations, instants, ids, options.
+
+use std::time::Duration;
+
+use forebay::{JobId, Options, Timestamp, parse_duration};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyDelta, PyDict, PyFloat, PyInt, PyString, PyType};
+
+use crate::errors::{OrRaise, invalid};
+
+/// A duration: seconds, a `timedelta`, or a text with its unit. Infinity is longer than anything.
+pub fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
+    let py = value.py();
+    if let Ok(text) = value.cast::<PyString>() {
+        return parse_duration(text.to_str()?).map_err(|why| invalid(py, format!("{name}: {why}")));
+    }
+    let Some(seconds) = seconds(value)? else {
+        let kind = value.get_type().name()?;
+        let text = format!("{name} is a {kind}; give seconds, a timedelta, or a text such as \"5s\"");
+        return Err(PyTypeError::new_err(text));
+    };
+    if seconds == f64::INFINITY {
+        return Ok(Duration::MAX);
+    }
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        invalid(
+            py,
+            format!("{name} is {seconds} seconds; it must be 0 or more and finite"),
+        )
+    })
+}
+
+/// The seconds of a number or a `timedelta`; `None` for anything else.
+fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
+    if value.is_instance_of::<PyBool>() {
+        Ok(None)
+    } else if value.is_instance_of::<PyFloat>() || value.is_instance_of::<PyInt>() {
+        value.extract().map(Some)
+    } else if value.is_instance_of::<PyDelta>() {
+        value.call_method0("total_seconds")?.extract().map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// An instant, if `value` is a `datetime`. One without a time zone is refused: nobody can tell which it
+/// means.
+pub fn instant(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Timestamp>> {
+    let py = value.py();
+    if !value.is_instance(datetime_class(py)?)? {
+        return Ok(None);
+    }
+    if value.getattr("tzinfo")?.is_none() {
+        let text = format!("{name} has no time zone; use for example datetime.now(UTC)");
+        return Err(invalid(py, text));
+    }
+    let seconds: f64 = value.call_method0("timestamp")?.extract()?;
+    Ok(Some(Timestamp::from_micros((seconds * 1e6).round() as i64)))
+}
+
+fn datetime_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
+    static DATETIME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    DATETIME.import(py, "datetime", "datetime")
+}
+
+/// An instant as a `datetime` in UTC.
+pub fn datetime(py: Python<'_>, at: Timestamp) -> PyResult<Bound<'_, PyAny>> {
+    static UTC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let utc = UTC.import(py, "datetime", "UTC")?;
+    datetime_class(py)?.call_method1("fromtimestamp", (at.as_micros() as f64 / 1e6, utc))
+}
+
+/// A job id: a `uuid.UUID`, a handle, or text.
+pub fn id(value: &Bound<'_, PyAny>) -> PyResult<JobId> {
+    let py = value.py();
+    if let Ok(handle) = value.cast::<crate::handle::Handle>() {
+        return Ok(handle.get().id);
+    }
+    if let Ok(text) = value.cast::<PyString>() {
+        return text.to_str()?.parse::<JobId>().or_raise(py);
+    }
+    match value.getattr("bytes").and_then(|b| b.extract::<[u8; 16]>()) {
+        Ok(bytes) => Ok(JobId::from_bytes(bytes)),
+        Err(_) => {
+            let text = format!(
+                "{} is not a job id; give a uuid.UUID, a Handle, or text",
+                value.repr()?
+            );
+            Err(PyTypeError::new_err(text))
+        }
+    }
+}
+
+/// An id as a `uuid.UUID`.
+pub fn uuid(py: Python<'_>, id: JobId) -> PyResult<Bound<'_, PyAny>> {
+    static UUID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (none, bytes) = (py.None(), pyo3::types::PyBytes::new(py, &id.to_bytes()));
+    UUID.import(py, "uuid", "UUID")?.call1((none, bytes))
+}
+
+/// The options of a dispatcher from keywords.
+pub fn options(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
+    let mut options = Options::default();
+    for (name, value) in keywords.into_iter().flatten() {
+        let name = name.extract::<String>()?;
+        if let (Some(number), false) = (seconds(&value)?, value.is_instance_of::<PyBool>()) {
+            options.set_number(&name, number).or_raise(py)?;
+        } else {
+            options.set(&name, &option_text(&name, &value)?).or_raise(py)?;
+        }
+    }
+    Ok(options)
+}
+
+/// The text of an option that is not a number.
+fn option_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if value.is_none() {
+        return Ok("none".into());
+    }
+    if let Ok(flag) = value.cast::<PyBool>() {
+        return Ok(flag.is_true().to_string());
+    }
+    let path = value.py().import("os")?.call_method1("fspath", (value,));
+    path.and_then(|p| p.extract::<String>()).map_err(|_| {
+        let kind = value.get_type();
+        PyTypeError::new_err(format!(
+            "option {name} is a {kind}; give a number, a text, a path, a timedelta or None"
+        ))
+    })
+}
+
+/// The names of the options of a dispatcher.
+#[pyfunction]
+pub fn option_names() -> Vec<&'static str> {
+    Options::NAMES.to_vec()
+}

@@ -1,0 +1,239 @@
+//! Payloads and results of Python: `bytes` as they are, everything else by reference.
+//!
+//! A reference becomes bytes only when the core asks for them ([`HostObject::encode`]): for a dump, for
+//! the fingerprint of a keyed push, for a reader in another language. A value is then JSON; what
+//! `Handler.push` was called with is a *call*, JSON with its own content type, so that a restored job
+//! calls its handler as the first one would have.
+
+use std::any::Any;
+use std::mem::ManuallyDrop;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use forebay::{Encoded, Error, ErrorKind, HostObject, JSON, Payload};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
+
+use crate::graveyard::bury;
+use crate::json;
+
+/// The content type of a call: `{"args": [...], "kwargs": {...}}`.
+const CALL: &str = "application/vnd.forebay.call+json";
+/// The content type of text.
+const TEXT: &str = "text/plain";
+/// Shorter `bytes` are copied: cheaper than another owner, and nothing of Python is kept alive.
+const COPY_BELOW: usize = 16 * 1024;
+
+/// A Python object, or the arguments of a call, by reference.
+enum Carried {
+    One(Py<PyAny>),
+    Call(Py<PyTuple>, Option<Py<PyDict>>),
+}
+
+/// What a payload holds by reference, and its encoding once somebody has asked for it.
+struct Value {
+    carried: ManuallyDrop<Carried>,
+    encoded: OnceLock<Encoded>,
+}
+
+impl Value {
+    fn new(carried: Carried) -> Self {
+        Self {
+            carried: ManuallyDrop::new(carried),
+            encoded: OnceLock::new(),
+        }
+    }
+
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
+        let (bytes, content_type) = match &*self.carried {
+            Carried::One(value) => (json::write(value.bind(py))?, JSON),
+            Carried::Call(args, kwargs) => (json::write(&call_object(py, args, kwargs.as_ref())?)?, CALL),
+        };
+        Ok(Encoded {
+            bytes,
+            content_type: content_type.into(),
+        })
+    }
+}
+
+impl HostObject for Value {
+    /// Never from a thread of the core: what a dump configured by option writes was encoded at its push.
+    fn encode(&self) -> forebay::Result<Encoded> {
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded.clone());
+        }
+        let fresh = Python::try_attach(|py| {
+            self.write(py)
+                .map_err(|e| Error::new(ErrorKind::Encode, e.value(py).to_string()))
+        });
+        let ending = || Err(Error::new(ErrorKind::Encode, "the interpreter is ending"));
+        let fresh = fresh.unwrap_or_else(ending)?;
+        Ok(self.encoded.get_or_init(|| fresh).clone())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        // SAFETY: `carried` is not used again: this is the drop.
+        match unsafe { ManuallyDrop::take(&mut self.carried) } {
+            Carried::One(value) => bury(value),
+            Carried::Call(args, kwargs) => {
+                bury(args.into_any());
+                if let Some(kwargs) = kwargs {
+                    bury(kwargs.into_any());
+                }
+            }
+        }
+    }
+}
+
+/// The memory of a large `bytes` object, kept alive without a copy.
+struct Kept {
+    object: ManuallyDrop<Py<PyAny>>,
+    data: *const u8,
+    len: usize,
+}
+
+// SAFETY: the memory of a `bytes` object never moves or changes while a reference to it is held, and the
+// reference is only laid down, never dropped, by whatever thread this ends on.
+unsafe impl Send for Kept {}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: see `Send`: the memory lives and stands still as long as `object` is held.
+        unsafe { std::slice::from_raw_parts(self.data, self.len) }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: `object` is not used again: this is the drop.
+        bury(unsafe { ManuallyDrop::take(&mut self.object) });
+    }
+}
+
+/// The payload, or result, that `value` is.
+pub fn payload(value: Bound<'_, PyAny>) -> Payload {
+    if value.is_none() {
+        return none(value.py());
+    }
+    match value.cast::<PyBytes>() {
+        Ok(bytes) => octets(bytes).into(),
+        Err(_) => Payload::host(Value::new(Carried::One(value.unbind()))),
+    }
+}
+
+/// The payload of a call.
+pub fn call(args: Bound<'_, PyTuple>, kwargs: Option<Bound<'_, PyDict>>) -> Payload {
+    Payload::host(Value::new(Carried::Call(
+        args.unbind(),
+        kwargs.map(Bound::unbind),
+    )))
+}
+
+/// Nothing, the most frequent value of all: one for the whole process.
+fn none(py: Python<'_>) -> Payload {
+    static NONE: OnceLock<Payload> = OnceLock::new();
+    NONE.get_or_init(|| Payload::host(Value::new(Carried::One(py.None()))))
+        .clone()
+}
+
+fn octets(bytes: &Bound<'_, PyBytes>) -> Bytes {
+    let slice = bytes.as_bytes();
+    if slice.len() < COPY_BELOW {
+        return Bytes::copy_from_slice(slice);
+    }
+    let object = ManuallyDrop::new(bytes.clone().into_any().unbind());
+    Bytes::from_owner(Kept {
+        object,
+        data: slice.as_ptr(),
+        len: slice.len(),
+    })
+}
+
+/// What a handler is called with.
+pub enum Arguments<'py> {
+    /// One value.
+    One(Bound<'py, PyAny>),
+    /// The arguments of a call.
+    Call(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>),
+}
+
+impl<'py> Arguments<'py> {
+    /// The arguments that a payload stands for.
+    pub fn of(py: Python<'py>, payload: &Payload) -> PyResult<Self> {
+        if let Some(value) = payload.as_host::<Value>() {
+            return Ok(match &*value.carried {
+                Carried::One(value) => Self::One(value.bind(py).clone()),
+                Carried::Call(args, kwargs) => {
+                    Self::Call(args.bind(py).clone(), kwargs.as_ref().map(|k| k.bind(py).clone()))
+                }
+            });
+        }
+        let encoded = encode(py, payload)?;
+        if encoded.content_type != CALL {
+            return decode(py, &encoded).map(Self::One);
+        }
+        let call = json::read(py, &encoded.bytes)?;
+        let args = call.get_item("args")?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        let kwargs = call.get_item("kwargs")?.cast_into::<PyDict>()?;
+        Ok(Self::Call(PyTuple::new(py, args)?, Some(kwargs)))
+    }
+
+    /// Calls `function` with these, after `first` if there is one.
+    pub fn call(
+        self,
+        function: &Bound<'py, PyAny>,
+        first: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        match (self, first) {
+            (Self::One(value), None) => function.call1((value,)),
+            (Self::One(value), Some(first)) => function.call1((first, value)),
+            (Self::Call(args, kwargs), None) => function.call(args, kwargs.as_ref()),
+            (Self::Call(args, kwargs), Some(first)) => {
+                let all = std::iter::once(first).chain(args.iter()).collect::<Vec<_>>();
+                function.call(PyTuple::new(function.py(), all)?, kwargs.as_ref())
+            }
+        }
+    }
+}
+
+/// The Python value of a payload or result. A call is shown as its JSON object.
+pub fn object<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
+    match payload.as_host::<Value>().map(|value| &*value.carried) {
+        Some(Carried::One(value)) => Ok(value.bind(py).clone()),
+        Some(Carried::Call(args, kwargs)) => call_object(py, args, kwargs.as_ref()),
+        None => decode(py, &encode(py, payload)?),
+    }
+}
+
+fn call_object<'py>(
+    py: Python<'py>,
+    args: &Py<PyTuple>,
+    kwargs: Option<&Py<PyDict>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let object = PyDict::new(py);
+    object.set_item("args", args.bind(py).to_list())?;
+    object.set_item(
+        "kwargs",
+        kwargs.map_or_else(|| PyDict::new(py), |k| k.bind(py).clone()),
+    )?;
+    Ok(object.into_any())
+}
+
+fn encode(py: Python<'_>, payload: &Payload) -> PyResult<Encoded> {
+    payload.encode().map_err(|e| crate::errors::exception(py, &e))
+}
+
+fn decode<'py>(py: Python<'py>, encoded: &Encoded) -> PyResult<Bound<'py, PyAny>> {
+    match &*encoded.content_type {
+        JSON | CALL => json::read(py, &encoded.bytes),
+        TEXT => PyString::from_encoded_object(&PyBytes::new(py, &encoded.bytes), Some(c"utf-8"), None)
+            .map(Bound::into_any),
+        _ => Ok(PyBytes::new(py, &encoded.bytes).into_any()),
+    }
+}

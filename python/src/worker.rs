@@ -1,0 +1,203 @@
+//! The body of a worker thread.
+//!
+//! It is called once per thread and loops in here. While there is work it stays attached to the
+//! interpreter, one job at a time, so that a handler that blocks keeps no other job waiting; it detaches
+//! to wait, and between two jobs now and then to let others in. A thread that attached for each job would
+//! make and free a Python stack each time, at fifty times the cost.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use forebay::{Consumer, Deadline, ErrorKind, Lease, Outcome};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+
+use crate::attempt::Job;
+use crate::errors::guard;
+use crate::shared::{Registered, Shared};
+use crate::value::Arguments;
+use crate::{graveyard, outcome};
+
+/// The most jobs between two detachments.
+const JOBS: usize = 64;
+/// The longest time between two detachments, if handlers are shorter: CPython's own switch interval.
+const TURN: Duration = Duration::from_millis(5);
+/// How long a worker leaves a store alone that has failed.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// One worker of a dispatcher: call `run` on a thread of its own.
+#[pyclass(frozen, module = "forebay._forebay")]
+pub struct Worker {
+    shared: Arc<Shared>,
+    consumer: Mutex<Option<Consumer>>,
+}
+
+impl Worker {
+    /// A worker for the handlers of this dispatcher.
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        let consumer = shared.core.consumer(shared.kinds.clone());
+        Self {
+            shared: shared.clone(),
+            consumer: Mutex::new(Some(consumer)),
+        }
+    }
+}
+
+#[pymethods]
+impl Worker {
+    /// Runs jobs until the dispatcher stops; false if a handler asked this thread to end.
+    fn run(&self, py: Python<'_>) -> PyResult<bool> {
+        let consumer = self.consumer.lock().take();
+        match consumer {
+            Some(consumer) => guard(py, || {
+                Ok(Turns {
+                    shared: &self.shared,
+                    consumer,
+                }
+                .run(py))
+            }),
+            None => Ok(true),
+        }
+    }
+}
+
+/// Why a series of jobs ended.
+enum Then {
+    /// There is another job, and it is time to let others in.
+    Yield(Lease),
+    /// Nothing to do.
+    Wait,
+    /// A handler asked the thread to end.
+    Leave,
+    /// This is the child of a fork.
+    Forked,
+}
+
+struct Turns<'a> {
+    shared: &'a Shared,
+    consumer: Consumer,
+}
+
+impl Turns<'_> {
+    /// Runs jobs until the dispatcher stops; false if a handler asked the thread to end.
+    fn run(mut self, py: Python<'_>) -> bool {
+        let mut held = None;
+        loop {
+            if held.is_some() {
+                detached(py, self.shared, || ());
+            }
+            let Some(lease) = held.take().or_else(|| self.claim(py)) else {
+                return true;
+            };
+            match self.series(py, lease) {
+                Then::Yield(lease) => held = Some(lease),
+                Then::Wait => {}
+                Then::Leave => return false,
+                Then::Forked => {
+                    // Nothing of the parent's may be touched here, not even to free it.
+                    std::mem::forget(self);
+                    return true;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next job; `None` once the dispatcher stops.
+    fn claim(&mut self, py: Python<'_>) -> Option<Lease> {
+        loop {
+            let consumer = &mut self.consumer;
+            match detached(py, self.shared, || consumer.next(Deadline::NEVER)) {
+                Ok(Some(lease)) => return Some(lease),
+                Ok(None) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return None,
+                Err(_) => detached(py, self.shared, || std::thread::park_timeout(PAUSE)),
+            }
+        }
+    }
+
+    /// Runs jobs while there are any, but not for long.
+    fn series(&mut self, py: Python<'_>, first: Lease) -> Then {
+        let (turn, mut lease, mut jobs) = (Deadline::after(TURN), first, 0);
+        loop {
+            let (done, outcome, leave) = run_one(py, self.shared, lease);
+            if self.shared.core.check_process().is_err() {
+                std::mem::forget(done);
+                return Then::Forked;
+            }
+            if leave {
+                // A store that fails has its own way to tell; the lease then ends by itself.
+                let _ = done.complete(outcome);
+                return Then::Leave;
+            }
+            let next = self.consumer.complete_and_next(done, outcome);
+            graveyard::drain(py);
+            jobs += 1;
+            match next {
+                Ok((_, Some(next))) if jobs == JOBS || turn.passed() => return Then::Yield(next),
+                Ok((_, Some(next))) => lease = next,
+                Ok((_, None)) | Err(_) => return Then::Wait,
+            }
+        }
+    }
+}
+
+/// Runs `body` detached, and counts how often, and how long, workers wait for the interpreter.
+fn detached<T: Send>(py: Python<'_>, shared: &Shared, body: impl FnOnce() -> T + Send) -> T {
+    let core = &shared.core;
+    let (answer, ready) = py.detach(|| (body(), core.now()));
+    shared.attaches.fetch_add(1, Ordering::Relaxed);
+    let waited = core.now().since(ready).as_micros();
+    shared
+        .attach_wait
+        .fetch_add(u64::try_from(waited).unwrap_or(u64::MAX), Ordering::Relaxed);
+    answer
+}
+
+/// Runs one attempt. Gives back the lease, what became of it, and whether the thread should end.
+fn run_one(py: Python<'_>, shared: &Shared, lease: Lease) -> (Lease, Outcome, bool) {
+    let Some(handler) = shared.handler(py, lease.kind_id()) else {
+        // Only while the garbage collector takes the dispatcher apart: the job is nobody's fault.
+        return (lease, Outcome::Interrupted, false);
+    };
+    let inside = lease.enter();
+    let (lease, result) = match handler.pass_job {
+        false => {
+            let result = Arguments::of(py, lease.payload()).and_then(|args| call(py, &handler, args, None));
+            (lease, result)
+        }
+        true => call_with_job(py, &handler, lease),
+    };
+    let (outcome, leave) = outcome::of(py, result);
+    lease.leave(&outcome);
+    drop(inside);
+    (lease, outcome, leave)
+}
+
+fn call_with_job<'py>(
+    py: Python<'py>,
+    handler: &Registered,
+    lease: Lease,
+) -> (Lease, PyResult<Bound<'py, PyAny>>) {
+    let job = match Bound::new(py, Job::of(&lease)) {
+        Ok(job) => job,
+        Err(error) => return (lease, Err(error)),
+    };
+    let args = Arguments::of(py, lease.payload());
+    job.get().lend(lease);
+    let result = args.and_then(|args| call(py, handler, args, Some(job.clone().into_any())));
+    (job.get().take_back(), result)
+}
+
+fn call<'py>(
+    py: Python<'py>,
+    handler: &Registered,
+    args: Arguments<'py>,
+    job: Option<Bound<'py, PyAny>>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let function = handler.function.bind(py);
+    match handler.fresh {
+        false => args.call(function, job),
+        true => args.call(&function.call0()?, job),
+    }
+}
