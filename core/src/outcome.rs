@@ -262,6 +262,17 @@ pub struct Transition {
     pub failure: Option<Failure>,
 }
 
+impl Transition {
+    /// The state of the job once this is applied.
+    #[must_use]
+    pub fn lands_in(&self) -> State {
+        match self.to {
+            State::Scheduled if self.delay.is_zero() => State::Queued,
+            state => state,
+        }
+    }
+}
+
 /// Chooses what follows from an outcome. Pure: `random` is uniform in 0..1 and only feeds the jitter.
 #[must_use]
 pub fn decide(at: &Standing, outcome: Outcome, policy: &RetryPolicy, random: f64) -> Transition {

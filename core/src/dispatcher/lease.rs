@@ -300,6 +300,7 @@ impl Lease {
             started: Some(c.started),
             extras: c.extras.clone(),
             outcome,
+            failure: None,
             leased: true,
         }
     }

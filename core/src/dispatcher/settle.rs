@@ -61,6 +61,8 @@ pub(crate) struct Ended {
     pub(crate) started: Option<Timestamp>,
     pub(crate) extras: Option<Arc<Extras>>,
     pub(crate) outcome: Outcome,
+    /// Why it ended badly, for those who are told of it: the engine takes the transition's own copy.
+    pub(crate) failure: Option<Failure>,
     /// Whether a lease of this dispatcher ended with it.
     pub(crate) leased: bool,
 }
@@ -87,6 +89,7 @@ impl Ended {
             started,
             extras,
             outcome,
+            failure: None,
             leased: false,
         }
     }
@@ -215,7 +218,7 @@ impl Inner {
     /// Takes the outcome out of `ended` and decides.
     fn decide(&self, ended: &mut Ended) -> Transition {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
-        match self.bounded(outcome) {
+        let transition = match self.bounded(outcome) {
             // The hot path: no policy is asked about a success.
             success @ Outcome::Success(_) => decide(&ended.at, success, &RetryPolicy::DEFAULT, 0.0),
             outcome => decide(
@@ -224,7 +227,11 @@ impl Inner {
                 &self.policy(ended.kind, ended.extras.as_deref()),
                 random(),
             ),
+        };
+        if transition.failure.is_some() && (self.events.wanted() || self.hooks.present()) {
+            ended.failure.clone_from(&transition.failure);
         }
+        transition
     }
 
     /// A result above the limit is a failed attempt, not a lost one.
@@ -253,9 +260,9 @@ impl Inner {
             self.publish(EventKind::Stale, ended, None, now);
             return Answer::Stale;
         }
-        let state = transition.to;
+        let state = transition.lands_in();
         if state.is_final() {
-            self.end(ended, state, transition.failure.as_ref());
+            self.end(ended, state);
         }
         if self.events.wanted() {
             let kind = match state {
@@ -266,12 +273,12 @@ impl Inner {
                 _ if transition.refund => EventKind::Returned,
                 _ => EventKind::Retried,
             };
-            self.publish(kind, ended, transition.failure.as_ref(), now);
+            self.publish(kind, ended, ended.failure.as_ref(), now);
         }
         Answer::Stored(state)
     }
 
-    fn end(&self, ended: &Ended, state: State, failure: Option<&Failure>) {
+    fn end(&self, ended: &Ended, state: State) {
         self.arm_prune();
         if !self.hooks.present() {
             return;
@@ -282,7 +289,7 @@ impl Inner {
             kind: ended.kind,
             state,
             attempts: ended.at.attempt,
-            failure: failure.cloned(),
+            failure: ended.failure.clone(),
         };
         if !self.hooks.call(|h| h.finished(&end)) {
             self.publish(EventKind::HookFailed, ended, None, self.now());
