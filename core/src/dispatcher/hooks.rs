@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use super::Lease;
+use super::lease::let_go;
 use crate::id::JobId;
 use crate::job::State;
 use crate::names::{KindId, QueueId};
@@ -88,7 +89,8 @@ impl HookList {
         let hooks = self.hooks.read().clone();
         let failed = hooks
             .iter()
-            .filter(|h| catch_unwind(AssertUnwindSafe(|| f(h.as_ref()))).is_err())
+            .filter_map(|h| catch_unwind(AssertUnwindSafe(|| f(h.as_ref()))).err())
+            .map(let_go)
             .count();
         self.failures.fetch_add(failed as u64, Ordering::Relaxed);
         failed == 0

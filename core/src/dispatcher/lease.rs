@@ -185,9 +185,8 @@ impl Lease {
     /// its text, and calls that would wait for the handler itself are refused meanwhile.
     pub fn run(&self, body: impl FnOnce(&Lease) -> Outcome) -> Outcome {
         let _inside = self.enter();
-        let outcome = catch_unwind(AssertUnwindSafe(|| body(self))).unwrap_or_else(|panic| {
-            Outcome::Failed(Failure::new(FailureKind::Panic, panic_text(panic.as_ref())))
-        });
+        let outcome = catch_unwind(AssertUnwindSafe(|| body(self)))
+            .unwrap_or_else(|panic| Outcome::Failed(panicked(panic)));
         if !matches!(outcome, Outcome::Pending) {
             self.leave(&outcome);
         }
@@ -392,6 +391,21 @@ impl Drop for Inside {
 pub(crate) fn handling(inner: &Inner) -> Option<JobId> {
     let (address, id) = HANDLING.get();
     (address == std::ptr::from_ref(inner) as usize).then_some(id)
+}
+
+/// A panic as the failure of an attempt.
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Failure {
+    let failure = Failure::new(FailureKind::Panic, panic_text(panic.as_ref()));
+    let_go(panic);
+    failure
+}
+
+/// Drops what a panic carried, which may panic itself.
+pub(crate) fn let_go(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        // This one might go on for ever: it is given up.
+        std::mem::forget(again);
+    }
 }
 
 /// What a panic said.

@@ -32,6 +32,8 @@ pub use consumer::{Consumer, Interrupt};
 pub use explain::{Explanation, Why};
 pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindOptions, KindSet};
+#[cfg(feature = "tokio")]
+pub(crate) use lease::panicked;
 pub use lease::{Inside, Lease, Stopped, panic_text};
 pub use manage::{QueueOptions, QueueStats, Stats};
 pub use push::{PushError, PushManyError, Pushed};

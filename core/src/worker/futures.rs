@@ -8,10 +8,10 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-use crate::dispatcher::{Consumer, Dispatcher, KindOptions, KindSet, Lease, StopReason, panic_text};
+use crate::dispatcher::{Consumer, Dispatcher, KindOptions, KindSet, Lease, StopReason, panicked};
 use crate::error::{ErrorKind, Result};
 use crate::names::KindId;
-use crate::outcome::{Failure, FailureKind, Outcome};
+use crate::outcome::{Failure, Outcome};
 use crate::time::Deadline;
 
 type Body = Pin<Box<dyn Future<Output = Outcome> + Send>>;
@@ -77,7 +77,7 @@ fn feed(consumer: &mut Consumer, runtime: &Handle, make: &impl Fn(Arc<Lease>) ->
             Ok(Some(lease)) => {
                 let lease = Arc::new(lease);
                 let body = catch_unwind(AssertUnwindSafe(|| make(lease.clone())));
-                drop(runtime.spawn(run(lease, body.map_err(|p| panic_text(p.as_ref())))));
+                drop(runtime.spawn(run(lease, body.map_err(panicked))));
             }
             Ok(None) => {}
             Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return,
@@ -86,10 +86,10 @@ fn feed(consumer: &mut Consumer, runtime: &Handle, make: &impl Fn(Arc<Lease>) ->
     }
 }
 
-async fn run(lease: Arc<Lease>, body: std::result::Result<Body, std::borrow::Cow<'static, str>>) {
+async fn run(lease: Arc<Lease>, body: std::result::Result<Body, Failure>) {
     let outcome = match body {
         Ok(body) => Guarded { lease: &lease, body }.await,
-        Err(text) => Outcome::Failed(Failure::new(FailureKind::Panic, text)),
+        Err(failure) => Outcome::Failed(failure),
     };
     lease.leave(&outcome);
     // The handler may have kept a clone of the lease; then it is answered when the last one goes.
@@ -118,10 +118,7 @@ impl Future for Guarded<'_> {
         let _inside = self.lease.mark();
         match catch_unwind(AssertUnwindSafe(|| self.body.as_mut().poll(cx))) {
             Ok(poll) => poll,
-            Err(panic) => {
-                let text = panic_text(panic.as_ref());
-                Poll::Ready(Outcome::Failed(Failure::new(FailureKind::Panic, text)))
-            }
+            Err(panic) => Poll::Ready(Outcome::Failed(panicked(panic))),
         }
     }
 }
