@@ -141,12 +141,13 @@ impl Kinds {
         }
         let old = table[kind.index()].take();
         let permits = match (options.concurrency, old.as_ref().and_then(|e| e.permits.clone())) {
-            (Some(limit), Some(permits)) => {
-                permits.set_limit(limit);
+            (limit, Some(permits)) => {
+                // Also without a limit they are counted on: another limit may come while bodies run.
+                permits.set_limit(limit.unwrap_or(usize::MAX));
                 Some(permits)
             }
             (Some(limit), None) => Some(Arc::new(Permits::new(limit))),
-            (None, _) => None,
+            (None, None) => None,
         };
         table[kind.index()] = Some(Arc::new(Entry {
             options,

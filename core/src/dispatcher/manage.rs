@@ -298,9 +298,7 @@ impl Dispatcher {
             ));
         }
         let id = self.queue(queue)?;
-        if let Some(bodies) = options.concurrency {
-            self.0.slots.limit_queue(id, bodies);
-        }
+        self.0.slots.limit_queue(id, options.concurrency);
         let mut queues = self.0.queues.write();
         if queues.len() <= id.index() {
             queues.resize(id.index() + 1, QueueOptions::default());

@@ -85,15 +85,17 @@ impl Slots {
         }
     }
 
-    /// Limits the bodies of one queue.
-    pub(crate) fn limit_queue(&self, queue: QueueId, limit: usize) {
+    /// Limits the bodies of one queue, or takes its limit away.
+    pub(crate) fn limit_queue(&self, queue: QueueId, limit: Option<usize>) {
         let mut queues = self.queues.write();
         if queues.len() <= queue.index() {
             queues.resize(queue.index() + 1, None);
         }
-        match &queues[queue.index()] {
-            Some(permits) => permits.set_limit(limit),
-            None => queues[queue.index()] = Some(Arc::new(Permits::new(limit))),
+        match (&queues[queue.index()], limit) {
+            // Also without a limit they are counted on: another limit may come while bodies run.
+            (Some(permits), limit) => permits.set_limit(limit.unwrap_or(usize::MAX)),
+            (None, Some(limit)) => queues[queue.index()] = Some(Arc::new(Permits::new(limit))),
+            (None, None) => return,
         }
         self.queues_limited.store(true, Ordering::SeqCst);
     }
