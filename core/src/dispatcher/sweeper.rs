@@ -64,6 +64,10 @@ impl Inner {
                 }
             }
             self.settle(&mut settling)?;
+            if !overdue.is_empty() {
+                // Whoever waits for an empty queue should look again.
+                self.cells.idle.ring_all();
+            }
             if overdue.len() < SLICE {
                 return Ok(());
             }
@@ -73,7 +77,7 @@ impl Inner {
     /// Notes that there is a finished job to forget some day; wakes the sweeper the first time.
     pub(crate) fn arm_prune(&self) {
         if !self.prune_armed.load(Ordering::Relaxed) && !self.prune_armed.swap(true, Ordering::SeqCst) {
-            self.engine.signals().upkeep.ring();
+            self.engine.signals().upkeep.ring_all();
         }
     }
 
@@ -93,8 +97,10 @@ impl Inner {
             most: options.keep_finished,
         };
         while self.engine.prune(keep, SLICE, now)? == SLICE {}
-        if self.engine.counts()?.iter().all(|c| c.kept == 0) {
-            self.prune_armed.store(false, Ordering::SeqCst);
+        // Disarmed before the look, so that a job which ends meanwhile arms it again.
+        self.prune_armed.store(false, Ordering::SeqCst);
+        if self.engine.counts()?.iter().any(|c| c.kept > 0) {
+            self.prune_armed.store(true, Ordering::SeqCst);
         }
         // A quarter of the retention late is soon enough.
         let pause = options.retention.min(options.retention_failed) / 4;
