@@ -258,7 +258,8 @@ impl Ask {
         if inner.slots.give(&inner.slots.global, left) {
             inner.engine.signals().work.ring_all();
         }
-        if stopping {
+        if inner.stopping() {
+            // The stop may have seen the slots that were just given back, whether it was seen here or not.
             inner.cells.idle.ring_all();
         }
         match (result, out.len() - before) {
