@@ -123,6 +123,59 @@ macro_rules! conformance_cases {
                 zero_attempts_are_refused
                 the_pause_that_counts_is_checked
                 a_fatal_failure_ends_the_job;
+            limits:
+                bodies_are_limited_in_all
+                bodies_are_limited_per_queue
+                bodies_are_limited_per_kind
+                an_empty_claim_costs_no_slot
+                limits_can_be_changed
+                a_limit_that_comes_back_still_counts
+                a_limit_of_zero_is_refused
+                a_free_slot_wakes_who_waits
+                each_kind_wakes_its_own_consumer
+                a_consumer_that_waits_is_woken
+                a_batch_wakes_many
+                a_batch_wakes_many_of_one_set
+                queues_take_turns
+                a_consumer_may_name_its_queues;
+            life:
+                a_job_has_a_state_at_once
+                a_result_is_read_by_id
+                an_error_is_read_by_id
+                an_unknown_id_is_not_found
+                one_slot_keeps_the_order
+                priorities_count
+                json_comes_through_exactly
+                names_are_only_names
+                payloads_have_a_limit
+                a_bad_answer_is_a_failure_with_a_reason
+                a_batch_is_checked_first
+                nothing_leaks_between_jobs
+                a_dropped_lease_is_a_failed_attempt
+                a_handler_may_cancel_its_job
+                follow_ups_come_with_the_answer
+                a_hook_that_panics_changes_nothing
+                a_panic_is_a_failed_attempt
+                a_panic_may_carry_anything
+                a_full_event_buffer_brakes_nothing
+                a_wait_returns_at_the_end
+                the_pusher_may_make_the_id
+                a_kind_may_be_declared_late
+                an_unknown_kind_may_be_refused
+                a_job_may_wait_for_tokens;
+            manage:
+                a_running_job_is_cancelled_when_its_body_ends
+                a_finished_job_is_not_cancelled
+                a_cancellation_races_a_success
+                a_paused_queue_starts_nothing
+                paused_before_the_first_claim
+                the_length_is_what_waits
+                a_purge_ends_what_waits
+                a_purge_ends_all_pages
+                stats_add_up
+                explain_names_the_limit
+                cancelling_is_told
+                bad_configuration_is_refused;
         }
         $crate::conformance_group! { given_time $named
             contract:
@@ -172,6 +225,21 @@ macro_rules! conformance_cases {
                 a_snooze_does_not_count
                 between_attempts_a_job_is_retrying
                 a_storm_of_retries_comes_back_whole;
+            limits:
+                a_lost_lease_keeps_its_slot;
+            life:
+                a_late_answer_has_no_follow_ups
+                the_history_tells_of_each_attempt
+                hooks_see_each_attempt_and_the_end
+                events_tell_of_a_life
+                a_wait_ends_with_every_end
+                times_are_those_of_the_clock;
+            manage:
+                a_waiting_job_is_cancelled_at_once
+                a_cancelled_job_that_times_out_is_cancelled
+                a_pause_holds_what_becomes_ready
+                long_waiting_jobs_are_found
+                explain_says_why;
         }
     };
 }
