@@ -143,12 +143,23 @@ fn next_start(shards: &Locked<'_>) -> Timestamp {
     next.unwrap_or(Timestamp::MAX)
 }
 
-/// Forgets up to `most` jobs, oldest first over all shards.
+/// Forgets up to `most` jobs, oldest first over all shards. Jobs in a row often share a shard, so a shard is
+/// left only when another has an older one.
 fn forget_some(shards: &mut Locked<'_>, most: usize, after: &mut After) -> usize {
-    for count in 0..most {
-        let oldest = (0..SHARDS).filter_map(|n| Some((shards[n].oldest()?, n))).min();
-        let Some((_, n)) = oldest else { return count };
-        shards[n].forget_oldest(after);
+    let mut count = 0;
+    while count < most {
+        let mut oldest: Vec<_> = (0..SHARDS)
+            .filter_map(|n| Some((shards[n].oldest()?, n)))
+            .collect();
+        oldest.sort_unstable();
+        let Some((_, shard)) = oldest.first().copied() else {
+            break;
+        };
+        let other = oldest.get(1).map_or(u64::MAX, |(order, _)| *order);
+        while count < most && shards[shard].oldest().is_some_and(|order| order < other) {
+            shards[shard].forget_oldest(after);
+            count += 1;
+        }
     }
-    most
+    count
 }

@@ -84,6 +84,17 @@ fn a_cancelled_running_job_frees_its_key() {
     assert_eq!(push_key(&rig, 2, "a", 1), Inserted::New);
 }
 
+/// Between the end of a job and the freeing of its key, the same job may have been pushed again.
+#[test]
+fn a_key_is_not_freed_under_a_job_that_is_back() {
+    let rig = Rig::new();
+    push_key(&rig, 1, "a", 1);
+    let mut after = crate::engine::memory::after::After::default();
+    after.freed.push((keyed("a", 1), id(1)));
+    rig.engine.free_keys(&after);
+    assert_eq!(push_key(&rig, 2, "a", 1), Inserted::Keyed(id(1)));
+}
+
 #[test]
 fn of_many_who_push_a_key_one_succeeds() {
     let rig = Rig::new();

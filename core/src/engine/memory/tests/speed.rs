@@ -61,6 +61,56 @@ fn nanoseconds_on_one_thread() {
     }
 }
 
+/// One thread that pushes a batch and works it off: what a job costs when everything is in the cache and
+/// nobody else is there.
+#[test]
+#[ignore = "a measurement"]
+fn nanoseconds_without_a_backlog() {
+    for (batch, capacity, keep) in [(1, 4096, 0), (64, 4096, 0), (1, 4096, 10_000), (64, 4096, 10_000)] {
+        let rig = Rig::keeping(keep);
+        let (node, now) = (&rig.node, rig.now());
+        let payload = Payload::from(vec![7; 100]);
+        let (mut done, mut applied, mut out, mut receipt) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let start = SystemClock.now();
+        for _ in 0..JOBS / batch {
+            let new = || Insert {
+                payload: &payload,
+                capacity,
+                ..plain(JobId::new(now))
+            };
+            receipt.clear();
+            applied.clear();
+            if batch == 1 {
+                rig.engine.insert(&[new()], now, &mut receipt).unwrap();
+            } else {
+                let jobs: Vec<_> = (0..batch).map(|_| new()).collect();
+                rig.engine.insert(&jobs, now, &mut receipt).unwrap();
+            }
+            let mut kinds = [KindClaim {
+                allowance: 1000,
+                max_attempts: 3,
+                timeout: None,
+            }];
+            let mut claim = Claim {
+                queue: Q,
+                kinds: &mut kinds,
+                limit: batch,
+                lease: Some(us(30_000_000)),
+                node,
+                worker: 1,
+                out: &mut out,
+            };
+            rig.engine
+                .turn(&mut done, &mut applied, Some(&mut claim), now)
+                .unwrap();
+            done.clear();
+            done.extend(out.drain(..).map(|c| says(c.job, true, State::Succeeded)));
+        }
+        let ns = SystemClock.now().since(start).as_nanos() / JOBS as u128;
+        println!("alone, no backlog, batch {batch:2}, keep {keep:5}, with a lease: {ns} ns per job");
+    }
+}
+
 fn produce(engine: &MemoryEngine, batch: usize, capacity: usize) {
     let payloads: Vec<Payload> = (0..batch).map(|_| Payload::from(vec![7; 100])).collect();
     let (mut receipt, now) = (Vec::new(), Timestamp::from_micros(1_000_000));

@@ -118,6 +118,7 @@ fn the_earlier_of_timeout_and_lease_is_the_cause() {
         (None, at(us(6)), 6, Some(Cause::Timeout)),
         (at(us(5)), at(us(6)), 5, Some(Cause::Lease)),
         (at(us(6)), at(us(5)), 5, Some(Cause::Timeout)),
+        (at(us(5)), at(us(5)), 5, Some(Cause::Timeout)),
         (None, None, 0, None),
     ] {
         let rig = Rig::new();
