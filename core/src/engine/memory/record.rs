@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::nodes::Nodes;
-use crate::engine::{Applied, Cause, Insert, JobRef, Located};
+use crate::engine::{Applied, Cause, Insert, JobRef, Located, Restored};
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Filter, Job, Priority, State, Token};
 use crate::names::{KindId, Names, QueueId};
@@ -85,7 +85,7 @@ impl Record {
             created,
             run_at: job.run_at,
             deadline: job.deadline,
-            started: Timestamp::MAX,
+            started: job.restored.map_or(Timestamp::MAX, last_start),
             timeout_at: Timestamp::MAX,
             until: Timestamp::MAX,
             order: 0,
@@ -334,6 +334,14 @@ impl Past {
         }
         self.attempts.push_back(attempt);
     }
+}
+
+/// When the last attempt started that a restored job had.
+fn last_start(restored: &Restored) -> Timestamp {
+    restored
+        .history
+        .last()
+        .map_or(Timestamp::MAX, |attempt| attempt.started)
 }
 
 /// In microseconds, rounded up so that no timeout becomes none.
