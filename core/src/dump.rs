@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::dispatcher::{Dispatcher, RestoredJob};
+use crate::engine::Inserted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::id::JobId;
@@ -43,6 +44,9 @@ pub struct DumpReport {
     pub jobs: usize,
     /// Jobs of the file that were already here, waiting, running or finished, and were left as they are.
     pub known: usize,
+    /// Jobs of the file whose key belongs to another job here, of another kind or payload. They were not
+    /// accepted; the file still has them.
+    pub conflicts: usize,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -154,7 +158,7 @@ impl Dispatcher {
         }
         Ok(DumpReport {
             jobs: written.unwrap_or(0),
-            known: 0,
+            ..DumpReport::default()
         })
     }
 
@@ -205,10 +209,10 @@ impl Dispatcher {
         let (header, jobs) = read(BufReader::new(file), path)?;
         let mut report = DumpReport::default();
         for job in &jobs {
-            if self.accept_restored(job)? {
-                report.jobs += 1
-            } else {
-                report.known += 1
+            match self.accept_restored(job)? {
+                Inserted::New => report.jobs += 1,
+                Inserted::Conflict(_) => report.conflicts += 1,
+                _ => report.known += 1,
             }
         }
         for queue in &header.paused_queues {
@@ -247,9 +251,10 @@ fn read(mut from: impl BufRead, path: &Path) -> Result<(Header, Vec<RestoredJob>
     let mut text = Vec::new();
     for number in 1.. {
         text.clear();
-        let read = from
-            .read_until(b'\n', &mut text)
-            .map_err(|e| damaged(format!("line {number}: {e}")))?;
+        let read = from.read_until(b'\n', &mut text).map_err(|e| {
+            let text = format!("cannot read the dump {}", path.display());
+            Error::new(ErrorKind::Storage, text).caused_by(e)
+        })?;
         if read == 0 {
             break;
         }
@@ -294,6 +299,9 @@ fn read_header(text: &[u8], path: &Path) -> Result<Header, std::result::Result<E
         forebay_dump: u32,
     }
     let version: Version = serde_json::from_slice(text).map_err(Err)?;
+    if version.forebay_dump == 0 {
+        return Err(Err(serde::de::Error::custom("there is no version 0")));
+    }
     if version.forebay_dump > VERSION {
         let (theirs, path) = (version.forebay_dump, path.display());
         let text = format!(

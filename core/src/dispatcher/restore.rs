@@ -9,8 +9,8 @@ use crate::engine::{Insert, Inserted, Located, Restored};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Job, Priority, Token};
-use crate::outcome::{Outcome, decide};
+use crate::job::{Attempt, Extras, Job, JobRef, Priority, Token};
+use crate::outcome::{Outcome, Standing, decide};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
@@ -67,9 +67,9 @@ impl Dispatcher {
         });
     }
 
-    /// Accepts a job from a dump; false if it is already here. A job that was running lost its lease with
-    /// the process that held it: the attempt counts, and if it was the last one the job fails.
-    pub(crate) fn accept_restored(&self, job: &RestoredJob) -> Result<bool> {
+    /// Accepts a job from a dump, and says what the engine made of it. A job that was running lost its lease
+    /// with the process that held it: the attempt counts, and if it was the last one the job fails.
+    pub(crate) fn accept_restored(&self, job: &RestoredJob) -> Result<Inserted> {
         self.0.check_open()?;
         let (inner, names) = (&self.0, self.0.engine.names());
         let restored = Restored {
@@ -78,13 +78,15 @@ impl Dispatcher {
             created: job.created,
             history: job.history.clone(),
         };
+        // A job that is about to fail must not be claimed in the moment until it does.
+        let over = job.lost_its_last_attempt();
         let insert = Insert {
             id: job.id,
             queue: names.queue(&job.queue)?,
             kind: names.kind(&job.kind)?,
             payload: &job.payload,
             priority: job.priority,
-            run_at: job.run_at,
+            run_at: if over { Timestamp::MAX } else { job.run_at },
             max_attempts: job.max_attempts.unwrap_or(0),
             timeout: job.timeout,
             deadline: job.deadline.unwrap_or(Timestamp::MAX),
@@ -95,18 +97,14 @@ impl Dispatcher {
         };
         let mut receipt = Vec::with_capacity(1);
         inner.engine.insert(&[insert], self.now(), &mut receipt)?;
-        if receipt[0] != Inserted::New {
-            return Ok(false);
+        if over && receipt[0] == Inserted::New {
+            self.end_restored(job)?;
         }
-        if job.was_running {
-            self.lease_lost(job)?;
-        }
-        Ok(true)
+        Ok(receipt[0])
     }
 
-    /// Decides about a restored job whose attempt ended with its process. One with attempts left simply
-    /// waits; only an end is written.
-    fn lease_lost(&self, job: &RestoredJob) -> Result<()> {
+    /// Ends a restored job whose last attempt ended with its process.
+    fn end_restored(&self, job: &RestoredJob) -> Result<()> {
         let Some(at) = self.0.engine.standing(job.id)? else {
             return Ok(());
         };
@@ -114,11 +112,22 @@ impl Dispatcher {
             cancel_requested: job.cancel_requested,
             ..at
         };
-        let ended = Ended::located(&at, Outcome::LeaseLost);
-        let then = decide(&ended.at, Outcome::LeaseLost, &RetryPolicy::none(), 0.0);
-        if then.to.is_final() {
-            self.0.settle_one(ended)?;
-        }
+        self.0.settle_one(Ended::located(&at, Outcome::LeaseLost))?;
         Ok(())
+    }
+}
+
+impl RestoredJob {
+    /// Whether the job ran when the dump was written, and may not run again.
+    fn lost_its_last_attempt(&self) -> bool {
+        let at = Standing {
+            job: JobRef::default(),
+            running: false,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts.unwrap_or(u32::MAX),
+            cancel_requested: self.cancel_requested,
+        };
+        let then = decide(&at, Outcome::LeaseLost, &RetryPolicy::none(), 0.0);
+        self.was_running && then.to.is_final()
     }
 }
