@@ -27,15 +27,19 @@
 pub mod capacity;
 pub mod claims;
 pub mod contract;
+pub mod dump;
 pub mod keys;
 pub mod life;
 pub mod limits;
 pub mod listing;
 pub mod manage;
+pub mod payloads;
 pub mod retry;
 mod stage;
+pub mod stop;
 mod suite;
 pub mod time;
+pub mod wrap;
 
 use std::sync::Arc;
 

@@ -176,6 +176,39 @@ macro_rules! conformance_cases {
                 explain_names_the_limit
                 cancelling_is_told
                 bad_configuration_is_refused;
+            stop:
+                a_stopped_dispatcher_only_answers_questions
+                what_outlives_the_grace_is_handed_back
+                an_interrupted_attempt_may_count
+                stopping_twice_is_stopping_once
+                what_ends_within_the_grace_is_recorded
+                a_request_to_stop_returns_at_once
+                a_lease_dropped_at_a_stop_goes_back
+                a_stop_ends_every_wait
+                a_claim_under_way_is_waited_for
+                an_empty_claim_under_way_holds_nothing_up
+                a_drain_waits_for_the_last_job
+                a_push_into_a_broken_store_fails
+                a_claim_from_a_broken_store_fails
+                follow_ups_into_a_broken_store_fail_whole;
+            dump:
+                restoring_twice_changes_nothing
+                finished_jobs_stay_finished
+                a_dump_may_join_others
+                a_restored_key_may_be_taken
+                a_running_job_is_restored_with_one_attempt_less
+                a_job_that_kills_its_process_fails_in_the_end
+                a_spent_job_is_not_handed_out
+                a_cancelled_job_is_not_restored_to_run
+                a_stop_and_its_dump_lose_and_repeat_nothing
+                a_cut_dump_is_refused
+                a_flipped_bit_is_noticed
+                moved_lines_are_noticed
+                a_newer_dump_is_refused
+                what_is_no_dump_is_refused
+                a_failed_dump_leaves_the_former
+                a_dump_in_the_midst_of_work_is_whole
+                extremes_survive_a_dump;
         }
         $crate::conformance_group! { given_time $named
             contract:
@@ -240,6 +273,22 @@ macro_rules! conformance_cases {
                 a_pause_holds_what_becomes_ready
                 long_waiting_jobs_are_found
                 explain_says_why;
+            stop:
+                a_drain_hears_of_every_end
+                an_answer_into_a_broken_store_fails;
+            dump:
+                a_dump_keeps_everything
+                restored_jobs_go_on;
+        }
+        $crate::conformance_group! { host_objects $named
+            payloads:
+                a_host_object_travels_by_reference
+                a_dump_names_what_it_cannot_encode
+                a_key_needs_bytes;
+        }
+        $crate::conformance_group! { encodes $named
+            payloads:
+                an_object_is_encoded_at_the_push;
         }
     };
 }
