@@ -196,18 +196,16 @@ impl Lease {
     /// Tells the hooks that the handler starts, and marks this thread as running it until the guard is
     /// dropped. For callers that run handlers by other means than [`Lease::run`].
     pub fn enter(&self) -> Inside {
+        let inside = self.mark();
         if !self.inner.hooks.call(|h| h.before(self)) {
             self.hook_failed();
         }
-        self.mark()
+        inside
     }
 
     /// Marks this thread as running this job's handler until the guard is dropped.
     pub(crate) fn mark(&self) -> Inside {
-        let here = Arc::as_ptr(&self.inner) as usize;
-        Inside {
-            before: HANDLING.replace((here, self.id())),
-        }
+        Inside::of(&self.inner, self.id())
     }
 
     /// Tells the hooks what the handler answered. The counterpart of [`Lease::enter`].
@@ -379,6 +377,16 @@ thread_local! {
 #[must_use = "dropping the guard says that the handler has ended"]
 pub struct Inside {
     before: (usize, JobId),
+}
+
+impl Inside {
+    /// Marks this thread as running what belongs to this job of that dispatcher: its handler, or a hook.
+    pub(crate) fn of(inner: &Inner, id: JobId) -> Self {
+        let here = std::ptr::from_ref(inner) as usize;
+        Self {
+            before: HANDLING.replace((here, id)),
+        }
+    }
 }
 
 impl Drop for Inside {

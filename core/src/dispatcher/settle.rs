@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::Inner;
 use super::hooks::End;
+use super::lease::Inside;
 use crate::engine::{Applied, Batch, BatchReceipt, Claim, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
@@ -291,6 +292,8 @@ impl Inner {
             attempts: ended.at.attempt,
             failure: ended.failure.clone(),
         };
+        // A hook runs where the job ends, which a stop or a wait in it would wait for.
+        let _inside = Inside::of(self, end.id);
         if !self.hooks.call(|h| h.finished(&end)) {
             self.publish(EventKind::HookFailed, ended, None, self.now());
         }
