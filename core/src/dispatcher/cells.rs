@@ -153,13 +153,14 @@ impl Cells {
             all.push(cell.clone());
             cell
         });
+        // Before it is live, so that whoever compares the two never sees fewer active than live ones.
+        self.active.fetch_add(1, Ordering::SeqCst);
         cell.stop.store(0, Ordering::Release);
         *cell.waker.lock() = None;
         let mut seat = cell.seat.lock();
         seat.job = Some(job);
         let turn = seat.turn;
         drop(seat);
-        self.active.fetch_add(1, Ordering::SeqCst);
         (cell, turn)
     }
 
@@ -236,6 +237,13 @@ impl Cells {
     /// How many leases are live, or ended and not yet settled.
     pub(crate) fn active(&self) -> usize {
         self.active.load(Ordering::SeqCst)
+    }
+
+    /// How many leases are live.
+    pub(crate) fn live(&self) -> usize {
+        let mut live = 0;
+        self.each(|_, _| live += 1);
+        live
     }
 
     /// Tells the handler of this claim, if it is ours, to stop.

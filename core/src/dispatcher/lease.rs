@@ -277,7 +277,7 @@ impl Lease {
             self.inner.engine.signals().work.ring_all();
         }
         if !first {
-            self.inner.cells.settled(1);
+            self.inner.settled(1);
         }
         first.then_some(ended)
     }

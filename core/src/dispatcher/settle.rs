@@ -97,6 +97,15 @@ impl Ended {
 }
 
 impl Inner {
+    /// What became of this many ended bodies has been stored, or has failed to be.
+    pub(super) fn settled(&self, count: usize) {
+        self.cells.settled(count);
+        if self.stopping() {
+            // The stop may be waiting for just these.
+            self.cells.idle.ring_all();
+        }
+    }
+
     /// Stores what became of these attempts; one answer per attempt.
     pub(crate) fn settle(&self, settling: &mut Settling) -> Result<()> {
         self.settle_and_claim(settling, None)
@@ -119,7 +128,7 @@ impl Inner {
         let result = self.store(settling, claim);
         settling.ended.clear();
         // Only now is the attempt over for those who wait until nothing runs.
-        self.cells.settled(leased);
+        self.settled(leased);
         result
     }
 
@@ -163,7 +172,7 @@ impl Inner {
     pub(crate) fn settle_with(&self, ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
         let leased = usize::from(ended.leased);
         let result = self.store_with(ended, jobs);
-        self.cells.settled(leased);
+        self.settled(leased);
         result
     }
 

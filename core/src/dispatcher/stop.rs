@@ -50,6 +50,7 @@ impl Dispatcher {
         let deadline = Deadline::after(grace);
         self.request_stop();
         self.0.wait_idle(deadline);
+        self.0.wait_for_calls();
         let handed_back = self.0.hand_back()?;
         let ended = self.end_everything(deadline);
         let waiting = self.0.engine.counts()?.iter().map(|c| c.waiting()).sum();
@@ -164,6 +165,22 @@ impl Inner {
             let listener = self.cells.idle.listen();
             let busy = self.cells.active() > 0 || self.slots.global.used() > 0;
             if !busy || !listener.wait(deadline) {
+                return;
+            }
+        }
+    }
+
+    /// Waits until no call is under way that began before the stop: what a claim takes must be there to be
+    /// handed back, and an answer that was given must be stored. That is one call to the engine each, whatever
+    /// the grace; a store that hangs is not waited for.
+    fn wait_for_calls(&self) {
+        let deadline = Deadline::after(Duration::from_secs(1));
+        loop {
+            let listener = self.cells.idle.listen();
+            // A claim holds slots that belong to no lease yet, a lease lets its slot go before its answer is
+            // stored, and it is active until then.
+            let (slots, active) = (self.slots.global.used(), self.cells.active());
+            if slots.max(active) <= self.cells.live() || !listener.wait(deadline) {
                 return;
             }
         }
