@@ -7,12 +7,12 @@ use parking_lot::Mutex;
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon};
 use crate::dispatcher::{Answer, End, Hooks, Lease};
-use crate::error::ErrorKind;
+use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::job::{Job, NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
 use crate::payload::Payload;
-use crate::{JSON, JobId, RetryPolicy, Timestamp};
+use crate::{Deadline, Dispatcher, JSON, JobId, RetryPolicy, Timestamp};
 
 /// Rows 1 and 6: right after its push a job is known and queued; then it runs; then it is over.
 pub fn a_job_has_a_state_at_once(make: Make<'_>) {
@@ -455,6 +455,47 @@ pub fn a_hook_that_panics_changes_nothing(make: Make<'_>) {
         3,
         "the other hooks are called all the same"
     );
+}
+
+/// A hook that would wait for the job it is told of.
+struct Waiting(Dispatcher, Mutex<Vec<ErrorKind>>);
+
+impl Waiting {
+    fn try_all(&self) {
+        let second = Deadline::after(SECOND);
+        let errors = [
+            self.0.stop(SECOND).map(|_| ()).unwrap_err(),
+            self.0.drain(second).unwrap_err(),
+        ];
+        self.1.lock().extend(errors.iter().map(Error::kind));
+    }
+}
+
+impl Hooks for Waiting {
+    fn before(&self, _: &Lease) {
+        self.try_all();
+    }
+    fn after(&self, _: &Lease, _: &Outcome, _: std::time::Duration) {
+        self.try_all();
+    }
+    fn finished(&self, _: &End) {
+        self.try_all();
+    }
+}
+
+/// C12: a hook that would wait for the end it is told of is refused at once.
+pub fn a_hook_may_not_wait_for_itself(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let hook = Arc::new(Waiting(stage.d.clone(), Mutex::default()));
+    stage.d.add_hooks(hook.clone());
+    stage.push(job());
+    let lease = stage.take();
+    let outcome = lease.run(|_| Outcome::done());
+    lease.complete(outcome).unwrap();
+    stage.push(job().expires_after(SECOND));
+    stage.advance(SECOND);
+    assert_eq!(*hook.1.lock(), [ErrorKind::WouldDeadlock; 8]);
+    stage.d.stop(SECOND).unwrap();
 }
 
 /// R-16 and row 3: a panic is a failed attempt with its text, and the next job runs.

@@ -27,12 +27,14 @@
 pub mod capacity;
 pub mod claims;
 pub mod contract;
+pub mod crowd;
 pub mod dump;
 pub mod keys;
 pub mod life;
 pub mod limits;
 pub mod listing;
 pub mod manage;
+pub mod model;
 pub mod payloads;
 pub mod retry;
 mod stage;

@@ -240,6 +240,34 @@ pub fn a_claim_under_way_is_waited_for(make: Make<'_>) {
     assert_eq!(stage.state(id), State::Succeeded);
 }
 
+/// The same when there is no grace at all: what the claim takes is handed back.
+pub fn a_claim_under_way_is_handed_back(make: Make<'_>) {
+    let (stage, gate) = gated(make);
+    let id = stage.push(job());
+    gate.shut.store(true, Ordering::SeqCst);
+    std::thread::scope(|scope| {
+        let mut consumer = stage.consumer();
+        let (done, wait) = mpsc::channel::<()>();
+        let worker = scope.spawn(move || {
+            let lease = consumer
+                .next(at_once())
+                .unwrap()
+                .expect("the claim was under way");
+            wait.recv_timeout(LONG).unwrap();
+            lease.complete(Outcome::done()).unwrap()
+        });
+        until("the claim", || gate.held.load(Ordering::SeqCst) == 1);
+        let stop = scope.spawn(|| stage.d.stop(Duration::ZERO).unwrap());
+        until("the stop", || stage.d.stopping());
+        gate.shut.store(false, Ordering::SeqCst);
+        let report = stop.join().unwrap();
+        assert_eq!((report.handed_back, report.waiting), (1, 1));
+        done.send(()).unwrap();
+        assert_eq!(worker.join().unwrap(), Answer::Stale);
+    });
+    assert_eq!((stage.state(id), stage.counts().running), (State::Queued, 0));
+}
+
 /// A claim under way that finds nothing does not hold the stop up, whatever its caller does next.
 pub fn an_empty_claim_under_way_holds_nothing_up(make: Make<'_>) {
     let (stage, gate) = gated(make);

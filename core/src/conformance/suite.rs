@@ -186,6 +186,7 @@ macro_rules! conformance_cases {
                 a_lease_dropped_at_a_stop_goes_back
                 a_stop_ends_every_wait
                 a_claim_under_way_is_waited_for
+                a_claim_under_way_is_handed_back
                 an_empty_claim_under_way_holds_nothing_up
                 a_drain_waits_for_the_last_job
                 a_push_into_a_broken_store_fails
@@ -209,6 +210,11 @@ macro_rules! conformance_cases {
                 a_failed_dump_leaves_the_former
                 a_dump_in_the_midst_of_work_is_whole
                 extremes_survive_a_dump;
+            crowd:
+                large_payloads_all_arrive
+                every_snapshot_adds_up
+                a_stop_in_a_crowd_loses_nothing
+                many_names_are_told_apart;
         }
         $crate::conformance_group! { given_time $named
             contract:
@@ -264,6 +270,7 @@ macro_rules! conformance_cases {
                 a_late_answer_has_no_follow_ups
                 the_history_tells_of_each_attempt
                 hooks_see_each_attempt_and_the_end
+                a_hook_may_not_wait_for_itself
                 events_tell_of_a_life
                 a_wait_ends_with_every_end
                 times_are_those_of_the_clock;
@@ -279,6 +286,10 @@ macro_rules! conformance_cases {
             dump:
                 a_dump_keeps_everything
                 restored_jobs_go_on;
+            crowd:
+                a_crowd_keeps_every_promise;
+            model:
+                the_engine_follows_the_model;
         }
         $crate::conformance_group! { host_objects $named
             payloads:
