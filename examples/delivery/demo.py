@@ -42,7 +42,6 @@ class Progress:
     attempts: int = 0
     refused: int = 0
     restored: int = 0
-    retried: int = 0
 
     def take(self, fact: dict[str, Any]) -> None:
         """Takes one fact in."""
@@ -54,8 +53,6 @@ class Progress:
                 self.refused += 1
             case "started":
                 self.restored += fact["restored"]
-            case "stopped":
-                self.retried += fact["retried"]
 
     def show(self, since: float) -> None:
         """Draws the bar, if a person watches."""
@@ -63,7 +60,9 @@ class Progress:
             share = len(self.delivered) / max(1, self.total)
             bar = ("#" * round(40 * share)).ljust(40, ".")
             took = time.monotonic() - since
-            print(f"\r[{bar}] {len(self.delivered)}/{self.total} delivered, {took:4.1f} s", end="", flush=True)
+            print(
+                f"\r[{bar}] {len(self.delivered)}/{self.total} delivered, {took:4.1f} s", end="", flush=True
+            )
 
 
 @contextlib.contextmanager
@@ -115,7 +114,16 @@ def deliver_all(root: Path, scratch: Path, seed: int, concurrency: int) -> int:
     report_file, dump_file = scratch / "report.json", scratch / "jobs.dump"
     with child("receiver.py", "--seed", str(seed), "--report", str(report_file)) as receiver:
         port = lines(receiver).readline().split()[1]
-        common = ("--root", str(root), "--port", port, "--dump", str(dump_file), "--concurrency", str(concurrency))
+        common = (
+            "--root",
+            str(root),
+            "--port",
+            port,
+            "--dump",
+            str(dump_file),
+            "--concurrency",
+            str(concurrency),
+        )
         first = send(progress, len(paths) // 2, began, *common, "--fill")
         halfway = len(progress.delivered)
         second = send(progress, len(paths), began, *common)
@@ -130,7 +138,10 @@ def deliver_all(root: Path, scratch: Path, seed: int, concurrency: int) -> int:
     summary(progress, report["counts"], halfway, took)
     ok = lost == corrupted == 0 and first == second == 0 and progress.restored > 0
     if not ok:
-        print(f"FAILED: senders ended with {first} and {second}, {progress.restored} jobs restored", file=sys.stderr)
+        print(
+            f"FAILED: senders ended with {first} and {second}, {progress.restored} jobs restored",
+            file=sys.stderr,
+        )
     return 0 if ok else 1
 
 
@@ -144,8 +155,12 @@ def summary(progress: Progress, counts: dict[str, int], halfway: int, took: floa
         f"  the network         refused {progress.refused}, 503 {counts['unavailable']}, reset {counts['reset']}, "
         f"replies lost {counts['lost_reply']}, stalled {counts['stalled']}"
     )
-    print(f"  the deploy          SIGTERM after {halfway} files, {progress.restored} jobs restored by the successor")
-    print(f"  push to delivery    p50 {statistics.median(waits):.2f} s, p99 {p99:.2f} s; the whole job {took:.1f} s")
+    print(
+        f"  the deploy          SIGTERM after {halfway} files, {progress.restored} jobs restored by the successor"
+    )
+    print(
+        f"  push to delivery    p50 {statistics.median(waits):.2f} s, p99 {p99:.2f} s; the whole job {took:.1f} s"
+    )
 
 
 def standard_library() -> Path:
@@ -153,12 +168,18 @@ def standard_library() -> Path:
     manager = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     homes = [Path(sysconfig.get_path("stdlib")), *Path("/usr/local/lib").glob("python3.*")]
     homes += manager.glob("3.*/lib/python3.*")
-    return max((home for home in homes if (home / "os.py").is_file()), key=lambda home: len(python_sources(home)))
+    return max(
+        (home for home in homes if (home / "os.py").is_file()), key=lambda home: len(python_sources(home))
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--root", type=Path, help="what to deliver (default: the fullest standard library here)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--root", type=Path, help="what to deliver (default: the fullest standard library here)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="seed of the receiver's moods (default 1)")
     parser.add_argument("--concurrency", type=int, default=16, help="deliveries at once (default 16)")
     arguments = parser.parse_args(argv)

@@ -19,8 +19,8 @@ import json
 import signal
 import sys
 import threading
-import time
 import urllib.parse
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,14 @@ def python_sources(root: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, required=True, help="folder whose Python sources are delivered")
     parser.add_argument("--port", type=int, required=True, help="port of the receiver on loopback")
-    parser.add_argument("--dump", type=Path, required=True, help="file that carries unfinished jobs across restarts")
+    parser.add_argument(
+        "--dump", type=Path, required=True, help="file that carries unfinished jobs across restarts"
+    )
     parser.add_argument("--fill", action="store_true", help="push a job for every file before starting")
     parser.add_argument("--concurrency", type=int, default=16, help="deliveries at once (default 16)")
     parser.add_argument("--grace", type=float, default=5.0, help="seconds that a stop waits (default 5)")
@@ -86,10 +90,17 @@ def main(argv: list[str] | None = None) -> int:
     def deliver(job: Job, path: str) -> None:
         try:
             put(arguments.port, path, (arguments.root / path).read_bytes(), str(job.id))
-        except ConnectionRefusedError:
-            say(event="refused")
+        except OSError as error:
+            # The network: another attempt may do better. Anything else is a defect of ours and must not loop.
+            if isinstance(error, ConnectionRefusedError):
+                say(event="refused")
             raise
-        say(event="delivered", path=path, attempt=job.attempt, waited=time.time() - job.created)
+        except (Retry, Fatal):
+            raise
+        except Exception as error:
+            raise Fatal(f"{type(error).__name__}: {error}") from error
+        waited = datetime.now(UTC) - job.created
+        say(event="delivered", path=path, attempt=job.attempt, waited=waited.total_seconds())
 
     restored = dispatcher.len()
     if arguments.fill:
@@ -99,8 +110,7 @@ def main(argv: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, lambda *_: dispatcher.request_stop())
     dispatcher.run()
-    total = dispatcher.stats()["total"]
-    say(event="stopped", **{name: total[name] for name in ("succeeded", "failed", "retried", "waiting")})
+    say(event="stopped", waiting=dispatcher.len())
     return 0
 
 
