@@ -480,8 +480,8 @@ pub(crate) fn keep(dispatcher: &Dispatcher, file: File) -> Result<()> {
     dispatcher.at_stop(Box::new(move |dispatcher, _| {
         if let Some((stop, thread)) = writer {
             drop(stop);
-            // It ends within one dump; a panic in it has been reported by the runtime.
-            let _ = thread.join();
+            // It ends within one dump.
+            threads::join(thread);
         }
         dispatcher.dump(&file.path).map(|_| ())
     }));
@@ -494,11 +494,10 @@ type Writer = (Sender<()>, JoinHandle<()>);
 /// Writes the dump once per interval in which something changed.
 fn write_each(dispatcher: &Dispatcher, interval: Duration, file: Arc<File>) -> Result<Writer> {
     let (stop, stopped) = crossbeam_channel::bounded::<()>(0);
-    let weak = dispatcher.downgrade();
+    let dispatcher = dispatcher.idle_handle();
     let thread = threads::spawn("dump", move || {
         let mut written = None;
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            let Some(dispatcher) = weak.upgrade() else { return };
             let counts = dispatcher.stats().ok();
             if counts != written {
                 match dispatcher.dump(&file.path) {

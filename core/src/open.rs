@@ -70,3 +70,74 @@ impl Dispatcher {
         Self::open("memory:", Options::default())
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::job::NewJob;
+    use crate::time::Deadline;
+    use parking_lot::Mutex;
+    use std::sync::{Weak, mpsc};
+    use std::time::Duration;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// A dispatcher, and a way to see whether anything of it is left.
+    fn observed() -> (Dispatcher, Weak<MemoryEngine>) {
+        let engine = Arc::new(MemoryEngine::new(10));
+        let weak = Arc::downgrade(&engine);
+        let d = Dispatcher::with_engine(engine, Options::default()).expect("the defaults fit together");
+        (d, weak)
+    }
+
+    #[test]
+    fn the_last_handle_takes_everything_with_it() {
+        let (d, engine) = observed();
+        d.register("k", |_| ()).unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let other = d.clone();
+        drop(d);
+        other.push(NewJob::new("k", ())).unwrap();
+        other.drain(Deadline::after(LONG)).unwrap();
+        drop(other);
+        assert!(engine.upgrade().is_none(), "no thread and no cycle keeps it");
+    }
+
+    #[test]
+    fn a_stop_lets_handlers_go() {
+        let (d, engine) = observed();
+        // A handler that pushes owns a handle: a cycle, until the stop.
+        let own = d.clone();
+        d.register("k", move |_| drop(own.push(NewJob::new("other", ()))))
+            .unwrap();
+        d.start().unwrap();
+        d.stop(LONG).unwrap();
+        drop(d);
+        assert!(engine.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_handler_may_drop_the_last_handle() {
+        let (d, engine) = observed();
+        let (give, take) = mpsc::channel::<Dispatcher>();
+        let (said, heard) = mpsc::channel();
+        let take = Mutex::new(take);
+        d.register("k", move |_| {
+            drop(take.lock().recv().expect("the test sends it"));
+            said.send(()).expect("the test listens");
+        })
+        .unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        give.send(d).unwrap();
+        heard
+            .recv_timeout(LONG)
+            .expect("dropping it in a handler does not hang");
+        let deadline = Deadline::after(LONG);
+        while engine.upgrade().is_some() {
+            assert!(!deadline.passed(), "everything ends soon after");
+            std::thread::yield_now();
+        }
+    }
+}

@@ -21,6 +21,14 @@ pub(crate) fn spawn(role: &str, body: impl FnOnce() + Send + 'static) -> Result<
         })
 }
 
+/// Waits for the end of a thread, unless it is the one that asks: that one cannot wait for itself, and ends
+/// by itself. A panic in it has been reported by the runtime.
+pub(crate) fn join(thread: JoinHandle<()>) {
+    if thread.thread().id() != std::thread::current().id() {
+        let _ = thread.join();
+    }
+}
+
 /// Blocks every signal in this thread, except those a fault of its own raises.
 #[cfg(unix)]
 fn deafen() {

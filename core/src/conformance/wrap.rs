@@ -148,6 +148,11 @@ impl Engine for Watched {
         self.inner.counts()
     }
 
+    fn seal(&self) -> Result<()> {
+        (self.before)(Call::Write("seal"))?;
+        self.inner.seal()
+    }
+
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
         (self.before)(Call::Write("set_paused"))?;
         self.inner.set_paused(queue, paused)

@@ -55,8 +55,8 @@ pub(crate) struct Cell {
     /// Its place among the cells.
     place: u32,
     stop: AtomicU8,
-    /// A future that wants to hear of a reason to stop.
-    waker: Mutex<Option<Waker>>,
+    /// Futures that want to hear of a reason to stop.
+    wakers: Mutex<Vec<Waker>>,
     seat: Mutex<Seat>,
 }
 
@@ -94,7 +94,7 @@ impl Cell {
         Self {
             place,
             stop: AtomicU8::new(0),
-            waker: Mutex::default(),
+            wakers: Mutex::default(),
             seat: Mutex::new(seat),
         }
     }
@@ -121,16 +121,19 @@ impl Cell {
                     Some(_) => None,
                 },
             );
-        if changed.is_ok()
-            && let Some(waker) = self.waker.lock().take()
-        {
-            waker.wake();
+        if changed.is_ok() {
+            // Waking runs code of an executor: not under the lock.
+            let wakers = std::mem::take(&mut *self.wakers.lock());
+            wakers.into_iter().for_each(Waker::wake);
         }
     }
 
     /// Wakes `waker` at the next signal. Look at the reason after this.
     pub(crate) fn listen(&self, waker: &Waker) {
-        *self.waker.lock() = Some(waker.clone());
+        let mut wakers = self.wakers.lock();
+        if !wakers.iter().any(|w| w.will_wake(waker)) {
+            wakers.push(waker.clone());
+        }
     }
 }
 
@@ -156,7 +159,7 @@ impl Cells {
         // Before it is live, so that whoever compares the two never sees fewer active than live ones.
         self.active.fetch_add(1, Ordering::SeqCst);
         cell.stop.store(0, Ordering::Release);
-        *cell.waker.lock() = None;
+        cell.wakers.lock().clear();
         let mut seat = cell.seat.lock();
         seat.job = Some(job);
         let turn = seat.turn;
@@ -241,27 +244,25 @@ impl Cells {
 
     /// How many leases are live.
     pub(crate) fn live(&self) -> usize {
-        let mut live = 0;
-        self.each(|_, _| live += 1);
-        live
+        self.all
+            .read()
+            .iter()
+            .filter(|cell| cell.seat.lock().job.is_some())
+            .count()
     }
 
     /// Tells the handler of this claim, if it is ours, to stop.
     pub(crate) fn signal(&self, job: JobRef, reason: StopReason) {
-        self.each(|cell, held| {
-            if held == job {
-                cell.signal(reason);
-            }
-        });
+        self.signal_all(reason, |held| held == job);
     }
 
-    /// Calls `f` for every live lease.
-    pub(crate) fn each(&self, mut f: impl FnMut(&Cell, JobRef)) {
+    /// Tells the handlers of the claims that `which` chooses to stop.
+    pub(crate) fn signal_all(&self, reason: StopReason, mut which: impl FnMut(JobRef) -> bool) {
         for cell in self.all.read().iter() {
-            // The lock is held across `f`, so that the cell cannot pass to another lease meanwhile.
+            // The seat stays locked, so that the cell cannot pass to another lease in between.
             let seat = cell.seat.lock();
-            if let Some(job) = seat.job {
-                f(cell, job);
+            if seat.job.is_some_and(&mut which) {
+                cell.signal(reason);
             }
         }
     }

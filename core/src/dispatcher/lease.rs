@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::cell::Cell as ThreadCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ pub struct Lease {
     pub(crate) inner: Arc<Inner>,
     /// `None` once ended.
     pub(super) live: Option<Live>,
+    /// What a drop answers, if more is known than that the lease was dropped.
+    parting: OnceLock<Outcome>,
 }
 
 /// What a lease holds until its body has ended.
@@ -50,6 +52,7 @@ impl Lease {
             claimed,
             inner: inner.clone(),
             live: Some(Live { cell, turn, held }),
+            parting: OnceLock::new(),
         };
         if inner.events.wanted() {
             inner.publish(
@@ -236,6 +239,7 @@ impl Lease {
     /// # Errors
     /// Of the store; then the attempt is unanswered and its lease ends by itself, if it has an end.
     pub fn complete(self, outcome: impl Into<Outcome>) -> Result<Answer> {
+        self.inner.birth.check()?;
         let inner = self.inner.clone();
         match self.end_or_park(outcome.into()) {
             Ok(ended) => inner.settle_one(ended),
@@ -249,11 +253,19 @@ impl Lease {
     /// As [`Lease::complete`]; `Conflict` if a follow-up's key belongs to another job and `Invalid` if a
     /// follow-up is not valid: then the attempt has failed with that text.
     pub fn complete_and_push(self, outcome: impl Into<Outcome>, jobs: &[NewJob<'_>]) -> Result<Answer> {
+        self.inner.birth.check()?;
         let inner = self.inner.clone();
         match self.end_or_park(outcome.into()) {
             Ok(ended) => inner.settle_with(ended, jobs),
             Err(answer) => Ok(answer),
         }
+    }
+
+    /// Leaves an answer to be given when the lease is dropped: for a lease that others still hold.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn answer_at_drop(&self, outcome: Outcome) {
+        // A second answer would come too late anyway.
+        let _ = self.parting.set(outcome);
     }
 
     /// Ends the body, or parks the lease if its answer is pending. What is to be stored, or the answer if
@@ -347,7 +359,9 @@ impl Drop for Lease {
         if self.live.is_none() || !self.inner.birth.is_here() {
             return;
         }
-        let outcome = if self.inner.stopping() {
+        let outcome = if let Some(outcome) = self.parting.take() {
+            outcome
+        } else if self.inner.stopping() {
             self.inner.interrupted()
         } else {
             Outcome::failed("the handler dropped its lease without an answer")

@@ -57,14 +57,19 @@ use stop::AtStop;
 
 const OPEN: u8 = 0;
 const STOPPING: u8 = 1;
-const STOPPED: u8 = 2;
+/// Nothing is accepted any more; the threads are ending and the dump is being written.
+const SEALED: u8 = 2;
+const STOPPED: u8 = 3;
 
 /// A queue of jobs with everything around it. Cloning is cheap and gives another handle to the same
 /// dispatcher; when the last one is dropped it stops without a grace.
 ///
 /// Threads: any, at once.
 #[derive(Clone)]
-pub struct Dispatcher(pub(crate) Arc<Inner>, Arc<LastHandle>);
+pub struct Dispatcher(
+    pub(crate) Arc<Inner>,
+    #[expect(dead_code, reason = "it is held for what its drop does")] Arc<LastHandle>,
+);
 
 /// What a dispatcher is made of. Leases and threads hold it; handles of the user hold [`LastHandle`] too.
 pub(crate) struct Inner {
@@ -90,7 +95,7 @@ pub(crate) struct Inner {
     must_encode: AtomicBool,
     sweeper: Mutex<Option<JoinHandle<()>>>,
     at_stop: Mutex<Vec<AtStop>>,
-    stop_once: Mutex<Option<StopReport>>,
+    stop_once: Mutex<Option<StopResult>>,
     /// Whether worker threads have been started.
     pub(crate) started: AtomicBool,
     /// Handlers of this dispatcher that wait for another job.
@@ -314,18 +319,10 @@ impl Dispatcher {
         self.0.must_encode.store(true, Ordering::SeqCst);
     }
 
-    /// A handle for a thread of Forebay's own, which must not keep the dispatcher alive.
-    pub(crate) fn downgrade(&self) -> WeakDispatcher {
-        WeakDispatcher(self.0.clone(), Arc::downgrade(&self.1))
-    }
-}
-
-/// A handle that does not keep the dispatcher from stopping.
-pub(crate) struct WeakDispatcher(Arc<Inner>, std::sync::Weak<LastHandle>);
-
-impl WeakDispatcher {
-    pub(crate) fn upgrade(&self) -> Option<Dispatcher> {
-        Some(Dispatcher(self.0.clone(), self.1.upgrade()?))
+    /// A handle for a thread of Forebay's own: it does not keep the dispatcher from stopping, and dropping it
+    /// stops nothing.
+    pub(crate) fn idle_handle(&self) -> Self {
+        Self(self.0.clone(), Arc::new(LastHandle::idle(&self.0)))
     }
 }
 
@@ -344,11 +341,8 @@ impl Inner {
 
     pub(crate) fn check_open(&self) -> Result<()> {
         self.birth.check()?;
-        if self.stopped() {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "the dispatcher has stopped; open another one",
-            ));
+        if self.phase.load(Ordering::SeqCst) >= SEALED {
+            return Err(closed());
         }
         Ok(())
     }
@@ -371,6 +365,14 @@ impl Inner {
         self.engine.signals().work.ring_all();
         Ok(id)
     }
+}
+
+/// What the first stop came to, for those that come later.
+type StopResult = std::result::Result<StopReport, (ErrorKind, String)>;
+
+/// The answer to whoever comes too late.
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the dispatcher has stopped; open another one")
 }
 
 impl LastHandle {
@@ -448,74 +450,5 @@ impl Dispatcher {
     /// handler that waits; `Closed` if the dispatcher stopped first; of the store.
     pub fn wait(&self, id: crate::JobId, deadline: Deadline) -> Result<crate::Job> {
         self.0.wait(id, deadline)
-    }
-}
-
-#[cfg(all(test, not(shuttle)))]
-mod tests {
-    use super::*;
-    use crate::engine::memory::MemoryEngine;
-    use crate::job::NewJob;
-    use std::sync::mpsc;
-
-    const LONG: Duration = Duration::from_secs(20);
-
-    /// A dispatcher, and a way to see whether anything of it is left.
-    fn observed() -> (Dispatcher, std::sync::Weak<MemoryEngine>) {
-        let engine = Arc::new(MemoryEngine::new(10));
-        let weak = Arc::downgrade(&engine);
-        let d = Dispatcher::with_engine(engine, Options::default()).expect("the defaults fit together");
-        (d, weak)
-    }
-
-    #[test]
-    fn the_last_handle_takes_everything_with_it() {
-        let (d, engine) = observed();
-        d.register("k", |_| ()).unwrap();
-        d.start().unwrap();
-        d.push(NewJob::new("k", ())).unwrap();
-        let other = d.clone();
-        drop(d);
-        other.push(NewJob::new("k", ())).unwrap();
-        other.drain(Deadline::after(LONG)).unwrap();
-        drop(other);
-        assert!(engine.upgrade().is_none(), "no thread and no cycle keeps it");
-    }
-
-    #[test]
-    fn a_stop_lets_handlers_go() {
-        let (d, engine) = observed();
-        // A handler that pushes owns a handle: a cycle, until the stop.
-        let own = d.clone();
-        d.register("k", move |_| drop(own.push(NewJob::new("other", ()))))
-            .unwrap();
-        d.start().unwrap();
-        d.stop(LONG).unwrap();
-        drop(d);
-        assert!(engine.upgrade().is_none());
-    }
-
-    #[test]
-    fn a_handler_may_drop_the_last_handle() {
-        let (d, engine) = observed();
-        let (give, take) = mpsc::channel::<Dispatcher>();
-        let (said, heard) = mpsc::channel();
-        let take = Mutex::new(take);
-        d.register("k", move |_| {
-            drop(take.lock().recv().expect("the test sends it"));
-            said.send(()).expect("the test listens");
-        })
-        .unwrap();
-        d.start().unwrap();
-        d.push(NewJob::new("k", ())).unwrap();
-        give.send(d).unwrap();
-        heard
-            .recv_timeout(LONG)
-            .expect("dropping it in a handler does not hang");
-        let deadline = Deadline::after(LONG);
-        while engine.upgrade().is_some() {
-            assert!(!deadline.passed(), "everything ends soon after");
-            std::thread::yield_now();
-        }
     }
 }

@@ -322,6 +322,7 @@ impl Inner {
                 let text = format!("key {key:?} belongs to job {id}, which has another kind or payload");
                 Err(Error::new(ErrorKind::Conflict, text))
             }
+            Inserted::Sealed => Err(super::closed()),
             Inserted::Full(len) => {
                 let (queue, of) = (
                     self.engine.names().queue_name(prepared.queue),
@@ -387,18 +388,13 @@ impl Inner {
     pub(crate) fn prepare<'j>(&self, job: &'j NewJob<'j>, now: Timestamp) -> Result<Prepared<'j>> {
         job.check(self.options.max_payload)?;
         let names = self.engine.names();
-        let kind = match &job.kind {
-            Name::Id(id) => *id,
-            Name::Text(name) => names.kind(name)?,
-        };
+        let kind = self.kind_of(job)?;
         let queue = match &job.queue {
             None => self.default_queue,
-            Some(Name::Id(id)) => *id,
+            Some(Name::Id(id)) if id.index() < names.queue_count() => *id,
+            Some(Name::Id(_)) => return Err(foreign("queue")),
             Some(Name::Text(name)) => names.queue(name)?,
         };
-        if self.options.unknown_kinds == UnknownKinds::Reject && self.kinds.get(kind).is_none() {
-            return Err(self.unknown_kind(kind));
-        }
         if job.max_attempts.is_some() || job.retry.is_some() {
             self.check_attempts(job, kind)?;
         }
@@ -455,19 +451,40 @@ impl Inner {
         })))
     }
 
-    fn unknown_kind(&self, kind: KindId) -> Error {
+    /// The number of a job's kind, if this dispatcher accepts it.
+    fn kind_of(&self, job: &NewJob<'_>) -> Result<KindId> {
         let names = self.engine.names();
-        let known: Vec<String> = names
-            .kinds()
-            .into_iter()
-            .filter(|(id, _)| self.kinds.get(*id).is_some())
-            .map(|(_, name)| format!("{name:?}"))
-            .collect();
+        let picky = self.options.unknown_kinds == UnknownKinds::Reject;
+        let known = |id: &KindId| !picky || self.kinds.get(*id).is_some();
+        match &job.kind {
+            Name::Id(id) if id.index() >= names.kind_count() => Err(foreign("kind")),
+            Name::Id(id) if known(id) => Ok(*id),
+            Name::Id(id) => Err(self.unknown_kind(&names.kind_name(*id))),
+            // A name that is refused is given no number: there are not many of them.
+            Name::Text(name) if picky => {
+                let id = names.find_kind(name).filter(known);
+                id.ok_or_else(|| self.unknown_kind(name))
+            }
+            Name::Text(name) => names.kind(name),
+        }
+    }
+
+    fn unknown_kind(&self, kind: &str) -> Error {
+        let names = self.engine.names().kinds().into_iter();
+        let known = names.filter(|(id, _)| self.kinds.get(*id).is_some());
+        let known: Vec<String> = known.map(|(_, name)| format!("{name:?}")).take(20).collect();
         let text = format!(
-            "no handler for kind {:?} is registered here; known: [{}]",
-            names.kind_name(kind),
+            "no handler for kind {kind:?} is registered here; known: [{}]",
             known.join(", ")
         );
         Error::new(ErrorKind::UnknownKind, text)
     }
+}
+
+/// The answer to a number that another dispatcher gave.
+fn foreign(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!("the {what} number is not one of this dispatcher; ask it for the number, or give the name"),
+    )
 }

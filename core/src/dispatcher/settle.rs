@@ -5,9 +5,9 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::Inner;
 use super::hooks::End;
 use super::lease::Inside;
+use super::{Inner, closed};
 use crate::engine::{Applied, Batch, BatchReceipt, Claim, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
@@ -188,11 +188,12 @@ impl Inner {
         };
         // Follow-ups belong to work that was accepted: a full queue does not refuse them.
         let inserts: Vec<_> = prepared.iter().map(|p| p.insert(0)).collect();
+        let asked = Asked::by(&ended.outcome);
         let mut transition = self.decide(&mut ended);
         loop {
             let mut receipt = BatchReceipt::default();
             let mut batch = Batch {
-                inserts: &inserts,
+                inserts: if asked.got(transition.to) { &inserts } else { &[] },
                 transitions: std::slice::from_mut(&mut transition),
                 signals: &[],
             };
@@ -211,6 +212,9 @@ impl Inner {
                     transition = self.decide(&mut ended);
                 }
                 Some(Applied::Stale) => return Ok(self.announce(&ended, &transition, Applied::Stale, now)),
+                _ if receipt.inserted.contains(&Inserted::Sealed) => {
+                    return self.fail_follow_up(ended, closed());
+                }
                 _ => {
                     let error = Error::new(ErrorKind::Conflict, "a follow-up's key belongs to another job");
                     return self.fail_follow_up(ended, error);
@@ -323,6 +327,33 @@ impl Inner {
                     .map(|s| at.since(s)),
                 failure: failure.map(|f| f.kind),
             });
+        }
+    }
+}
+
+/// What an answer with follow-ups asked for: they belong to that end of the attempt and to no other, such
+/// as a cancel that came first or a result that was too large.
+#[derive(Clone, Copy)]
+enum Asked {
+    Success,
+    Cancel,
+    Other,
+}
+
+impl Asked {
+    fn by(outcome: &Outcome) -> Self {
+        match outcome {
+            Outcome::Success(_) => Asked::Success,
+            Outcome::Cancelled(_) => Asked::Cancel,
+            _ => Asked::Other,
+        }
+    }
+
+    fn got(self, state: State) -> bool {
+        match self {
+            Asked::Success => state == State::Succeeded,
+            Asked::Cancel => state == State::Cancelled,
+            Asked::Other => state != State::Cancelled,
         }
     }
 }

@@ -3,8 +3,10 @@
 //! A permit is held from the claim until the body has really ended, whatever became of the job in the
 //! meantime. The limits are exact: a claim takes its permits first and gives back what it did not use.
 //!
-//! A claimer that found no permit raises the `starved` flag, looks once more, and goes to wait; whoever
-//! gives a permit back looks at the flag afterwards. One of the two sees the other, so no wake is lost.
+//! A claimer that found no permit raises the flag of that limit, looks once more, and goes to wait; whoever
+//! gives such a permit back looks at the flag afterwards. One of the two sees the other, so no wake is lost.
+//! Each limit has a flag of its own: a claimer that is refused by a kind gives back what it took of the
+//! others, and must not wake itself by that.
 
 use std::sync::Arc;
 
@@ -18,6 +20,8 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) struct Permits {
     limit: AtomicUsize,
     used: AtomicUsize,
+    /// Whether somebody found none since one was given back last.
+    starved: AtomicBool,
 }
 
 impl Permits {
@@ -25,6 +29,7 @@ impl Permits {
         Self {
             limit: AtomicUsize::new(limit),
             used: AtomicUsize::new(0),
+            starved: AtomicBool::new(false),
         }
     }
 
@@ -53,8 +58,10 @@ impl Permits {
         got
     }
 
-    fn give(&self, count: usize) {
+    /// Gives permits back. True if somebody found none before.
+    fn give(&self, count: usize) -> bool {
         self.used.fetch_sub(count, Ordering::SeqCst);
+        self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst)
     }
 }
 
@@ -65,7 +72,6 @@ pub(crate) struct Slots {
     queues: RwLock<Vec<Option<Arc<Permits>>>>,
     /// Whether any queue has a limit.
     queues_limited: AtomicBool,
-    starved: AtomicBool,
 }
 
 /// The permits that one running body holds.
@@ -81,7 +87,6 @@ impl Slots {
             global: Permits::new(concurrency),
             queues: RwLock::default(),
             queues_limited: AtomicBool::new(false),
-            starved: AtomicBool::new(false),
         }
     }
 
@@ -114,18 +119,14 @@ impl Slots {
         if got > 0 || want == 0 {
             return got;
         }
-        self.starved.store(true, Ordering::SeqCst);
+        permits.starved.store(true, Ordering::SeqCst);
         permits.take(want)
     }
 
     /// Gives permits back. True if somebody may be waiting for one: ring the bell.
     #[must_use]
     pub(crate) fn give(&self, permits: &Permits, count: usize) -> bool {
-        if count == 0 {
-            return false;
-        }
-        permits.give(count);
-        self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst)
+        count > 0 && permits.give(count)
     }
 
     /// Gives back all that one body held. True if somebody may be waiting.

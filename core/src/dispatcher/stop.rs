@@ -7,10 +7,12 @@ use std::time::Duration;
 use super::cells::StopReason;
 use super::lease::handling;
 use super::settle::{Answer, Ended, Settling};
-use super::{Dispatcher, Inner, OPEN, STOPPED, STOPPING};
+use super::{Dispatcher, Inner, OPEN, SEALED, STOPPED, STOPPING};
+use crate::engine::QueueCounts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::State;
 use crate::outcome::Outcome;
+use crate::threads;
 use crate::time::Deadline;
 
 /// What a stop did.
@@ -30,8 +32,8 @@ impl Dispatcher {
     /// Stops: hands out no more jobs, waits up to `grace` for running ones, hands the others back, ends
     /// the threads, and writes the dump file if there is one.
     ///
-    /// A second call waits for the first and reports the same. Pushes are accepted until the stop is
-    /// complete, so that handlers can push follow-ups; they are in the dump.
+    /// A second call waits for the first and reports the same. Pushes are accepted until the running jobs
+    /// have ended or been handed back, so that handlers can push follow-ups; then the dump is written.
     ///
     /// # Errors
     /// `WouldDeadlock` from a handler of this dispatcher (use [`Dispatcher::request_stop`] there);
@@ -44,29 +46,40 @@ impl Dispatcher {
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
         }
         let mut report = self.0.stop_once.lock();
-        if let Some(report) = *report {
-            return Ok(report);
+        if let Some(report) = &*report {
+            return report.clone().map_err(|(kind, text)| Error::new(kind, text));
         }
-        let deadline = Deadline::after(grace);
-        self.request_stop();
-        self.0.wait_idle(deadline);
-        self.0.wait_for_calls();
-        let handed_back = self.0.hand_back()?;
-        let ended = self.end_everything(deadline);
-        let waiting = self.0.engine.counts()?.iter().map(|c| c.waiting()).sum();
-        self.0.phase.store(STOPPED, Ordering::SeqCst);
-        self.0.ring_everything();
-        if let Some(sweeper) = self.0.sweeper.lock().take() {
-            // It ends within one step: it never runs a handler.
-            let _ = sweeper.join();
-        }
-        let done = StopReport { handed_back, waiting };
-        *report = Some(done);
+        let result = self.stop_now(Deadline::after(grace));
+        *report = Some(result.as_ref().map_err(|e| (e.kind(), e.to_string())).copied());
         drop(report);
         // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
         self.0.kinds.clear();
         self.0.hooks.clear();
-        ended.and(self.0.engine.close()).map(|()| done)
+        result
+    }
+
+    /// The stop itself. It goes on to the end whatever fails on the way; the first error is kept.
+    fn stop_now(&self, deadline: Deadline) -> Result<StopReport> {
+        let inner = &self.0;
+        self.request_stop();
+        inner.wait_idle(deadline);
+        inner.wait_for_calls();
+        let handed_back = inner.hand_back();
+        // Whatever is accepted before this is in the dump, and nothing is accepted after it.
+        inner.phase.store(SEALED, Ordering::SeqCst);
+        let sealed = inner.engine.seal();
+        let ended = self.end_everything(deadline);
+        let counts = inner.engine.counts();
+        inner.phase.store(STOPPED, Ordering::SeqCst);
+        inner.ring_everything();
+        if let Some(sweeper) = inner.sweeper.lock().take() {
+            // It ends within one step: it never runs a handler.
+            threads::join(sweeper);
+        }
+        let handed_back = handed_back?;
+        sealed.and(ended).and(inner.engine.close())?;
+        let waiting = counts?.iter().map(QueueCounts::waiting).sum();
+        Ok(StopReport { handed_back, waiting })
     }
 
     /// Begins to stop and returns at once: nothing more is handed out, and handlers that ask hear it.
@@ -81,7 +94,7 @@ impl Dispatcher {
             .compare_exchange(OPEN, STOPPING, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok()
         {
-            inner.cells.each(|cell, _| cell.signal(StopReason::Stopping));
+            inner.cells.signal_all(StopReason::Stopping, |_| true);
             inner.ring_everything();
         }
     }
@@ -123,7 +136,8 @@ impl Dispatcher {
     /// end when the work is done. Scheduled jobs are not waited for.
     ///
     /// # Errors
-    /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; of the store.
+    /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; `Closed` if the dispatcher
+    /// stopped first; of the store.
     pub fn drain(&self, deadline: Deadline) -> Result<()> {
         self.0.birth.check()?;
         if handling(&self.0).is_some() {
@@ -134,6 +148,7 @@ impl Dispatcher {
         }
         loop {
             let listener = self.0.cells.idle.listen();
+            self.0.check_open()?;
             let busy: u64 = self.0.engine.counts()?.iter().map(|c| c.queued + c.running).sum();
             if busy == 0 && self.0.cells.active() == 0 {
                 return Ok(());
@@ -156,6 +171,7 @@ impl Inner {
         signals.space.ring_all();
         signals.upkeep.ring_all();
         signals.finished.ring_all();
+        self.cells.idle.ring_all();
     }
 
     /// Waits until no lease is live, and none is about to be: a claimer that holds a slot may have missed
@@ -198,9 +214,9 @@ impl Inner {
     /// Puts what still runs back into the queue; late answers are refused by the fence.
     fn hand_back(&self) -> Result<usize> {
         let mut running = Vec::new();
-        self.cells.each(|cell, job| {
-            cell.signal(StopReason::LeaseLost);
+        self.cells.signal_all(StopReason::LeaseLost, |job| {
             running.push(job);
+            true
         });
         let mut settling = Settling::default();
         for job in running {
@@ -210,10 +226,7 @@ impl Inner {
             }
         }
         self.settle(&mut settling)?;
-        Ok(settling
-            .answers
-            .iter()
-            .filter(|a| matches!(a, Answer::Stored(s) if !s.is_final()))
-            .count())
+        let back = |a: &&Answer| matches!(a, Answer::Stored(s) if !s.is_final());
+        Ok(settling.answers.iter().filter(back).count())
     }
 }

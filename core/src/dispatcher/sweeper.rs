@@ -1,16 +1,18 @@
 //! Upkeep: what must happen because time passes. One thread, parked until the next due time; with a
 //! clock that stands still there is no thread, and whoever moves the clock calls [`Dispatcher::upkeep`].
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cells::StopReason;
+use super::lease::let_go;
 use super::settle::{Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::outcome::Outcome;
 use crate::threads;
 use crate::time::{Deadline, Timestamp};
@@ -123,9 +125,12 @@ impl Inner {
                 return;
             }
             // A store that fails is asked again in a second; the push and finish paths report it.
-            let next = self
-                .upkeep()
-                .unwrap_or_else(|_| self.now().after(Duration::from_secs(1)));
+            // So is one that panics, as a payload of the host may when it is dropped: upkeep must go on.
+            let step = catch_unwind(AssertUnwindSafe(|| self.upkeep())).unwrap_or_else(|panic| {
+                let_go(panic);
+                Err(ErrorKind::Panic.into())
+            });
+            let next = step.unwrap_or_else(|_| self.now().after(Duration::from_secs(1)));
             let deadline = match next {
                 Timestamp::MAX => Deadline::NEVER,
                 at => Deadline::after(at.since(self.now())),

@@ -56,8 +56,8 @@ pub trait Engine: Send + Sync + Debug {
     /// The bells of this engine.
     fn signals(&self) -> &Signals;
 
-    /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`] or
-    /// [`Inserted::Conflict`]). Appends one [`Inserted`] to `receipt` for every job up to and including
+    /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`],
+    /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to and including
     /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. The payloads are
     /// shared, not moved: what is refused still belongs to the caller.
     ///
@@ -157,6 +157,14 @@ pub trait Engine: Send + Sync + Debug {
     /// Of the store.
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()>;
 
+    /// From now on this handle of the engine changes nothing: inserts answer [`Inserted::Sealed`],
+    /// transitions are stale. A write that was answered before is in whatever is read after. Called
+    /// before the last dump, so that nothing is accepted that the dump does not hold.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn seal(&self) -> Result<()>;
+
     /// Ends the engine's own threads and connections. Idempotent.
     ///
     /// # Errors
@@ -251,6 +259,8 @@ pub enum Inserted {
     Conflict(JobId),
     /// The queue holds this many jobs, which is as many as it may; nothing changed.
     Full(usize),
+    /// The engine has been sealed; nothing changed.
+    Sealed,
 }
 
 /// What became of a transition.

@@ -93,8 +93,9 @@ async fn run(lease: Arc<Lease>, body: std::result::Result<Body, Failure>) {
     };
     lease.leave(&outcome);
     // The handler may have kept a clone of the lease; then it is answered when the last one goes.
-    if let Ok(lease) = Arc::try_unwrap(lease) {
-        let _ = lease.complete(outcome);
+    match Arc::try_unwrap(lease) {
+        Ok(lease) => drop(lease.complete(outcome)),
+        Err(shared) => shared.answer_at_drop(outcome),
     }
 }
 

@@ -105,7 +105,8 @@ impl<'p, 'e> Plan<'p, 'e> {
     }
 
     fn transition(&mut self, t: &Transition) -> Applied {
-        let Some(record) = self.shards[t.job.handle.shard()].held(t.job) else {
+        let held = self.shards[t.job.handle.shard()].held(t.job);
+        let Some(record) = held.filter(|_| !self.shared.sealed()) else {
             return Applied::Stale;
         };
         let state = *self.states.get(&record.id).unwrap_or(&record.state);
@@ -121,6 +122,9 @@ impl<'p, 'e> Plan<'p, 'e> {
     fn insert(&mut self, job: &'p Insert<'_>) -> Inserted {
         if self.new.contains_key(&job.id) || self.shards[shard_of(job.id)].find(job.id).is_some() {
             return Inserted::Duplicate;
+        }
+        if self.shared.sealed() {
+            return Inserted::Sealed;
         }
         if let Some(answer) = key(job).and_then(|key| self.holds(key, job)) {
             return answer;

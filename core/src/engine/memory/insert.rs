@@ -96,7 +96,10 @@ pub(super) fn keyed(holder: JobId, same: bool) -> Inserted {
 
 /// Whether this is the end of a push of several jobs, or of a batch.
 pub(super) fn refused(inserted: Inserted) -> bool {
-    matches!(inserted, Inserted::Full(_) | Inserted::Conflict(_))
+    matches!(
+        inserted,
+        Inserted::Full(_) | Inserted::Conflict(_) | Inserted::Sealed
+    )
 }
 
 /// The idempotency key, if the job has one.
@@ -136,6 +139,9 @@ impl<'a> Run<'a> {
         let shard = self.cursor.at(number);
         if shard.find(job.id).is_some() {
             return Inserted::Duplicate;
+        }
+        if shared.sealed() {
+            return Inserted::Sealed;
         }
         if let Err(waiting) = queue.room.try_enter(bound(job)) {
             shard.refuse(job.queue);

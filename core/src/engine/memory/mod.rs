@@ -218,6 +218,14 @@ impl Engine for MemoryEngine {
         Ok(self.count())
     }
 
+    fn seal(&self) -> Result<()> {
+        // With every shard locked, whoever has looked has also written.
+        let shards = self.shards.lock_all();
+        self.shared.seal();
+        drop(shards);
+        Ok(())
+    }
+
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
         self.shared.queues.get(queue).pause(paused);
         let mut after = After::default();

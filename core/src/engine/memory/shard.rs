@@ -179,7 +179,7 @@ impl Shard {
         shared: &Shared,
         after: &mut After,
     ) -> Applied {
-        let Some(record) = self.held(t.job) else {
+        let Some(record) = self.held(t.job).filter(|_| !shared.sealed()) else {
             return Applied::Stale;
         };
         let verdict = record.verdict(t, record.state);

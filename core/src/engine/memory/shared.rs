@@ -1,6 +1,6 @@
 //! What all shards share. Nothing here is behind a lock that a push, a claim or a finish must wait for.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -19,6 +19,8 @@ pub(super) struct Shared {
     pub(super) keep: usize,
     /// Held by the one who forgets finished jobs, so that two do not forget twice as many.
     pub(super) forgetting: Mutex<()>,
+    /// Changed with every shard locked, read with one of them locked.
+    sealed: AtomicBool,
     scheduled: CachePadded<AtomicU64>,
     ended: CachePadded<Ended>,
 }
@@ -35,6 +37,16 @@ impl Shared {
             keep,
             ..Self::default()
         }
+    }
+
+    /// Nothing changes from now on. Every shard must be locked.
+    pub(super) fn seal(&self) {
+        self.sealed.store(true, SeqCst);
+    }
+
+    /// Whether nothing may change any more. A shard must be locked.
+    pub(super) fn sealed(&self) -> bool {
+        self.sealed.load(Relaxed)
     }
 
     /// The next place in the order of scheduled jobs.
