@@ -191,7 +191,19 @@ impl Deadline {
     }
 }
 
-/// A duration written with its unit: `250ms`, `5s`, `1.5m`, `2h`, `7d`, `10us`.
+/// The units of durations, longest first, each in nanoseconds.
+const UNITS: [(&str, u64); 7] = [
+    ("d", 86_400_000_000_000),
+    ("h", 3_600_000_000_000),
+    ("m", 60_000_000_000),
+    ("s", 1_000_000_000),
+    ("ms", 1_000_000),
+    ("us", 1000),
+    ("ns", 1),
+];
+
+/// A duration written with its unit: `250ms`, `5s`, `1.5m`, `2h`, `7d`, `10us`, `1ns`. A whole number of
+/// units is read exactly, however long.
 ///
 /// A bare number is refused: nobody can tell whether `5` means seconds or milliseconds.
 ///
@@ -203,46 +215,49 @@ pub fn parse_duration(text: &str) -> std::result::Result<Duration, String> {
         .find(|c: char| !c.is_ascii_digit() && c != '.')
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
-    let seconds = match unit.trim() {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
+    let unit = match unit.trim() {
         "" => {
             return Err(format!(
                 "{text:?} has no unit; write for example \"{text}s\" or \"{text}ms\""
             ));
         }
-        other => {
-            return Err(format!(
-                "{text:?} has the unknown unit {other:?}; use us, ms, s, m, h or d"
-            ));
-        }
+        "min" => "m",
+        unit => unit,
     };
+    let Some((_, size)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
+        return Err(format!(
+            "{text:?} has the unknown unit {unit:?}; use ns, us, ms, s, m, h or d"
+        ));
+    };
+    let out_of_range = || format!("{text:?} is out of range");
+    if let Ok(count) = number.parse::<u128>() {
+        let nanos = count.checked_mul(size.into()).ok_or_else(out_of_range)?;
+        return from_nanos(nanos).ok_or_else(out_of_range);
+    }
     let value: f64 = number
         .parse()
         .map_err(|_| format!("{text:?} is not a duration; write for example \"30s\""))?;
-    Duration::try_from_secs_f64(value * seconds).map_err(|_| format!("{text:?} is out of range"))
+    let seconds = value * (size as f64 / 1e9);
+    Duration::try_from_secs_f64(seconds).map_err(|_| out_of_range())
 }
 
-/// The shortest text that [`parse_duration`] reads back as `d`.
+/// The shortest text in one unit that [`parse_duration`] reads back as `d`.
 #[must_use]
 pub fn format_duration(d: Duration) -> String {
-    let us = d.as_micros();
-    for (unit, size) in [
-        ("d", 86_400_000_000),
-        ("h", 3_600_000_000),
-        ("m", 60_000_000),
-        ("s", 1_000_000),
-        ("ms", 1000),
-    ] {
-        if us >= size && us.is_multiple_of(size) {
-            return format!("{}{unit}", us / size);
-        }
+    let nanos = d.as_nanos();
+    if nanos == 0 {
+        return "0s".into();
     }
-    format!("{us}us")
+    let fits = |(_, size): &(&str, u64)| nanos.is_multiple_of((*size).into());
+    let (unit, size) = UNITS.into_iter().find(fits).unwrap_or(("ns", 1));
+    format!("{}{unit}", nanos / u128::from(size))
+}
+
+/// `None` for more than a [`Duration`] can hold.
+fn from_nanos(nanos: u128) -> Option<Duration> {
+    const SECOND: u128 = 1_000_000_000;
+    let seconds = u64::try_from(nanos / SECOND).ok()?;
+    Some(Duration::new(seconds, (nanos % SECOND) as u32))
 }
 
 #[cfg(test)]
@@ -275,6 +290,19 @@ mod tests {
         ] {
             let d = Duration::from_micros(us);
             assert_eq!(parse_duration(&format_duration(d)), Ok(d));
+        }
+        for (ns, text) in [(0, "0s"), (1, "1ns"), (1500, "1500ns"), (90_000_000_000, "90s")] {
+            assert_eq!(format_duration(Duration::from_nanos(ns)), text);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_duration_round_trips(seconds in 0..=u64::MAX, nanos in 0..1_000_000_000u32, zeros in 0..64u32) {
+            let d = Duration::new(seconds >> zeros, nanos);
+            proptest::prop_assert_eq!(parse_duration(&format_duration(d)), Ok(d));
+            let d = Duration::from_secs(seconds >> zeros);
+            proptest::prop_assert_eq!(parse_duration(&format_duration(d)), Ok(d));
         }
     }
 
