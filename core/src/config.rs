@@ -379,6 +379,7 @@ impl Options {
         if self.max_attempts == 0 {
             return invalid("option max_attempts is 0; it counts all runs and must be at least 1");
         }
+        self.retry.check()?;
         if self.max_attempts == u32::MAX && !self.retry.pauses() {
             return invalid(
                 "option max_attempts is unlimited, so option retry must pause, as constant(1s) does",
@@ -494,6 +495,15 @@ mod tests {
                 "{name}={value}"
             );
         }
+        let mut spread = Options::default();
+        spread.retry.jitter = 1.5;
+        assert!(
+            spread
+                .check()
+                .unwrap_err()
+                .to_string()
+                .contains("between 0 and 1")
+        );
         let mut endless = Options::default();
         endless.set("max_attempts", "unlimited").unwrap();
         assert!(endless.check().is_ok());

@@ -313,6 +313,9 @@ impl<'a> NewJob<'a> {
         if self.timeout == Some(Duration::ZERO) {
             return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
         }
+        if let Some(policy) = &self.retry {
+            policy.check()?;
+        }
         for (name, value) in &self.headers {
             check_name(name, "header")?;
             if value.len() > Self::MAX_HEADER {
@@ -558,6 +561,10 @@ mod tests {
             (ok().max_attempts(0), "at least 1"),
             (ok().timeout(Duration::ZERO), "leave it out"),
             (ok().key(""), "key name is empty"),
+            (
+                ok().retry(RetryPolicy::DEFAULT.with_jitter(f64::NAN)),
+                "between 0 and 1",
+            ),
             (ok().header("h", "x".repeat(NewJob::MAX_HEADER + 1)), "bytes"),
             (NewJob::new("k", vec![0; 11]), "max_payload"),
         ] {

@@ -23,11 +23,14 @@ pub enum Backoff {
 ///
 /// The text form, read by [`RetryPolicy::parse`], is `none`, `constant(5s)`, `linear(1s)` or
 /// `exponential(1s)`, each with optional `cap=` and `jitter=`: `exponential(1s, cap=5m, jitter=0.1)`.
+///
+/// What is pushed, declared or configured with a policy that [`RetryPolicy::check`] refuses is refused
+/// with it.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub struct RetryPolicy {
     /// How the pause grows.
     pub backoff: Backoff,
-    /// The longest pause.
+    /// The longest pause; [`Duration::MAX`] for no cap but [`RetryPolicy::MAX_PAUSE`].
     pub cap: Duration,
     /// The share of the pause that is random, from 0 (none) to 1: a pause `p` becomes a number between
     /// `p * (1 - jitter)` and `p`, so that jobs which failed together do not come back together.
@@ -41,6 +44,9 @@ impl RetryPolicy {
         cap: Duration::from_secs(300),
         jitter: 0.1,
     };
+
+    /// The longest pause of any policy: a hundred years of 365 days. Growing pauses end here.
+    pub const MAX_PAUSE: Duration = Duration::from_secs(36_500 * 86_400);
 
     /// A policy without pauses.
     #[must_use]
@@ -81,36 +87,70 @@ impl RetryPolicy {
         self
     }
 
-    /// The same policy with this share of each pause random (clamped to 0..=1).
+    /// The same policy with this share of each pause random (clamped to 0..=1; what is not a number is
+    /// refused by [`RetryPolicy::check`]).
     #[must_use]
     pub const fn with_jitter(mut self, jitter: f64) -> Self {
         self.jitter = jitter.clamp(0.0, 1.0);
         self
     }
 
-    /// The pause after attempt `attempt` (counted from 1) failed; `random` is uniform in 0..1.
+    /// The pause after attempt `attempt` (counted from 1) failed; `random` is uniform in 0..1. Never longer
+    /// than [`RetryPolicy::MAX_PAUSE`], and never a panic, whatever the fields hold.
     #[must_use]
     pub fn pause(&self, attempt: u32, random: f64) -> Duration {
         let full = match self.backoff {
             Backoff::None => Duration::ZERO,
             Backoff::Constant(d) => d,
             Backoff::Linear(d) => d.saturating_mul(attempt),
-            Backoff::Exponential(d) => {
-                d.saturating_mul(1u32.checked_shl(attempt.saturating_sub(1)).unwrap_or(u32::MAX))
-            }
-        }
-        .min(self.cap);
-        if self.jitter == 0.0 {
-            full
+            Backoff::Exponential(d) => doubled(d, attempt.saturating_sub(1)),
+        };
+        let full = full.min(self.cap).min(Self::MAX_PAUSE);
+        let less = self.jitter * random;
+        if less > 0.0 {
+            full.mul_f64(1.0 - less.min(1.0))
         } else {
-            full.mul_f64(1.0 - self.jitter * random.clamp(0.0, 1.0))
+            full
         }
     }
 
-    /// Whether every pause is longer than zero, as unlimited attempts require.
+    /// Whether every pause is long enough to be noticed, as unlimited attempts require: a microsecond.
     #[must_use]
     pub fn pauses(&self) -> bool {
-        self.jitter < 1.0 && self.pause(1, 1.0) > Duration::ZERO
+        self.jitter < 1.0 && self.pause(1, 1.0) >= Duration::from_micros(1)
+    }
+
+    /// Checks that the fields are within their bounds: pause and cap up to [`RetryPolicy::MAX_PAUSE`], jitter
+    /// from 0 to 1. What is within them reads back from its text as it was.
+    ///
+    /// # Errors
+    /// `Invalid`, with a sentence that names the part and the mend.
+    pub fn check(&self) -> Result<()> {
+        self.within_bounds()
+            .map_err(|why| Error::invalid(format!("retry policy: {why}")))
+    }
+
+    fn within_bounds(&self) -> std::result::Result<(), String> {
+        let pause = match self.backoff {
+            Backoff::None => Duration::ZERO,
+            Backoff::Constant(d) | Backoff::Linear(d) | Backoff::Exponential(d) => d,
+        };
+        let cap = if self.cap == Duration::MAX {
+            Duration::ZERO
+        } else {
+            self.cap
+        };
+        for (what, length) in [("pause", pause), ("cap", cap)] {
+            if length > Self::MAX_PAUSE {
+                let (length, max) = (format_duration(length), format_duration(Self::MAX_PAUSE));
+                return Err(format!("the {what} {length} is too long; up to {max} is allowed"));
+            }
+        }
+        if (0.0..=1.0).contains(&self.jitter) {
+            Ok(())
+        } else {
+            Err(format!("jitter {} is not between 0 and 1", self.jitter))
+        }
     }
 
     /// Reads the text form.
@@ -139,7 +179,7 @@ impl RetryPolicy {
             match argument.split_once('=').map(|(k, v)| (k.trim(), v.trim())) {
                 None => base = Some(parse_duration(argument).map_err(bad)?),
                 Some(("cap", v)) => policy.cap = parse_duration(v).map_err(bad)?,
-                Some(("jitter", v)) => policy.jitter = parse_share(v).map_err(bad)?,
+                Some(("jitter", v)) => policy.jitter = parse_number(v).map_err(bad)?,
                 Some((other, _)) => return Err(bad(format!("there is no {other:?}; use cap= or jitter="))),
             }
         }
@@ -155,18 +195,25 @@ impl RetryPolicy {
                 )));
             }
         };
+        policy.within_bounds().map_err(bad)?;
         Ok(policy)
     }
 }
 
-fn parse_share(text: &str) -> std::result::Result<f64, String> {
-    let share: f64 = text
-        .parse()
-        .map_err(|_| format!("{text:?} is not a number between 0 and 1"))?;
-    if (0.0..=1.0).contains(&share) {
-        Ok(share)
+fn parse_number(text: &str) -> std::result::Result<f64, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is not a number between 0 and 1"))
+}
+
+/// `pause` doubled this many times, but no more than [`RetryPolicy::MAX_PAUSE`].
+fn doubled(pause: Duration, times: u32) -> Duration {
+    let max = RetryPolicy::MAX_PAUSE;
+    // The longest pause has fewer than 64 bits: what is longer after one shift was too long before it.
+    let nanos = pause.min(max).as_nanos().checked_shl(times.min(64)).unwrap_or(0);
+    if nanos > max.as_nanos() {
+        max
     } else {
-        Err(format!("jitter {text} is not between 0 and 1"))
+        Duration::from_nanos_u128(nanos)
     }
 }
 
@@ -199,6 +246,7 @@ impl std::fmt::Display for RetryPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const S: Duration = Duration::from_secs(1);
 
@@ -228,7 +276,18 @@ mod tests {
         assert_eq!(policy.pause(u32::MAX, 0.0), S * 9);
         assert_eq!(
             RetryPolicy::linear(Duration::MAX).pause(u32::MAX, 0.0),
-            Duration::MAX
+            RetryPolicy::MAX_PAUSE
+        );
+        let least = RetryPolicy::exponential(Duration::from_nanos(1));
+        assert_eq!(
+            least.pause(41, 0.0),
+            Duration::from_nanos(1 << 40),
+            "doubled all the way"
+        );
+        assert_eq!(least.pause(u32::MAX, 0.0), RetryPolicy::MAX_PAUSE);
+        assert_eq!(
+            RetryPolicy::exponential(Duration::ZERO).pause(u32::MAX, 0.0),
+            Duration::ZERO
         );
         assert_eq!(RetryPolicy::exponential(S).with_jitter(0.5).pause(0, 0.0), S);
     }
@@ -265,7 +324,83 @@ mod tests {
     }
 
     #[test]
+    fn what_is_out_of_bounds_is_refused_and_harmless() {
+        let long = RetryPolicy::MAX_PAUSE + Duration::from_nanos(1);
+        let jitter = |jitter| RetryPolicy {
+            jitter,
+            ..RetryPolicy::constant(S)
+        };
+        for (policy, want) in [
+            (RetryPolicy::constant(long), "the pause"),
+            (RetryPolicy::linear(Duration::MAX), "the pause"),
+            (RetryPolicy::exponential(S).capped(long), "the cap"),
+            (jitter(f64::NAN), "jitter NaN"),
+            (jitter(-0.1), "jitter -0.1"),
+            (jitter(f64::INFINITY), "jitter inf"),
+            (RetryPolicy::constant(S).with_jitter(f64::NAN), "jitter NaN"),
+        ] {
+            let error = policy.check().unwrap_err();
+            assert!(error.to_string().contains(want), "{error} / {want}");
+        }
+        RetryPolicy::exponential(RetryPolicy::MAX_PAUSE)
+            .capped(RetryPolicy::MAX_PAUSE)
+            .check()
+            .unwrap();
+        assert!(
+            RetryPolicy::constant(S).with_jitter(7.0).check().is_ok(),
+            "clamped"
+        );
+    }
+
+    fn any_policy() -> impl Strategy<Value = RetryPolicy> {
+        let length = || {
+            (any::<u64>(), 0..1_000_000_000u32, 0..64u32)
+                .prop_map(|(seconds, nanos, less)| Duration::new(seconds >> less, nanos))
+        };
+        let cap = prop_oneof![Just(Duration::MAX), length()];
+        let jitter = prop_oneof![0.0..=1.0f64, any::<f64>()];
+        (0..4, length(), cap, jitter).prop_map(|(which, pause, cap, jitter)| RetryPolicy {
+            backoff: match which {
+                0 => Backoff::None,
+                1 => Backoff::Constant(pause),
+                2 => Backoff::Linear(pause),
+                _ => Backoff::Exponential(pause),
+            },
+            cap,
+            jitter,
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn pauses_are_bounded_whatever_the_fields_hold(
+            policy in any_policy(),
+            attempt in prop_oneof![0..100u32, any::<u32>()],
+            random in prop_oneof![0.0..1.0f64, any::<f64>()],
+        ) {
+            prop_assert!(policy.pause(attempt, random) <= policy.cap.min(RetryPolicy::MAX_PAUSE));
+        }
+
+        #[test]
+        fn what_is_within_its_bounds_reads_back(policy in any_policy()) {
+            let read = RetryPolicy::parse(&policy.to_string());
+            if policy.check().is_ok() {
+                let read = read.unwrap();
+                prop_assert_eq!(read.backoff, policy.backoff);
+                if policy.backoff != Backoff::None {
+                    prop_assert_eq!(read, policy);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn only_pausing_policies_pause() {
+        assert!(
+            !RetryPolicy::constant(Duration::from_nanos(999)).pauses(),
+            "less than a clock tells apart"
+        );
+
         assert!(RetryPolicy::DEFAULT.pauses());
         assert!(!RetryPolicy::none().pauses());
         assert!(!RetryPolicy::constant(Duration::ZERO).pauses());

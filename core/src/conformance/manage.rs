@@ -407,6 +407,12 @@ pub fn bad_configuration_is_refused(make: Make<'_>) {
         stage.d.declare("", KindOptions::new()).unwrap_err().kind(),
         ErrorKind::Invalid
     );
+    let spread = crate::RetryPolicy::DEFAULT.with_jitter(f64::NAN);
+    let refused = stage
+        .d
+        .declare("k", KindOptions::new().retry(spread))
+        .unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
     assert_eq!(
         stage
             .d

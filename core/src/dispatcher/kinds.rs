@@ -86,6 +86,7 @@ impl KindOptions {
         if self.timeout == Some(Duration::ZERO) {
             return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
         }
+        self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
         check_endless(
             self.max_attempts.unwrap_or(default_attempts),
             self.retry.as_ref().unwrap_or(fallback),
