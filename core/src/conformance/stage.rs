@@ -116,6 +116,12 @@ impl Raw {
         self.now.set(self.now().after(by));
     }
 
+    /// The same at another instant, earlier or later.
+    pub(super) fn at_time(self, now: Timestamp) -> Self {
+        self.now.set(now);
+        self
+    }
+
     pub(super) fn in_(&self, delay: Duration) -> Timestamp {
         self.now().after(delay)
     }

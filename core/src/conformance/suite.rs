@@ -245,6 +245,8 @@ macro_rules! conformance_cases {
                 a_lease_can_be_shortened
                 finished_jobs_are_forgotten_by_age
                 the_oldest_finished_jobs_go_first
+                a_now_that_goes_back_harms_nothing
+                a_clock_that_jumps_ahead_ends_what_is_due
                 a_forgotten_job_is_not_found
                 delays_hold_no_slot
                 endless_delays_do_not_wrap

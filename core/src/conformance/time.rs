@@ -389,6 +389,53 @@ pub fn the_oldest_finished_jobs_go_first(make: Make<'_>) {
     assert_eq!(known, [[false; 6].as_slice(), &[true; 4]].concat());
 }
 
+/// B1: a `now` that is earlier than one before harms nothing: leases and timeouts end when they would have.
+pub fn a_now_that_goes_back_harms_nothing(make: Make<'_>) {
+    let raw = Raw::new(make);
+    let start = raw.now();
+    let leased = raw.add(raw.spec());
+    raw.claim_leased(1, SECOND * 10);
+    let timed = raw.add(Spec {
+        timeout: Some(SECOND * 20),
+        ..raw.spec()
+    });
+    raw.claim_one();
+    let scheduled = raw.add(Spec {
+        run_at: raw.in_(SECOND * 30),
+        ..raw.spec()
+    });
+    let raw = raw.at_time(Timestamp::from_micros(start.as_micros() - 3_600_000_000));
+    assert!(raw.causes().is_empty() && raw.tick().promoted == 0);
+    let between = raw.add(raw.spec());
+    assert_eq!(raw.claimed_ids(9), [between], "what is ready is ready");
+    let raw = raw.at_time(start.after(SECOND * 15));
+    assert_eq!(raw.causes(), [(leased, Cause::Lease)]);
+    let raw = raw.at_time(start.after(SECOND * 30));
+    raw.tick();
+    assert_eq!(raw.causes().len(), 2);
+    assert_eq!(
+        (raw.state(timed), raw.state(scheduled)),
+        (State::Running, State::Queued)
+    );
+    assert!(raw.counts().balanced());
+}
+
+/// B1: a clock that jumps a year ahead ends what is due by then, each thing once.
+pub fn a_clock_that_jumps_ahead_ends_what_is_due(make: Make<'_>) {
+    let stage = Stage::with(make, |o| o.retry = RetryPolicy::constant(SECOND));
+    let timed = stage.push(job().timeout(SECOND).max_attempts(1));
+    let body = stage.take();
+    let mortal = stage.push(job().expires_after(SECOND * 60));
+    let delayed = stage.push(job().delay(SECOND * 60));
+    stage.advance(Duration::from_secs(3600 * 24 * 365));
+    assert_eq!(
+        [stage.state(timed), stage.state(mortal), stage.state(delayed)],
+        [State::Failed, State::Expired, State::Queued]
+    );
+    assert_eq!(body.complete(Outcome::done()).unwrap(), Answer::Stale);
+    stage.check_balance();
+}
+
 /// Through the dispatcher: retention makes an id unknown, for each final state after its own time.
 pub fn a_forgotten_job_is_not_found(make: Make<'_>) {
     let stage = Stage::with(make, |o| {
