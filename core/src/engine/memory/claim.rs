@@ -4,6 +4,7 @@ use super::MemoryEngine;
 use super::after::After;
 use super::lane::{Lane, Lanes};
 use super::place::Place;
+use super::queue::Queue;
 use super::record::Listed;
 use super::shard::{Found, Leased};
 use super::shards::Cursor;
@@ -32,7 +33,8 @@ impl MemoryEngine {
         now: Timestamp,
         after: &mut After,
     ) {
-        let Some(queue) = self.shared.queues.find(claim.queue).filter(|q| !q.paused()) else {
+        let open = |queue: &&Queue| !queue.paused() && !self.shared.sealed();
+        let Some(queue) = self.shared.queues.find(claim.queue).filter(open) else {
             return;
         };
         let asked = claim.kinds.iter().map(|k| k.allowance as usize);

@@ -50,7 +50,8 @@ impl MemoryEngine {
         receipt.transitions = batch.transitions.iter().map(|t| plan.transition(t)).collect();
         receipt.inserted = batch.inserts.iter().map(|job| plan.insert(job)).collect();
         drop(plan);
-        receipt.applied = receipt.transitions.iter().all(|a| *a == Applied::Yes)
+        receipt.applied = !self.shared.sealed()
+            && receipt.transitions.iter().all(|a| *a == Applied::Yes)
             && !receipt.inserted.iter().any(|i| refused(*i));
         if receipt.applied {
             self.apply_all(batch, receipt, &mut shards, &mut keys, now, after);
