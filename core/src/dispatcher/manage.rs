@@ -180,7 +180,8 @@ impl Dispatcher {
     /// `Running` when the request has been passed on, or the final state the job already had.
     ///
     /// # Errors
-    /// `NotFound` for an id that is unknown or forgotten; of the store.
+    /// `NotFound` for an id that is unknown or forgotten; `Closed` for an unfinished job behind a stop; of
+    /// the store.
     pub fn cancel(&self, id: JobId) -> Result<State> {
         self.0.birth.check()?;
         loop {
@@ -188,6 +189,8 @@ impl Dispatcher {
             if at.state.is_final() {
                 return Ok(at.state);
             }
+            // Behind a stop nothing changes any more, however often one looks.
+            self.0.check_open()?;
             if at.state == State::Running {
                 if self.0.engine.request_cancel(at.job)? {
                     self.0.cells.signal(at.job, StopReason::Cancelled);
@@ -253,9 +256,9 @@ impl Dispatcher {
     /// Cancels every job that waits in a queue; running ones go on. Returns how many.
     ///
     /// # Errors
-    /// Of the store; jobs purged before it stay purged.
+    /// `Closed`; of the store: jobs purged before it stay purged.
     pub fn purge(&self, queue: &str) -> Result<usize> {
-        self.0.birth.check()?;
+        self.0.check_open()?;
         let states = vec![State::Blocked, State::Scheduled, State::Queued];
         let mut filter = Filter {
             queue: Some(queue.into()),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cells::StopReason;
 use super::lease::let_go;
-use super::settle::{Ended, Settling};
+use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
 use crate::error::{ErrorKind, Result};
@@ -70,7 +70,8 @@ impl Inner {
                 // Whoever waits for an empty queue should look again.
                 self.cells.idle.ring_all();
             }
-            if overdue.len() < SLICE {
+            let applied = settling.answers.iter().any(|a| *a != Answer::Stale);
+            if overdue.len() < SLICE || !applied {
                 return Ok(());
             }
         }
