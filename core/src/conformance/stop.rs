@@ -42,6 +42,29 @@ pub fn a_stopped_dispatcher_only_answers_questions(make: Make<'_>) {
     );
 }
 
+/// What could only loop behind a stop ends: cancelling, purging, upkeep with much that is overdue.
+pub fn nothing_loops_behind_a_stop(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let id = stage.push(job());
+    let running = stage.push(job());
+    let done = stage.push(job());
+    stage.run(Outcome::done());
+    let body = stage.take();
+    let mortal: Vec<NewJob<'_>> = (0..3000).map(|_| job().expires_after(SECOND)).collect();
+    stage.d.push_many(&mortal).unwrap();
+    stage.d.stop(Duration::ZERO).unwrap();
+    for open in [running, done] {
+        assert_eq!(stage.d.cancel(open).unwrap_err().kind(), ErrorKind::Closed);
+    }
+    assert_eq!(stage.d.cancel(id).unwrap(), State::Succeeded);
+    assert_eq!(stage.d.purge("default").unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(stage.d.drain(soon()).unwrap_err().kind(), ErrorKind::Closed);
+    stage.clock.advance(SECOND * 2);
+    stage.d.upkeep().unwrap();
+    assert_eq!(body.complete(Outcome::done()).unwrap(), Answer::Stale);
+    assert_eq!((stage.counts().queued, stage.counts().totals.expired), (3002, 0));
+}
+
 /// what runs beyond the grace is handed back, its attempt too; the late answer is refused.
 pub fn what_outlives_the_grace_is_handed_back(make: Make<'_>) {
     let stage = Stage::new(make);

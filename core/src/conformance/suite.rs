@@ -66,6 +66,8 @@ macro_rules! conformance_cases {
                 counts_know_each_state
                 queues_are_counted_apart
                 payloads_come_back_as_they_went
+                a_sealed_engine_changes_nothing
+                a_seal_misses_nothing
                 close_is_idempotent
                 each_engine_is_empty;
             claims:
@@ -283,6 +285,7 @@ macro_rules! conformance_cases {
                 long_waiting_jobs_are_found
                 explain_says_why;
             stop:
+                nothing_loops_behind_a_stop
                 a_drain_hears_of_every_end
                 an_answer_into_a_broken_store_fails;
             dump:
