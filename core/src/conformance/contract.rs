@@ -863,7 +863,7 @@ pub fn a_sealed_engine_changes_nothing(make: Make<'_>) {
     assert_eq!(raw.put(&[late.clone(), raw.spec()]), [Inserted::Sealed]);
     assert_eq!(raw.end(job, State::Succeeded), Applied::Stale);
     let receipt = raw.commit(
-        &[late.clone()],
+        std::slice::from_ref(&late),
         &mut [to(job, State::Succeeded)],
         &[(blocked, "t".into())],
     );
