@@ -65,6 +65,7 @@ mod json;
 mod names;
 mod open;
 mod outcome;
+mod panics;
 mod payload;
 mod retry;
 mod sync;
@@ -78,7 +79,7 @@ pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
     Lease, PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport,
-    Stopped, Ticket, Why, panic_text,
+    Stopped, Ticket, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use error::{Error, ErrorKind, Result};
@@ -88,6 +89,7 @@ pub use id::JobId;
 pub use job::{Attempt, Extras, Filter, Job, Name, NewJob, Page, Priority, RunAt, State, Token};
 pub use names::{KindId, Names, QueueId, check_name};
 pub use outcome::{Failure, FailureKind, Outcome, Standing, Transition, decide};
+pub use panics::panic_text;
 pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
 pub use retry::{Backoff, RetryPolicy};
 pub use time::{Clock, Deadline, ManualClock, SystemClock, Timestamp, format_duration, parse_duration};

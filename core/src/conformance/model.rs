@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::Make;
 use super::stage::{Raw, Spec, again, waiting};
 use crate::JobId;
-use crate::dispatcher::panic_text;
 use crate::engine::{Applied, Cause, Held, Inserted, JobRef, KindClaim};
 use crate::job::State;
 use crate::outcome::Transition;
+use crate::panics::panic_text;
 use crate::time::Timestamp;
 
 /// The seed of this run: `FOREBAY_SEED`, or a new one.

@@ -1,7 +1,6 @@
 //! Hooks: calls around each attempt and once at the end of a job. A hook that panics is counted and
 //! reported; it never changes the job.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,11 +8,11 @@ use std::time::Duration;
 use parking_lot::RwLock;
 
 use super::Lease;
-use super::lease::let_go;
 use crate::id::JobId;
 use crate::job::State;
 use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, Outcome};
+use crate::panics::caught;
 
 /// Calls around the life of every job of a dispatcher. Each has an empty default. Any thread; they run
 /// on the thread that runs or finishes the job, so they should be quick.
@@ -87,11 +86,7 @@ impl HookList {
             return true;
         }
         let hooks = self.hooks.read().clone();
-        let failed = hooks
-            .iter()
-            .filter_map(|h| catch_unwind(AssertUnwindSafe(|| f(h.as_ref()))).err())
-            .map(let_go)
-            .count();
+        let failed = hooks.iter().filter(|h| caught(|| f(h.as_ref())).is_err()).count();
         self.failures.fetch_add(failed as u64, Ordering::Relaxed);
         failed == 0
     }

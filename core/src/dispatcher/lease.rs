@@ -1,7 +1,6 @@
 //! A lease: one running attempt of one job, owned by whoever runs it.
 
 use std::any::Any;
-use std::borrow::Cow;
 use std::cell::Cell as ThreadCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -19,6 +18,7 @@ use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{JobRef, NewJob, Priority, State};
 use crate::outcome::{Failure, FailureKind, Outcome, Standing};
+use crate::panics::{let_go, panic_text};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -420,24 +420,4 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Failure {
     let failure = Failure::new(FailureKind::Panic, panic_text(panic.as_ref()));
     let_go(panic);
     failure
-}
-
-/// Drops what a panic carried, which may panic itself.
-pub(crate) fn let_go(panic: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
-        // This one might go on for ever: it is given up.
-        std::mem::forget(again);
-    }
-}
-
-/// What a panic said.
-#[must_use]
-pub fn panic_text(panic: &(dyn Any + Send)) -> Cow<'static, str> {
-    if let Some(text) = panic.downcast_ref::<&'static str>() {
-        return Cow::Borrowed(text);
-    }
-    match panic.downcast_ref::<String>() {
-        Some(text) => Cow::Owned(text.clone()),
-        None => Cow::Borrowed("a panic without a text"),
-    }
 }

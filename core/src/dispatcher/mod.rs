@@ -34,7 +34,7 @@ pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindOptions, KindSet};
 #[cfg(feature = "tokio")]
 pub(crate) use lease::panicked;
-pub use lease::{Inside, Lease, Stopped, panic_text};
+pub use lease::{Inside, Lease, Stopped};
 pub use manage::{QueueOptions, QueueStats, Stats};
 pub use push::{PushError, PushManyError, Pushed};
 pub(crate) use restore::RestoredJob;

@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cells::StopReason;
-use super::lease::let_go;
 use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
 use crate::error::{ErrorKind, Result};
 use crate::outcome::Outcome;
+use crate::panics::let_go;
 use crate::threads;
 use crate::time::{Deadline, Timestamp};
 
