@@ -6,7 +6,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::panics::caught;
 
 /// A content type that says nothing: plain bytes.
 pub const OCTETS: &str = "application/octet-stream";
@@ -22,13 +23,17 @@ pub const JSON: &str = "application/json";
 
 /// An object that belongs to the host language and travels by reference within the process.
 ///
+/// It must not be changed once it has been handed over. Its first successful encoding is kept beside it, and
+/// stands for it wherever bytes are asked for: what a dump holds is what was accepted at the push.
+///
 /// Threads: methods may be called, and the object dropped, on any thread.
 pub trait HostObject: Send + Sync + 'static {
     /// The object as bytes with their content type. Called when the job must leave the process: a
-    /// dump, a log, another language, another engine.
+    /// dump, a log, another language, another engine. Not called again once it has succeeded, unless two
+    /// threads ask at the same time; the first to answer is then believed.
     ///
     /// # Errors
-    /// `Encode`, naming the part that cannot be encoded.
+    /// `Encode`, naming the part that cannot be encoded. A panic counts as one.
     fn encode(&self) -> Result<Encoded>;
 
     /// The object itself, for the binding that made it.
@@ -51,7 +56,28 @@ pub struct Payload(Repr);
 #[derive(Clone)]
 enum Repr {
     Bytes(Encoded),
-    Host(Arc<dyn HostObject>),
+    Host(Arc<Host<dyn HostObject>>),
+}
+
+/// An object of the host, and its encoding once there is one.
+struct Host<T: ?Sized> {
+    encoded: OnceLock<Encoded>,
+    object: T,
+}
+
+impl Host<dyn HostObject> {
+    /// The object is asked outside the cell: one who waited for the cell might hold a lock of the host that
+    /// the encoding needs.
+    fn encode(&self) -> Result<Encoded> {
+        if let Some(encoded) = self.encoded.get() {
+            return Ok(encoded.clone());
+        }
+        let fresh = caught(|| self.object.encode()).unwrap_or_else(|text| {
+            let text = format!("the object panicked while it was encoded: {text}");
+            Err(Error::new(ErrorKind::Encode, text))
+        })?;
+        Ok(self.encoded.get_or_init(|| fresh).clone())
+    }
 }
 
 impl Payload {
@@ -114,7 +140,8 @@ impl Payload {
     /// An object of the host, by reference.
     #[must_use]
     pub fn host(object: impl HostObject) -> Self {
-        Self(Repr::Host(Arc::new(object)))
+        let encoded = OnceLock::new();
+        Self(Repr::Host(Arc::new(Host { encoded, object })))
     }
 
     /// The bytes, if the payload is bytes.
@@ -140,11 +167,12 @@ impl Payload {
     pub fn as_host<T: HostObject>(&self) -> Option<&T> {
         match &self.0 {
             Repr::Bytes(_) => None,
-            Repr::Host(h) => h.as_any().downcast_ref(),
+            Repr::Host(h) => h.object.as_any().downcast_ref(),
         }
     }
 
-    /// The payload as bytes: at once if it is bytes, by [`HostObject::encode`] otherwise.
+    /// The payload as bytes: at once if it is bytes or has been encoded before, by [`HostObject::encode`]
+    /// otherwise.
     ///
     /// # Errors
     /// `Encode` if the host cannot encode its object.
@@ -248,6 +276,7 @@ impl From<()> for Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Opaque;
     impl HostObject for Opaque {
@@ -257,6 +286,38 @@ mod tests {
         fn as_any(&self) -> &dyn Any {
             self
         }
+    }
+
+    /// An object that answers each call to encode it as `answers` says.
+    struct Moody<F>(F, AtomicUsize);
+    impl<F: Fn(usize) -> Result<Encoded> + Send + Sync + 'static> HostObject for Moody<F> {
+        fn encode(&self) -> Result<Encoded> {
+            (self.0)(self.1.fetch_add(1, Ordering::SeqCst))
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+
+    fn moody(answers: impl Fn(usize) -> Result<Encoded> + Send + Sync + 'static) -> Payload {
+        Payload::host(Moody(answers, AtomicUsize::new(0)))
+    }
+
+    #[test]
+    fn the_first_encoding_that_succeeds_is_kept() {
+        let p = moody(|call| match call {
+            0 => Err(Error::new(ErrorKind::Encode, "not yet")),
+            1 => panic!("nor now"),
+            n => Payload::from(n.to_string()).encode(),
+        });
+        assert_eq!(p.encode().unwrap_err().to_string(), "not yet");
+        let panic = p.encode().unwrap_err();
+        assert_eq!(panic.kind(), ErrorKind::Encode);
+        assert!(panic.to_string().contains("nor now"), "{panic}");
+        for payload in [&p, &p.clone()] {
+            assert_eq!(&payload.encode().unwrap().bytes[..], b"2");
+        }
+        assert_eq!(p.parse::<u32>().unwrap(), 2);
     }
 
     #[test]

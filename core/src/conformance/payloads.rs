@@ -94,6 +94,35 @@ pub fn a_dump_names_what_it_cannot_encode(make: Make<'_>) {
     assert_eq!(std::fs::read(folder.file()).unwrap(), former);
 }
 
+/// What was encoded at its push is dumped as it was accepted, whatever has become of the object since: one that
+/// can be encoded no more does not take the others with it.
+pub fn a_dump_holds_what_was_accepted(make: Make<'_>) {
+    struct Once(AtomicUsize);
+    impl HostObject for Once {
+        fn encode(&self) -> Result<Encoded> {
+            assert_eq!(
+                self.0.fetch_add(1, Ordering::SeqCst),
+                0,
+                "the object has changed since"
+            );
+            Payload::from("as it was").encode()
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+    let (folder, stage) = (Folder::new(), Stage::new(make));
+    stage.d.require_encodable();
+    stage.push(NewJob::new("k", Payload::host(Once(AtomicUsize::new(0)))));
+    stage.push(job());
+    for _ in 0..2 {
+        assert_eq!(stage.d.dump(folder.file()).unwrap().jobs, 2);
+    }
+    let second = Stage::new(make);
+    second.d.restore(folder.file()).unwrap();
+    assert_eq!(second.take().payload().as_bytes(), Some(&b"as it was"[..]));
+}
+
 /// A key needs the bytes of its payload: an object that has none is refused.
 pub fn a_key_needs_bytes(make: Make<'_>) {
     let (alive, encoded) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();

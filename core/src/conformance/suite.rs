@@ -300,6 +300,7 @@ macro_rules! conformance_cases {
             payloads:
                 a_host_object_travels_by_reference
                 a_dump_names_what_it_cannot_encode
+                a_dump_holds_what_was_accepted
                 a_key_needs_bytes;
         }
         $crate::conformance_group! { encodes $named
