@@ -11,6 +11,7 @@ use std::hash::BuildHasher;
 use std::str::FromStr;
 
 use crate::error::Error;
+use crate::fork::Birth;
 use crate::time::Timestamp;
 
 /// The id of a job: a UUID (version 7 when Forebay made it).
@@ -26,13 +27,17 @@ impl JobId {
     #[must_use]
     pub fn new(now: Timestamp) -> Self {
         thread_local! {
-            static LAST: Cell<(u64, u128)> = Cell::new((0, seed()));
+            static LAST: Cell<(Birth, u64, u128)> = Cell::new((Birth::here(), 0, seed()));
         }
         LAST.with(|last| {
-            let (ms, count) = last.get();
+            let (birth, ms, mut count) = last.get();
+            if !birth.is_here() {
+                // The child of a fork would otherwise make its parent's ids again.
+                count = seed();
+            }
             let ms = ms.max(now.as_millis().clamp(0, (1 << 48) - 1) as u64);
             let count = (count + 1) & ((1 << 74) - 1);
-            last.set((ms, count));
+            last.set((Birth::here(), ms, count));
             let (high, low) = (count >> 62, count & ((1 << 62) - 1));
             Self(u128::from(ms) << 80 | 7 << 76 | high << 64 | 0b10 << 62 | low)
         })

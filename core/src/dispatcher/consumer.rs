@@ -89,6 +89,7 @@ impl Consumer {
         static WORKERS: AtomicU32 = AtomicU32::new(1);
         let profile = inner.serial << 32 ^ kinds.profile();
         inner.engine.signals().work.join(profile);
+        kinds.serve(&inner);
         let ask = Ask {
             kinds,
             queues: Vec::new(),

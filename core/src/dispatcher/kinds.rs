@@ -1,10 +1,11 @@
 //! What this process knows about kinds: their policies, their limits, and their Rust handlers.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::slots::Permits;
 use crate::engine::KindClaim;
@@ -13,7 +14,7 @@ use crate::names::KindId;
 use crate::outcome::Outcome;
 use crate::retry::RetryPolicy;
 
-use super::Lease;
+use super::{Inner, Lease};
 
 /// What runs a job of some kind. Called from any number of threads at once.
 ///
@@ -118,6 +119,8 @@ pub(crate) struct Kinds {
     version: AtomicU64,
     /// The kinds that have a Rust handler here.
     pub(crate) handled: Arc<KindSet>,
+    /// The kinds that have consumers of their own, as those with an async handler do.
+    owners: Mutex<HashMap<KindId, Arc<KindSet>>>,
 }
 
 impl Kinds {
@@ -159,12 +162,27 @@ impl Kinds {
         // What the old handler owns may run code of the host as it goes: never under the lock.
         drop(old);
         self.version.fetch_add(1, Ordering::SeqCst);
+        self.hand_over(kind, None);
         if handled {
             self.handled.add(kind);
         } else {
             self.handled.remove(kind);
         }
         Ok(())
+    }
+
+    /// Gives a kind to consumers of its own, or to the common ones: who had it for his own asks for it no
+    /// more.
+    pub(crate) fn hand_over(&self, kind: KindId, to: Option<Arc<KindSet>>) {
+        let mut owners = self.owners.lock();
+        let former = match to {
+            Some(set) => owners.insert(kind, set),
+            None => owners.remove(&kind),
+        };
+        drop(owners);
+        if let Some(former) = former {
+            former.remove(kind);
+        }
     }
 
     /// Lets every handler go. A handler that pushes owns a handle to its dispatcher; this ends the cycle.
@@ -242,6 +260,8 @@ pub struct KindSet {
     members: RwLock<Vec<bool>>,
     version: AtomicU64,
     profile: u64,
+    /// The dispatchers whose consumers take from this set.
+    users: Mutex<Vec<Weak<Inner>>>,
 }
 
 impl Default for KindSet {
@@ -261,6 +281,7 @@ impl KindSet {
             members: RwLock::default(),
             version: AtomicU64::new(0),
             profile,
+            users: Mutex::default(),
         }
     }
 
@@ -273,14 +294,28 @@ impl KindSet {
         }
     }
 
-    /// Adds a kind.
+    /// Adds a kind; consumers that sleep look again.
     pub fn add(&self, kind: KindId) {
         let mut members = self.members.write();
         if members.len() <= kind.index() {
             members.resize(kind.index() + 1, false);
         }
         members[kind.index()] = true;
+        drop(members);
         self.version.fetch_add(1, Ordering::SeqCst);
+        let users: Vec<_> = self.users.lock().iter().filter_map(Weak::upgrade).collect();
+        for user in users {
+            user.engine.signals().work.ring_all();
+        }
+    }
+
+    /// Notes that consumers of this dispatcher take from the set.
+    pub(crate) fn serve(&self, user: &Arc<Inner>) {
+        let mut users = self.users.lock();
+        users.retain(|u| u.strong_count() > 0);
+        if !users.iter().any(|u| u.as_ptr() == Arc::as_ptr(user)) {
+            users.push(Arc::downgrade(user));
+        }
     }
 
     /// Takes a kind away.
@@ -310,6 +345,7 @@ impl KindSet {
 mod tests {
     use super::*;
     use crate::Dispatcher;
+    use crate::time::Deadline;
 
     /// A handler that uses the dispatcher as it goes.
     struct Busy(Dispatcher);
@@ -326,6 +362,24 @@ mod tests {
                 .declare("other", KindOptions::new())
                 .expect("no lock is held");
         }
+    }
+
+    #[test]
+    fn a_sleeping_consumer_hears_of_a_new_kind() {
+        let d = Dispatcher::in_memory().expect("a thread can be had");
+        d.push(crate::NewJob::new("k", ())).expect("there is room");
+        let set = Arc::new(KindSet::new());
+        let mut consumer = d.consumer(set.clone());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| consumer.next(Deadline::after(Duration::from_secs(20))));
+            assert!(d.settle_to(1, Duration::from_secs(20)), "it waits");
+            set.add(d.kind("k").expect("a valid name"));
+            let lease = waiting
+                .join()
+                .expect("it does not panic")
+                .expect("the store works");
+            assert!(lease.is_some());
+        });
     }
 
     #[test]

@@ -211,7 +211,8 @@ impl Dispatcher {
     }
 
     /// Says how jobs of a kind are to be run by this process, for hosts that run the handlers themselves
-    /// (see [`Dispatcher::consumer`]). May be called again; later jobs follow the later options.
+    /// (see [`Dispatcher::consumer`]). May be called again; later jobs follow the later options. A Rust
+    /// handler of the kind is let go: the host runs it from now on.
     ///
     /// # Errors
     /// `Invalid` for a bad name or options; `Closed`; `Forked`.
@@ -302,6 +303,12 @@ impl Dispatcher {
     /// `Closed`, `Forked`.
     pub fn check_open(&self) -> Result<()> {
         self.0.check_open()
+    }
+
+    /// Gives a kind to consumers of its own; those that had it ask for it no more.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn give_kind(&self, kind: KindId, set: Arc<KindSet>) {
+        self.0.kinds.hand_over(kind, Some(set));
     }
 
     /// Notes that worker threads are started; true if they already were.

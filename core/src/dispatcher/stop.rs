@@ -65,6 +65,9 @@ impl Dispatcher {
         inner.wait_idle(deadline);
         inner.wait_for_calls();
         let handed_back = inner.hand_back();
+        // A body that ended before it could be handed back has an answer on its way: it must be stored
+        // before nothing can be stored any more.
+        inner.wait_for_calls();
         // Whatever is accepted before this is in the dump, and nothing is accepted after it.
         inner.phase.store(SEALED, Ordering::SeqCst);
         let sealed = inner.engine.seal();

@@ -53,9 +53,10 @@ impl Dispatcher {
         O: Into<Outcome>,
     {
         let id = self.declare(kind, options)?;
-        let set = KindSet::new();
+        let set = Arc::new(KindSet::new());
         set.add(id);
-        let mut consumer = self.consumer(Arc::new(set));
+        self.give_kind(id, set.clone());
+        let mut consumer = self.consumer(set);
         let runtime = runtime.clone();
         let make = move |lease: Arc<Lease>| -> Body {
             let body = handler(lease);
@@ -64,7 +65,7 @@ impl Dispatcher {
         let thread = crate::threads::spawn("futures", move || feed(&mut consumer, &runtime, &make))?;
         self.at_stop(Box::new(move |_, _| {
             // It waits for work only, never for a task, so it ends at once.
-            let _ = thread.join();
+            crate::threads::join(thread);
             Ok(())
         }));
         Ok(id)
@@ -87,6 +88,8 @@ fn feed(consumer: &mut Consumer, runtime: &Handle, make: &impl Fn(Arc<Lease>) ->
 }
 
 async fn run(lease: Arc<Lease>, body: std::result::Result<Body, Failure>) {
+    // Hooks hear of the start; the thread is marked at every poll, because the body moves between threads.
+    drop(lease.enter());
     let outcome = match body {
         Ok(body) => Guarded { lease: &lease, body }.await,
         Err(failure) => Outcome::Failed(failure),
