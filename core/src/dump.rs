@@ -1,8 +1,8 @@
 //! Dump and restore: unfinished jobs as versioned, checksummed JSON lines, from any engine into any
 //! other.
 //!
-//! The first line is a header, then one line per job, oldest first, then one with the number of jobs and
-//! the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over the old one,
+//! The first line is a header, then one line per job in the order in which they would start, then one with
+//! the number of jobs and the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over the old one,
 //! and the directory is synced: at every instant the path holds one whole dump, the old or the new.
 //!
 //! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was

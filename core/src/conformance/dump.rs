@@ -35,7 +35,7 @@ impl Drop for Folder {
     }
 }
 
-/// Everything unfinished, oldest first, as text that shows all there is to a job.
+/// Everything unfinished, in the order of its start, as text that shows all there is to a job.
 fn unfinished(stage: &Stage) -> Vec<String> {
     let mut seen = Vec::new();
     stage
@@ -130,6 +130,57 @@ pub fn restored_jobs_go_on(make: Make<'_>) {
     }
     assert_eq!(attempts, [(2, 2)]);
     assert!(ids.iter().all(|id| stage.state(*id) == State::Succeeded));
+}
+
+/// Jobs start in the same order where they are restored, at once or long after: what the pusher's ids say does
+/// not count, what waited for tokens or came back stands behind, what has a later time comes later.
+pub fn a_dump_keeps_the_order(make: Make<'_>) {
+    let (folder, first) = (Folder::new(), Stage::new(make));
+    let numbered = |number| job().id(JobId::from_u128(number));
+    let blocked = first.push(numbered(1).waits_for("token"));
+    first.advance(SECOND);
+    let back = first.push(numbered(90).priority(100));
+    for number in [80, 70, 75] {
+        first.push(numbered(number));
+    }
+    first.push(numbered(60).priority(1));
+    first.push(numbered(65).queue("other"));
+    first.push(numbered(61).queue("other"));
+    for (number, seconds) in [(50, 30), (40, 20), (30, 30), (20, 20)] {
+        first.push(numbered(number).delay(SECOND * seconds));
+    }
+    first.run(Outcome::snooze(Duration::ZERO));
+    first.d.signal(blocked, "token").unwrap();
+    let running = first.take();
+    assert_eq!(running.id(), back, "the highest priority");
+    first.d.dump(folder.file()).unwrap();
+    running.complete(Outcome::snooze(Duration::ZERO)).unwrap();
+    let want = starts(&first);
+    assert_eq!(want[0], [90, 60, 80, 70, 75, 1, 40, 20, 50, 30]);
+    assert_eq!(want[1], [65, 61]);
+    for later in [SECOND, SECOND * 1000] {
+        let second = Stage::new(make);
+        second.advance(later);
+        second.d.restore(folder.file()).unwrap();
+        assert_eq!(starts(&second), want, "{later:?} later");
+    }
+}
+
+/// In which order the jobs of two queues start, in the end all.
+fn starts(stage: &Stage) -> [Vec<u128>; 2] {
+    ["default", "other"].map(|queue| {
+        let queue = stage.d.queue(queue).unwrap();
+        let mut consumer = stage.consumer().queues([queue]);
+        let mut order = Vec::new();
+        for _ in 0..2 {
+            while let Some(lease) = consumer.next(at_once()).unwrap() {
+                order.push(lease.id().as_u128());
+                lease.complete(Outcome::done()).unwrap();
+            }
+            stage.advance(SECOND * 100);
+        }
+        order
+    })
 }
 
 /// Restoring twice makes no duplicates, and what is finished here does not come back.

@@ -290,6 +290,7 @@ macro_rules! conformance_cases {
                 an_answer_into_a_broken_store_fails;
             dump:
                 a_dump_keeps_everything
+                a_dump_keeps_the_order
                 restored_jobs_go_on;
             crowd:
                 a_crowd_keeps_every_promise;

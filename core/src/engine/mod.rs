@@ -139,7 +139,11 @@ pub trait Engine: Send + Sync + Debug {
     /// `Invalid` for a page size out of range; of the store.
     fn list(&self, filter: &Filter) -> Result<Page>;
 
-    /// Calls `each` for every unfinished job, as of one instant, oldest first.
+    /// Calls `each` for every unfinished job, as of one instant, in the order in which they would start:
+    /// inserted elsewhere one after the other, they keep it. First come the queued jobs, queue by queue (by
+    /// name), as claims would take them; then those that run, in the order they were claimed, since one that
+    /// loses its lease stands behind those that wait; then scheduled ones by (time, push); then blocked
+    /// ones, oldest first.
     ///
     /// # Errors
     /// What `each` returned first; of the store.

@@ -9,7 +9,7 @@ use super::record::Record;
 use crate::engine::QueueCounts;
 use crate::error::Result;
 use crate::id::JobId;
-use crate::job::{Filter, Job, Page};
+use crate::job::{Filter, Job, Page, Priority, State};
 use crate::names::{KindId, QueueId};
 
 /// A filter with its names as numbers.
@@ -66,14 +66,28 @@ impl MemoryEngine {
         })
     }
 
-    /// Every unfinished job, as of one instant, oldest first.
+    /// Every unfinished job, as of one instant, in the order of [`Engine::export`].
+    ///
+    /// [`Engine::export`]: crate::engine::Engine::export
     pub(super) fn unfinished(&self) -> Vec<Record> {
         let shards = self.shards.lock_all();
         let all = shards.iter().flat_map(|s| s.records());
         let mut records: Vec<Record> = all.filter(|r| !r.state.is_final()).cloned().collect();
         drop(shards);
-        records.sort_unstable_by_key(|r| r.id);
+        let ranks = self.ranks();
+        records.sort_unstable_by_key(|r| place(r, &ranks));
         records
+    }
+
+    /// The rank of every queue in the order of the names, by number: numbers differ between engines.
+    fn ranks(&self) -> Vec<usize> {
+        let mut queues = self.names.queues();
+        queues.sort_unstable_by(|a, b| a.1.cmp(&b.1));
+        let mut ranks = vec![0; queues.len()];
+        for (rank, (queue, _)) in queues.iter().enumerate() {
+            ranks[queue.index()] = rank;
+        }
+        ranks
     }
 
     /// Calls `each` for every unfinished job.
@@ -103,6 +117,24 @@ impl Search<'_> {
     fn matches(&self, record: &Record) -> bool {
         record.matches(self.filter, self.queue, self.kind)
     }
+}
+
+/// Where an unfinished job stands among all of them: queued ones by queue and lane, then those that run, as
+/// they were claimed, then scheduled ones by time and push, then blocked ones by age.
+fn place(record: &Record, ranks: &[usize]) -> (u8, i64, Reverse<Priority>, u64, JobId) {
+    let none = Reverse(0);
+    let (group, first, priority, order) = match record.state {
+        State::Queued => (
+            0,
+            ranks[record.queue.index()] as i64,
+            Reverse(record.priority),
+            record.order,
+        ),
+        State::Running => (1, record.started.as_micros(), none, record.order),
+        State::Scheduled => (2, record.run_at.as_micros(), none, record.order),
+        _ => (3, record.created.as_micros(), none, 0),
+    };
+    (group, first, priority, order, record.id)
 }
 
 /// A name that was asked for must be known; none asked for is fine.
