@@ -3,8 +3,8 @@
 
 A receiver (``receiver.py``) behaves as real ones do: refuses connections at first, answers 503, resets
 connections, loses replies, stalls. A sender (``sender.py``) puts one job per file into a Forebay queue and
-delivers them. Halfway the sender gets SIGTERM, stops gracefully and dumps; a new process restores the dump and
-goes on. At the end the SHA-256 of every received file is compared with its source.
+delivers them. Halfway the sender gets SIGTERM, stops gracefully and dumps; a new process restores the dump
+and goes on. At the end the SHA-256 of every received file is compared with its source.
 
 Exit code 0 means: every file arrived, none was lost, none corrupted.
 """
@@ -149,18 +149,17 @@ def summary(progress: Progress, counts: dict[str, int], halfway: int, took: floa
     """Prints the numbers behind the first line."""
     waits = sorted(progress.delivered.values())
     p99 = waits[min(len(waits) - 1, len(waits) * 99 // 100)]
-    print(f"  duplicates          {counts['duplicates']} (a lost reply leaves the sender no other choice)")
-    print(f"  attempts, retries   {progress.attempts}, {progress.attempts - len(progress.delivered)}")
-    print(
-        f"  the network         refused {progress.refused}, 503 {counts['unavailable']}, reset {counts['reset']}, "
-        f"replies lost {counts['lost_reply']}, stalled {counts['stalled']}"
-    )
-    print(
-        f"  the deploy          SIGTERM after {halfway} files, {progress.restored} jobs restored by the successor"
-    )
-    print(
-        f"  push to delivery    p50 {statistics.median(waits):.2f} s, p99 {p99:.2f} s; the whole job {took:.1f} s"
-    )
+    rows = {
+        "duplicates": f"{counts['duplicates']} (a lost reply leaves the sender no other choice)",
+        "attempts, retries": f"{progress.attempts}, {progress.attempts - len(progress.delivered)}",
+        "the network": f"refused {progress.refused}, 503 {counts['unavailable']}, reset {counts['reset']}, "
+        f"replies lost {counts['lost_reply']}, stalled {counts['stalled']}",
+        "the deploy": f"SIGTERM after {halfway} files, {progress.restored} jobs restored by the next process",
+        "push to delivery": f"p50 {statistics.median(waits):.2f} s, p99 {p99:.2f} s",
+        "the whole job": f"{took:.1f} s",
+    }
+    for name, text in rows.items():
+        print(f"  {name:20}{text}")
 
 
 def standard_library() -> Path:
@@ -174,6 +173,7 @@ def standard_library() -> Path:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Reads the command line and does the job."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

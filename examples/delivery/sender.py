@@ -65,6 +65,7 @@ def python_sources(root: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Delivers until SIGTERM, then dumps what is left."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
