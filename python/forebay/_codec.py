@@ -6,7 +6,7 @@ import json
 
 from forebay.errors import EncodeError
 
-_DEEPEST = 1000
+_DEEPEST = 200
 """Deeper values, which may contain themselves, are not searched."""
 
 

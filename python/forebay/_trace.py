@@ -19,7 +19,9 @@ def describe(error: BaseException) -> str:
         frames = _frames(error)
     except Exception as broken:
         frames = f"(its traceback cannot be shown: {type(broken).__name__})\n"
-    return f"{head}\n{frames}"[:_LONGEST].rstrip()
+    text = f"{head}\n{frames}"[:_LONGEST].rstrip()
+    # The core keeps UTF-8, which has no lone surrogates.
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _headline(error: BaseException) -> str:

@@ -167,14 +167,12 @@ class Dispatcher(Core):
         """
         if self._threads:
             return
-        workers = [self.worker() for _ in range(self.concurrency if threads is None else threads)]
         mine = weakref.ref(self)
-        # No thread holds the dispatcher: dropping the last reference to it stops them.
-        self._threads = [
-            threading.Thread(target=_work, args=(worker, mine), name=f"forebay-worker-{number}", daemon=False)
-            for number, worker in enumerate(workers)
-        ]
-        for thread in self._threads:
+        for number in range(self.concurrency if threads is None else threads):
+            # No thread holds the dispatcher: dropping the last reference to it stops them.
+            work = (self.worker(), mine)
+            thread = threading.Thread(target=_work, args=work, name=f"forebay-worker-{number}", daemon=False)
+            self._threads.append(thread)
             thread.start()
 
     def run(self, threads: int | None = None) -> None:
@@ -184,14 +182,14 @@ class Dispatcher(Core):
         within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. SIGTERM is
         left alone if the program has a handler of its own for it.
         """
-        self.start(threads)
         try:
-            with self._sigterm():
-                self._stopped.acquire()
-                self._stopped.release()
-        except KeyboardInterrupt:
-            self.request_stop()
-        try:
+            try:
+                with self._sigterm():
+                    self.start(threads)
+                    self._stopped.acquire()
+                    self._stopped.release()
+            except KeyboardInterrupt:
+                self.request_stop()
             self.stop()
         except KeyboardInterrupt:
             self.stop(0)
@@ -230,7 +228,7 @@ class Dispatcher(Core):
     def _join(self) -> None:
         """Waits for the threads, which end at once unless their handler hangs."""
         deadline = time.monotonic() + _JOIN
-        for thread in self._threads:
+        for thread in filter(threading.Thread.is_alive, self._threads):
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _hung(self) -> list[str]:

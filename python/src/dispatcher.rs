@@ -314,7 +314,8 @@ impl Core {
             let deadline = Deadline::maybe(timeout);
             patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
                 self.core().drain(until)
-            })
+            })?
+            .or_raise(py)
         })
     }
 
@@ -358,13 +359,13 @@ impl Core {
 impl Core {
     /// Waits until nothing runs, or for as long as the grace lasts.
     fn wait_idle(&self, py: Python<'_>, deadline: Deadline) -> PyResult<()> {
-        patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| match self
-            .core()
-            .wait_idle(until)
-        {
-            Err(e) if e.kind() == ErrorKind::Timeout && deadline.passed() => Ok(()),
-            answer => answer,
-        })
+        let answer = patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
+            self.core().wait_idle(until)
+        })?;
+        match answer {
+            Err(e) if e.kind() == ErrorKind::Timeout => Ok(()),
+            answer => answer.or_raise(py),
+        }
     }
 
     fn stop_within(&self, py: Python<'_>, grace: Duration) -> PyResult<(usize, u64)> {

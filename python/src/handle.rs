@@ -122,7 +122,8 @@ impl Handle {
         let deadline = Deadline::maybe(timeout);
         patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
             core.wait(self.id, until)
-        })
+        })?
+        .or_raise(py)
     }
 }
 

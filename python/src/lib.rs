@@ -58,10 +58,20 @@ mod _forebay {
     #[pymodule_export]
     use crate::worker::Worker;
 
+    use pyo3::exceptions::PyImportError;
+    use pyo3::ffi;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(m: &Bound<'_, PyModule>) -> PyResult<()> {
+        // SAFETY: an attached thread has a current interpreter, and both calls only read.
+        let interpreter = unsafe { ffi::PyInterpreterState_GetID(ffi::PyInterpreterState_Get()) };
+        if interpreter != 0 {
+            // Objects of one interpreter would end up in the workers of another.
+            return Err(PyImportError::new_err(
+                "forebay works in the main interpreter only",
+            ));
+        }
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -7,27 +7,26 @@ use forebay::{Deadline, Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::errors::OrRaise;
 use crate::shared::Shared;
 
 /// How long the main thread is deaf to signals.
 const SLICE: Duration = Duration::from_millis(50);
 
 /// Runs `attempt`, which waits until the deadline it is given, until it answers with anything but an error
-/// of kind `not_yet`, or until `deadline`.
+/// of kind `not_yet`, or until `deadline`. The outer error is a signal handler's: a Ctrl-C.
 pub fn wait<T: Send>(
     py: Python<'_>,
     shared: &Shared,
     deadline: Deadline,
     not_yet: ErrorKind,
     mut attempt: impl FnMut(Deadline) -> Result<T, Error> + Send,
-) -> PyResult<T> {
+) -> PyResult<Result<T, Error>> {
     let slices = is_main_thread(py)?;
     loop {
         let until = if slices { slice(deadline) } else { deadline };
         match shared.detached(py, || attempt(until)) {
             Err(e) if e.kind() == not_yet && !deadline.passed() => py.check_signals()?,
-            answer => return answer.or_raise(py),
+            answer => return Ok(answer),
         }
     }
 }

@@ -274,7 +274,7 @@ fn wait_for_room(
             }
         }
     });
-    match result {
+    match result.and_then(|answer| answer.or_raise(py)) {
         Ok(()) => Ok(all),
         Err(error) => Err((all, error)),
     }
