@@ -59,12 +59,13 @@ install: ## the C library, its header and forebay.pc under PREFIX (default /usr/
 	@scripts/need.sh rust cc
 	$(MAKE) -C cbind install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 
-# Each round of the schedules and of the Python tests draws new seeds, so a repetition is no repetition.
+# Each round of the schedules draws new seeds, so a repetition is no repetition; the Python tests repeat their
+# races between processes, threads and signals themselves.
 nightly: test ## make test, then ROUNDS more of random schedules and of the Python tests, long property tests
 	$(call say,long property tests)
 	PROPTEST_CASES=20000 $(CARGO) test --workspace --exclude forebay-python --all-features
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
-	for round in $$(seq $(ROUNDS)); do $(PY) -m pytest -q tests/python; done
+	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_JOIN = 1.0
+_JOIN = 0.5
 """How long a stop waits for threads whose handlers have outlived the grace, in seconds."""
 
 

@@ -35,11 +35,14 @@ impl Core {
     }
 }
 
-/// The owner is gone: nobody can start, stop or drain it any more, though handles may still ask. In the
-/// child of a fork the core refuses, as it should.
+/// The owner is gone: nobody can start, stop or drain it any more, though handles may still ask. If it goes
+/// in a handler, the stop is finished by whoever drops the last handle or worker. In the child of a fork the
+/// core refuses both, as it should.
 impl Drop for Core {
     fn drop(&mut self) {
-        let _ = self.core().stop(Duration::ZERO);
+        if self.core().stop(Duration::ZERO).is_err() {
+            self.core().request_stop();
+        }
     }
 }
 

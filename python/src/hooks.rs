@@ -6,6 +6,7 @@ use forebay::{Hooks, Lease, Outcome};
 use pyo3::prelude::*;
 
 use crate::attempt::Job;
+use crate::graveyard::bury;
 
 /// Python functions called before and after each attempt.
 pub struct PyHooks {
@@ -33,6 +34,17 @@ impl Hooks for PyHooks {
                 )
             });
         }
+    }
+}
+
+/// The core lets them go at a stop, on whatever thread that is.
+impl Drop for PyHooks {
+    fn drop(&mut self) {
+        self.before
+            .take()
+            .into_iter()
+            .chain(self.after.take())
+            .for_each(bury);
     }
 }
 

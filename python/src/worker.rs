@@ -54,6 +54,7 @@ impl Worker {
                 Ok(Turns {
                     shared: &self.shared,
                     consumer,
+                    held: None,
                 }
                 .run(py))
             }),
@@ -64,10 +65,8 @@ impl Worker {
 
 /// Why a series of jobs ended.
 enum Then {
-    /// There is another job, and it is time to let others in.
-    Yield(Lease),
-    /// Nothing to do.
-    Wait,
+    /// There is nothing to do, or it is time to let others in.
+    Detach,
     /// A handler asked the thread to end.
     Leave,
     /// This is the child of a fork.
@@ -77,22 +76,16 @@ enum Then {
 struct Turns<'a> {
     shared: &'a Shared,
     consumer: Consumer,
+    /// The job that comes after others have been let in.
+    held: Option<Lease>,
 }
 
 impl Turns<'_> {
     /// Runs jobs until the dispatcher stops; false if a handler asked the thread to end.
     fn run(mut self, py: Python<'_>) -> bool {
-        let mut held = None;
-        loop {
-            if held.is_some() {
-                detached(py, self.shared, || ());
-            }
-            let Some(lease) = held.take().or_else(|| self.claim(py)) else {
-                return true;
-            };
+        while let Some(lease) = self.claim(py) {
             match self.series(py, lease) {
-                Then::Yield(lease) => held = Some(lease),
-                Then::Wait => {}
+                Then::Detach => {}
                 Then::Leave => return false,
                 Then::Forked => {
                     // Nothing of the parent's may be touched here, not even to free it.
@@ -101,10 +94,15 @@ impl Turns<'_> {
                 }
             }
         }
+        true
     }
 
-    /// Waits for the next job; `None` once the dispatcher stops.
+    /// Lets others in, and waits for the next job; `None` once the dispatcher stops.
     fn claim(&mut self, py: Python<'_>) -> Option<Lease> {
+        if self.held.is_some() {
+            detached(py, self.shared, || ());
+            return self.held.take();
+        }
         loop {
             let consumer = &mut self.consumer;
             match detached(py, self.shared, || consumer.next(Deadline::NEVER)) {
@@ -134,9 +132,12 @@ impl Turns<'_> {
             graveyard::drain(py);
             jobs += 1;
             match next {
-                Ok((_, Some(next))) if jobs == JOBS || turn.passed() => return Then::Yield(next),
-                Ok((_, Some(next))) => lease = next,
-                Ok((_, None)) | Err(_) => return Then::Wait,
+                Ok((_, Some(next))) if jobs < JOBS && !turn.passed() => lease = next,
+                Ok((_, next)) => {
+                    self.held = next;
+                    return Then::Detach;
+                }
+                Err(_) => return Then::Detach,
             }
         }
     }

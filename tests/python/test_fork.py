@@ -100,7 +100,8 @@ if __name__ == "__main__":
         @d.handler
         def shell():
             # preexec_fn forks without exec for a moment.
-            return subprocess.run([sys.executable, "-c", "print(1)"], preexec_fn=os.getpid, capture_output=True)
+            program = [sys.executable, "-c", "print(1)"]
+            return subprocess.run(program, preexec_fn=os.getpid, capture_output=True)
         with multiprocessing.get_context({method!r}).Pool(2) as pool:
             print(pool.map(child, range(5)))
             pool.close()

@@ -107,7 +107,6 @@ def test_a_job_is_tried_again(d: Dispatcher) -> None:
 
 
 def test_a_class_is_called_fresh_each_time(d: Dispatcher) -> None:
-    @d.handler
     class Count:
         def __init__(self) -> None:
             self.n = 0
@@ -116,9 +115,11 @@ def test_a_class_is_called_fresh_each_time(d: Dispatcher) -> None:
             self.n += by
             return self.n
 
+    count = d.handler(Count)
     d.start()
-    assert [Count.push(2).result(LIMIT) for _ in range(3)] == [2, 2, 2]
-    assert Count(5) == 5
+    assert count.kind == "Count"
+    assert [count.push(2).result(LIMIT) for _ in range(3)] == [2, 2, 2]
+    assert count(5) == 5
 
 
 def test_drain_waits_for_what_runs(d: Dispatcher) -> None:

@@ -59,8 +59,7 @@ def test_values_come_back_from_a_dump_as_they_went(opened: Opened, tmp_path: Pat
 
 
 def test_a_call_comes_back_as_a_call(opened: Opened, tmp_path: Path) -> None:
-    first, second = opened(dump_file=tmp_path / "dump"), []
-    handlers(first, second)
+    first = opened(dump_file=tmp_path / "dump")
     call = first.handler(kind="call")(lambda *args, **kwargs: None)
     call.push()
     call.push(1, "two", three=[3], vier=None)

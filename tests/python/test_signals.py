@@ -45,7 +45,11 @@ def test_the_second_ctrl_c_hands_back() -> None:
     for _ in range(ROUNDS):
         code = """
         handle = stubborn.push()
-        watcher = threading.Thread(target=lambda: [time.sleep(0.001) for _ in iter(lambda: d.stopping, True)] and say("stopping"))
+        def watch():
+            while not d.stopping:
+                time.sleep(0.001)
+            say("stopping")
+        watcher = threading.Thread(target=watch)
         watcher.start()
         try:
             d.run()

@@ -190,7 +190,7 @@ def test_a_job_outlives_its_attempt_as_a_description(d: Dispatcher) -> None:
     kept: list[forebay.Job] = []
 
     @d.handler(pass_job=True)
-    def keep(job: forebay.Job, **named: int) -> None:
+    def keep(job: forebay.Job, /, **named: int) -> None:
         job.check()
         job.extend("1h")
         kept.append(job)

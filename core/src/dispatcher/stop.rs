@@ -102,8 +102,9 @@ impl Dispatcher {
         }
     }
 
-    /// Waits until nothing runs. After [`Dispatcher::request_stop`] that is the time to call
-    /// [`Dispatcher::stop`], for hosts that have to do the waiting themselves.
+    /// Waits until nothing runs whose answer would count: after a stop nothing does. After
+    /// [`Dispatcher::request_stop`] that is the time to call [`Dispatcher::stop`], for hosts that have to do
+    /// the waiting themselves.
     ///
     /// # Errors
     /// `Timeout` if the deadline passed first; `WouldDeadlock` from a handler; `Forked`.
@@ -112,6 +113,9 @@ impl Dispatcher {
         if handling(&self.0).is_some() {
             let text = "a handler cannot wait for itself to end";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
+        if self.0.stopped() {
+            return Ok(());
         }
         self.0.wait_idle(deadline);
         match self.0.cells.active() {
