@@ -18,6 +18,8 @@ use crate::time::Deadline;
 pub struct Bell {
     /// Registered waiters that no ring has taken yet: a copy of `Register::unrung`, for a look without the lock.
     waiting: AtomicU32,
+    /// Registered waiters that have not yet left the present round: a copy of `unrung` and `rung` together.
+    present: AtomicU32,
     /// Whether members of more than one profile wait here: then every ring wakes everybody.
     mixed: AtomicBool,
     profiles: Mutex<Vec<(u64, usize)>>,
@@ -53,7 +55,7 @@ impl Bell {
     pub fn listen(&self) -> Listener<'_> {
         let mut register = lock(&self.register);
         register.unrung += 1;
-        self.waiting.store(register.unrung, Ordering::SeqCst);
+        self.publish(&register);
         let round = register.round;
         drop(register);
         fence(Ordering::SeqCst);
@@ -80,7 +82,7 @@ impl Bell {
         }
         register.unrung -= 1;
         register.rung += 1;
-        self.waiting.store(register.unrung, Ordering::SeqCst);
+        self.publish(&register);
         drop(register);
         self.rung.notify_one();
     }
@@ -88,7 +90,8 @@ impl Bell {
     /// Wakes every waiter.
     pub fn ring_all(&self) {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) == 0 {
+        // Not only those who are unrung: another may yet take the permit of one who was rung and sleeps.
+        if self.present.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut register = lock(&self.register);
@@ -96,9 +99,16 @@ impl Bell {
             round: register.round + 1,
             ..Register::default()
         };
-        self.waiting.store(0, Ordering::SeqCst);
+        self.publish(&register);
         drop(register);
         self.rung.notify_all();
+    }
+
+    /// Copies what is looked at without the lock.
+    fn publish(&self, register: &Register) {
+        self.waiting.store(register.unrung, Ordering::SeqCst);
+        self.present
+            .store(register.unrung + register.rung, Ordering::SeqCst);
     }
 
     /// Says that waiters of this profile exist, until [`Bell::leave`]. Waiters of one profile can all use
@@ -148,6 +158,7 @@ impl Listener<'_> {
             }
             if register.rung > 0 {
                 register.rung -= 1;
+                bell.publish(&register);
                 return true;
             }
             bell.sleeps.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +186,7 @@ impl Listener<'_> {
             Some(unrung) => register.unrung = unrung,
             None => register.rung -= 1,
         }
-        self.bell.waiting.store(register.unrung, Ordering::SeqCst);
+        self.bell.publish(register);
     }
 }
 
@@ -248,6 +259,22 @@ mod tests {
         assert_eq!(bell.waiting(), 1);
         assert!(a.wait(Deadline::after(Duration::ZERO)));
         drop(b);
+    }
+
+    #[test]
+    fn a_ring_for_everybody_reaches_who_was_rung_before() {
+        let bell = Bell::default();
+        let slow = bell.listen();
+        bell.ring();
+        // It was rung and sleeps on; the ring for everybody comes, and then one who takes its permit.
+        bell.ring_all();
+        let quick = bell.listen();
+        assert!(
+            !quick.wait(Deadline::after(Duration::ZERO)),
+            "registered after it"
+        );
+        assert!(slow.wait(Deadline::after(Duration::ZERO)));
+        assert_eq!(bell.waiting(), 0);
     }
 
     #[test]
