@@ -204,6 +204,7 @@ impl Kinds {
             ..(*old).clone()
         }));
         drop(table);
+        self.version.fetch_add(1, Ordering::SeqCst);
         // `old` goes only here, outside the lock.
         old.handler.is_some()
     }
@@ -343,8 +344,13 @@ impl KindSet {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::sync::mpsc;
+
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::Dispatcher;
+    use crate::job::NewJob;
     use crate::time::Deadline;
 
     /// A handler that uses the dispatcher as it goes.
@@ -399,5 +405,56 @@ mod tests {
             !d.handled().has(kind),
             "a host that runs the kind itself takes it over"
         );
+    }
+
+    /// A handler that waits in its call, and tells when it goes.
+    struct Slow {
+        called: mpsc::Sender<()>,
+        go: Mutex<mpsc::Receiver<()>>,
+        gone: mpsc::Sender<()>,
+    }
+
+    impl Handler for Slow {
+        fn run(&self, _: &Lease) -> Outcome {
+            let _ = self.called.send(());
+            let _ = self.go.lock().recv_timeout(LONG);
+            Outcome::done()
+        }
+    }
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.gone.send(());
+        }
+    }
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_handler_goes_when_its_last_call_has_returned() {
+        for replace in [false, true] {
+            let (called, calls) = mpsc::channel();
+            let (go, wait) = mpsc::channel();
+            let (gone, goes) = mpsc::channel();
+            let handler = Slow {
+                called,
+                go: Mutex::new(wait),
+                gone,
+            };
+            let d = Dispatcher::in_memory().unwrap();
+            d.register_handler("k", KindOptions::new(), Arc::new(handler))
+                .unwrap();
+            d.start().unwrap();
+            d.push(NewJob::new("k", ())).unwrap();
+            calls.recv_timeout(LONG).unwrap();
+            if replace {
+                d.register("k", |_| ()).unwrap();
+            } else {
+                assert!(d.unregister("k").unwrap());
+            }
+            assert!(goes.try_recv().is_err(), "not during its call");
+            go.send(()).unwrap();
+            goes.recv_timeout(LONG).expect("no worker keeps it");
+        }
     }
 }

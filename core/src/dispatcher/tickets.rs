@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(finish(&d, ticket), Answer::Stored(State::Succeeded));
         assert_eq!(d.state(id).unwrap(), State::Succeeded, "at once");
         assert_eq!(finish(&d, ticket), Answer::Stale);
-        assert_eq!(d.stats().unwrap().bodies, 1, "the body still runs");
+        assert!(d.stats().unwrap().bodies >= 1, "the body still runs");
         go.send(()).unwrap();
         let report = d.stop(SOON).unwrap();
         assert_eq!((report.handed_back, d.stats().unwrap().bodies), (0, 0));
