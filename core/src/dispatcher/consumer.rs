@@ -33,6 +33,14 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
+    /// As [`Dispatcher::check_process`], for bindings whose consumer may be in use elsewhere.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn check_process(&self) -> Result<()> {
+        self.inner.birth.check()
+    }
+
     /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now.
     pub fn raise(&self) {
         if self.inner.birth.is_here() {
