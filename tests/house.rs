@@ -325,6 +325,11 @@ fn a_planted_violation_is_found() {
             CBIND,
             "use forebay::{engine::{self, memory}};",
         ),
+        (
+            "cbind/src/lib.rs",
+            CBIND,
+            "use forebay_core::engine::memory::Memory;",
+        ),
         ("cbind/src/lib.rs", CBIND, "use pyo3::prelude::*;"),
     ] {
         let found = against_the_arrow(&planted(file, crate_name, text));

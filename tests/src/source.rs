@@ -231,6 +231,8 @@ impl Sources {
                     below(&self.absolute(&target.scope, &target.path), rest)
                 }
                 Some(target) => below(&target.path, rest),
+                // The library of the C binding is itself called forebay, so its manifest renames the core.
+                None if first == "forebay_core" => below(&["forebay".to_owned()], rest),
                 None => path.clone(),
             },
         }
