@@ -1,0 +1,203 @@
+//! The pull side: hosts that run jobs on threads of their own.
+
+use std::sync::Arc;
+
+use forebay_core::{Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindSet, QueueId, Result};
+use parking_lot::Mutex;
+
+use crate::bytes::{deadline, fby_bytes, some_time};
+use crate::dispatcher::{dispatcher, fby_dispatcher};
+use crate::error::{contain, fby_error, fby_status, guard};
+use crate::handle::{Boxed, borrow, null, put};
+use crate::handler::fby_job;
+use crate::record::{Record, check_array, read_or_zero, write_at};
+
+/// Asks for jobs. Make one per thread that polls.
+pub struct fby_consumer {
+    consumer: Mutex<Consumer>,
+    interrupt: Interrupt,
+}
+
+impl Boxed for fby_consumer {}
+
+/// What a consumer asks for; zero leaves a field to the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_consumer_options {
+    /// sizeof(fby_consumer_options).
+    pub struct_size: usize,
+    /// The queues to take jobs from; none is every queue.
+    pub queues: *const fby_bytes,
+    /// How many they are.
+    pub queue_count: usize,
+    /// Leases end this long after the poll unless they are extended; 0 leaves it to the option lease.
+    pub lease_ms: i64,
+}
+
+// SAFETY: repr(C), size first, no padding, integers and pointers only.
+unsafe impl Record for fby_consumer_options {}
+
+/// The names of an array.
+//
+// SAFETY: the array must be NULL or hold `count` valid texts while `'a` lasts.
+unsafe fn names<'a>(array: *const fby_bytes, count: usize, what: &str) -> Result<Vec<&'a str>> {
+    check_array(array, size_of::<fby_bytes>(), count, what)?;
+    // SAFETY: as required of the caller.
+    let name = |i| unsafe { array.add(i).read_unaligned().text(what) };
+    (0..count).map(name).collect()
+}
+
+// SAFETY: the arrays must be valid during the call.
+unsafe fn consumer(
+    d: &Dispatcher,
+    kinds: *const fby_bytes,
+    count: usize,
+    options: fby_consumer_options,
+) -> Result<Consumer> {
+    // SAFETY: as required of the caller.
+    let (kinds, queues) = unsafe {
+        let queues = names(options.queues, options.queue_count, "queues")?;
+        (names(kinds, count, "kinds")?, queues)
+    };
+    let set = if kinds.is_empty() {
+        KindSet::any()
+    } else {
+        KindSet::new()
+    };
+    for kind in kinds {
+        set.add(d.kind(kind)?);
+    }
+    let queues = queues
+        .into_iter()
+        .map(|name| d.queue(name))
+        .collect::<Result<Vec<QueueId>>>()?;
+    let lease = some_time(options.lease_ms, "lease_ms")?.or(d.options().lease);
+    Ok(d.consumer(Arc::new(set)).queues(queues).lease(lease))
+}
+
+/// A consumer of these kinds, for a thread that polls.
+///
+/// Parameters: dispatcher; kinds, none for every kind; kind_count of them; options may be NULL; out takes
+/// the consumer.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Memory: *out is yours; free it with fby_consumer_free. It does not keep the dispatcher from stopping. It
+/// is written on FBY_OK only.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_new(
+    dispatcher: *const fby_dispatcher,
+    kinds: *const fby_bytes,
+    kind_count: usize,
+    options: *const fby_consumer_options,
+    out: *mut *mut fby_consumer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        if out.is_null() {
+            return Err(null("out"));
+        }
+        // SAFETY: the header asks for a live dispatcher, valid arrays and a valid struct, or NULL.
+        let made = unsafe {
+            let d = self::dispatcher(dispatcher)?;
+            consumer(d, kinds, kind_count, read_or_zero(options, "options")?)?
+        };
+        let made = fby_consumer {
+            interrupt: made.interrupt(),
+            consumer: Mutex::new(made),
+        };
+        // SAFETY: the header asks for room for one pointer.
+        unsafe { put(out, made.into_handle()) };
+        Ok(())
+    })
+}
+
+/// Takes up to max jobs; waits for the first one only. No more are out at once than the option concurrency
+/// says. Answer for each with fby_finish.
+///
+/// Parameters: consumer; jobs takes them, each job_size bytes, which is sizeof(fby_job); max of them;
+/// timeout_ms is how long to wait for the first: 0 not at all, FBY_FOREVER without limit; count may be NULL,
+/// else takes their number, 0 on any but FBY_OK.
+/// Returns: FBY_OK, with a count of 0 if the time was up; FBY_E_CLOSED once the dispatcher stops;
+/// FBY_E_INTERRUPTED by fby_consumer_wake; FBY_E_WOULD_DEADLOCK for an endless wait in a handler;
+/// FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Memory: what a job points to lives until fby_finish has been called with its ticket, whatever that
+/// returned, or the last reference to the dispatcher is released.
+/// Threads: one at a time for the same consumer; a second one gets FBY_E_INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_poll(
+    consumer: *mut fby_consumer,
+    jobs: *mut fby_job,
+    job_size: usize,
+    max: usize,
+    timeout_ms: i64,
+    count: *mut usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for room for a number, or NULL.
+    unsafe { put(count, 0) };
+    guard(err, || {
+        // SAFETY: the header asks for a live consumer or NULL.
+        let polled = unsafe { live(consumer) }?;
+        check_array(jobs.cast_const(), job_size, max, "jobs")?;
+        let mut polling = polled.consumer.try_lock().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "another thread polls this consumer; make one per thread",
+            )
+        })?;
+        let mut leases = Vec::new();
+        polling.next_many(max, deadline(timeout_ms), &mut leases)?;
+        // SAFETY: the header asks for room for a number, or NULL.
+        unsafe { put(count, leases.len()) };
+        for (i, lease) in leases.into_iter().enumerate() {
+            drop(lease.enter());
+            // SAFETY: checked, and there are at most `max`.
+            unsafe { write_at(jobs, job_size, i, fby_job::of(&lease)) };
+            lease.park();
+        }
+        Ok(())
+    })
+}
+
+/// The consumer behind a handle, in the process that made it.
+//
+// SAFETY: the handle must be NULL or live; `'a` must end with the call.
+unsafe fn live<'a>(consumer: *const fby_consumer) -> Result<&'a fby_consumer> {
+    // SAFETY: as required of the caller.
+    let consumer = unsafe { borrow(consumer, "consumer") }?;
+    consumer.interrupt.check_process()?;
+    Ok(consumer)
+}
+
+/// Makes a waiting fby_poll return FBY_E_INTERRUPTED, or the next one that would wait.
+///
+/// Parameters: consumer.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also while another one polls.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_wake(
+    consumer: *const fby_consumer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live consumer or NULL.
+        unsafe { live(consumer) }?.interrupt.raise();
+        Ok(())
+    })
+}
+
+/// Frees a consumer. Jobs that it polled can still be finished. In the child of a fork nothing is freed.
+///
+/// Parameters: consumer may be NULL.
+/// Threads: one, with no poll under way.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_free(consumer: *mut fby_consumer) {
+    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
+    let _ = contain(|| {
+        // SAFETY: the header asks for a live consumer or NULL.
+        unsafe { live(consumer) }?;
+        // SAFETY: the header asks for a consumer that is not used again.
+        unsafe { fby_consumer::free(consumer) };
+        Ok(())
+    });
+}

@@ -1,0 +1,188 @@
+//! The dispatcher: its life, from open to stop.
+
+use std::time::Duration;
+
+use forebay_core::{Dispatcher, Options, Result};
+
+use crate::bytes::{deadline, fby_bytes};
+use crate::error::{contain, fby_error, fby_status, guard, quietly};
+use crate::handle::{Counted, borrow, null, put};
+use crate::options::fby_options;
+use crate::record::{Record, write};
+
+/// A queue of jobs with everything around it. Any thread.
+pub struct fby_dispatcher(Dispatcher);
+
+impl Counted for fby_dispatcher {}
+
+/// What a stop did.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_stop_report {
+    /// sizeof(fby_stop_report).
+    pub struct_size: usize,
+    /// Running jobs that did not finish within the grace and went back to the queue.
+    pub handed_back: u64,
+    /// Jobs that still wait, those handed back among them.
+    pub waiting: u64,
+}
+
+// SAFETY: repr(C), size first, no padding, integers only.
+unsafe impl Record for fby_stop_report {}
+
+/// The dispatcher behind a handle, in the process that opened it.
+//
+// SAFETY: the handle must be NULL or live; `'a` must end with the call.
+pub(crate) unsafe fn dispatcher<'a>(handle: *const fby_dispatcher) -> Result<&'a Dispatcher> {
+    // SAFETY: as required of the caller.
+    let d = unsafe { borrow(handle, "dispatcher") }?;
+    d.0.check_process()?;
+    Ok(&d.0)
+}
+
+/// Opens a dispatcher on the engine that a URL names: "memory:" is in this process. Options after a "?" in
+/// the URL, as in "memory:?concurrency=4", override options.
+///
+/// Parameters: url; options may be NULL for the defaults; out takes the dispatcher.
+/// Returns: FBY_OK; FBY_E_UNSUPPORTED for a URL that names no engine; FBY_E_INVALID and FBY_E_NOT_FOUND for
+/// bad options; FBY_E_CORRUPT, FBY_E_FUTURE_FORMAT, FBY_E_ALREADY_OPEN and FBY_E_STORAGE for a dump file
+/// that cannot be used, which is left alone; FBY_E_NO_MEMORY if no thread can be started.
+/// Memory: *out is yours; give it up with fby_release. It is written on FBY_OK only.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_open(
+    url: fby_bytes,
+    options: *const fby_options,
+    out: *mut *mut fby_dispatcher,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        if out.is_null() {
+            return Err(null("out"));
+        }
+        // SAFETY: the header asks for valid bytes, and for live options or NULL.
+        let (url, options) = unsafe { (url.text("url")?, options.as_ref()) };
+        let options = options.map_or_else(Options::default, |o| o.0.clone());
+        let opened = fby_dispatcher(Dispatcher::open(url, options)?);
+        // SAFETY: the header asks for room for one pointer.
+        unsafe { put(out, opened.into_handle()) };
+        Ok(())
+    })
+}
+
+/// Takes another reference to a dispatcher.
+///
+/// Parameters: dispatcher may be NULL.
+/// Returns: the same dispatcher.
+/// Memory: each reference is given up by its own fby_release.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_retain(dispatcher: *mut fby_dispatcher) -> *mut fby_dispatcher {
+    if !dispatcher.is_null() {
+        // SAFETY: the header asks for a live dispatcher.
+        quietly(|| unsafe { fby_dispatcher::retain(dispatcher) });
+    }
+    dispatcher
+}
+
+/// Gives a reference to a dispatcher up. The last one stops it without a grace, unless it was stopped, and
+/// ends all tickets. In the child of a fork nothing is freed.
+///
+/// Parameters: dispatcher may be NULL.
+/// Threads: any; in a handler, the stop is left to a thread of the library.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_release(dispatcher: *mut fby_dispatcher) {
+    let release = || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        unsafe { self::dispatcher(dispatcher) }?;
+        // SAFETY: the header asks for a reference that is not used again.
+        unsafe { fby_dispatcher::release(dispatcher) };
+        Ok(())
+    };
+    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
+    let _ = contain(release);
+}
+
+/// Starts the worker threads that run registered handlers: as many as the option concurrency says. A second
+/// call changes nothing.
+///
+/// Parameters: dispatcher.
+/// Returns: FBY_OK; FBY_E_NO_MEMORY if the system refuses a thread; FBY_E_CLOSED; FBY_E_FORKED;
+/// FBY_E_INVALID.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_start(
+    dispatcher: *const fby_dispatcher,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for a live dispatcher or NULL.
+    guard(err, || unsafe { self::dispatcher(dispatcher) }?.start())
+}
+
+/// Waits until no job is queued and none runs. Scheduled jobs are not waited for.
+///
+/// Parameters: dispatcher; timeout_ms, FBY_FOREVER for no limit.
+/// Returns: FBY_OK; FBY_E_TIMEOUT; FBY_E_WOULD_DEADLOCK in a handler; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, but not in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_drain(
+    dispatcher: *const fby_dispatcher,
+    timeout_ms: i64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        d.drain(deadline(timeout_ms))
+    })
+}
+
+/// Stops: hands out no more jobs, waits for running ones, gives the others back to the queue, ends the
+/// threads, drops the handlers, and writes the dump file if there is one. A second call waits for the first
+/// and reports the same. Pushes are accepted until the stop is complete.
+///
+/// Parameters: dispatcher; grace_ms is how long to wait for running jobs, FBY_DEFAULT for the option grace;
+/// report may be NULL.
+/// Returns: FBY_OK; FBY_E_WOULD_DEADLOCK in a handler, where fby_request_stop is to be used; FBY_E_FORKED;
+/// FBY_E_INVALID; FBY_E_STORAGE or FBY_E_ENCODE if the dump could not be written, after all else has ended.
+/// Memory: the dispatcher is still to be released.
+/// Threads: any, but not in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_stop(
+    dispatcher: *const fby_dispatcher,
+    grace_ms: i64,
+    report: *mut fby_stop_report,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        let grace = u64::try_from(grace_ms).map_or(d.options().grace, Duration::from_millis);
+        let stopped = d.stop(grace)?;
+        let value = fby_stop_report {
+            struct_size: size_of::<fby_stop_report>(),
+            handed_back: stopped.handed_back as u64,
+            waiting: stopped.waiting,
+        };
+        // SAFETY: the header asks for a struct of its own size, or NULL.
+        unsafe { write(report, value, "report") }
+    })
+}
+
+/// Begins to stop and returns at once: nothing more is handed out, and handlers that ask hear it. Somebody
+/// must still call fby_stop, or release the last reference.
+///
+/// Parameters: dispatcher.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_request_stop(
+    dispatcher: *const fby_dispatcher,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        unsafe { self::dispatcher(dispatcher) }?.request_stop();
+        Ok(())
+    })
+}

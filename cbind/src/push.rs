@@ -1,0 +1,228 @@
+//! Pushing.
+
+use std::time::Duration;
+
+use forebay_core::{
+    Dispatcher, Error, ErrorKind, JobId, NewJob, OCTETS, Payload, Priority, Pushed, Result, RetryPolicy,
+    Timestamp,
+};
+
+use crate::bytes::{fby_bytes, fby_id, some_time};
+use crate::dispatcher::{dispatcher, fby_dispatcher};
+use crate::error::{fby_error, fby_status, guard};
+use crate::handle::put;
+use crate::record::{Record, check_array, read, read_at};
+
+/// A job to be pushed. Only kind is needed; zero leaves a field to the defaults.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_job_spec {
+    /// sizeof(fby_job_spec).
+    pub struct_size: usize,
+    /// Which handler runs it.
+    pub kind: fby_bytes,
+    /// What it carries: any bytes, which are copied.
+    pub payload: fby_bytes,
+    /// What the payload is, as a MIME type; empty is "application/octet-stream".
+    pub content_type: fby_bytes,
+    /// The queue; empty is the option queue.
+    pub queue: fby_bytes,
+    /// The idempotency key: of several pushes with one key, the first makes the job and the others get its
+    /// id; another kind or payload under the same key is FBY_E_CONFLICT. Empty is none.
+    pub key: fby_bytes,
+    /// The pause between attempts, for example "exponential(1s, cap=5m)"; empty leaves it to the kind.
+    pub retry: fby_bytes,
+    /// The id; zero has one made. Pushing the same id again changes nothing.
+    pub id: fby_id,
+    /// From -128 to 127, higher first.
+    pub priority: i32,
+    /// How often the job may run in all; FBY_UNLIMITED needs a retry policy that pauses.
+    pub max_attempts: u32,
+    /// Start no earlier than this long after the push.
+    pub delay_ms: i64,
+    /// Start no earlier than at this instant, in milliseconds since 1970. Not together with delay_ms.
+    pub run_at_ms: i64,
+    /// How long one attempt may take.
+    pub timeout_ms: i64,
+    /// An attempt that has not started this long after the push never starts: the job expires.
+    pub expires_after_ms: i64,
+}
+
+// SAFETY: repr(C), size first, no padding, integers and pointers only.
+unsafe impl Record for fby_job_spec {}
+
+impl fby_job_spec {
+    // SAFETY: its bytes must be valid while `'a` lasts.
+    unsafe fn new_job<'a>(&self, d: &Dispatcher) -> Result<NewJob<'a>> {
+        // SAFETY: as required of the caller.
+        let (kind, payload) = unsafe {
+            let max = d.options().max_payload;
+            (
+                self.kind.text("kind")?,
+                payload(self.payload, self.content_type, max)?,
+            )
+        };
+        let mut job = NewJob::new(kind, payload).priority(priority(self.priority)?);
+        // SAFETY: as required of the caller.
+        unsafe {
+            if let Some(queue) = self.queue.some_text("queue")? {
+                job = job.queue(queue);
+            }
+            if let Some(key) = self.key.some_text("key")? {
+                job = job.key(key);
+            }
+            if let Some(retry) = self.retry.some_text("retry")? {
+                job = job.retry(RetryPolicy::parse(retry)?);
+            }
+        }
+        if self.id.job() != JobId::NIL {
+            job = job.id(self.id.job());
+        }
+        if self.max_attempts != 0 {
+            job = job.max_attempts(self.max_attempts);
+        }
+        self.times(job)
+    }
+
+    fn times<'a>(&self, mut job: NewJob<'a>) -> Result<NewJob<'a>> {
+        let at = some_time(self.run_at_ms, "run_at_ms")?;
+        match (some_time(self.delay_ms, "delay_ms")?, at) {
+            (Some(_), Some(_)) => return Err(invalid("delay_ms and run_at_ms are both set; set one")),
+            (Some(delay), None) => job = job.delay(delay),
+            (None, Some(at)) => job = job.run_at(Timestamp::EPOCH.after(at)),
+            (None, None) => {}
+        }
+        if let Some(timeout) = some_time(self.timeout_ms, "timeout_ms")? {
+            job = job.timeout(timeout);
+        }
+        if let Some(after) = some_time(self.expires_after_ms, "expires_after_ms")? {
+            job = job.expires_after(after);
+        }
+        Ok(job)
+    }
+}
+
+/// A copy of bytes as a payload.
+//
+// SAFETY: the bytes must be valid during the call.
+pub(crate) unsafe fn payload(bytes: fby_bytes, content_type: fby_bytes, max: usize) -> Result<Payload> {
+    // SAFETY: as required of the caller.
+    let (bytes, content_type) = unsafe { (bytes.slice("payload")?, content_type.some_text("content_type")?) };
+    let content_type = content_type.map_or(OCTETS.into(), |t| t.to_owned().into());
+    Payload::copy(bytes, content_type, max)
+}
+
+fn priority(number: i32) -> Result<Priority> {
+    Priority::try_from(number).map_err(|_| invalid(format!("priority {number} is not between -128 and 127")))
+}
+
+fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::Invalid, text)
+}
+
+/// Pushes a job.
+///
+/// Parameters: dispatcher; job; wait_ms is how long to wait for room if the queue is full: 0 not at all,
+/// FBY_DEFAULT as the option on_full says; id may be NULL, else takes the job's id, which is another one's
+/// if the key was known.
+/// Returns: FBY_OK; FBY_E_FULL; FBY_E_CONFLICT; FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED;
+/// FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK; FBY_E_INVALID. On any but FBY_OK the job was not
+/// accepted.
+/// Memory: everything is copied. *id is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_push(
+    dispatcher: *const fby_dispatcher,
+    job: *const fby_job_spec,
+    wait_ms: i64,
+    id: *mut fby_id,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher and a valid struct, or NULL.
+        let (d, job) = unsafe {
+            let d = self::dispatcher(dispatcher)?;
+            (d, read(job, "job")?.new_job(d)?)
+        };
+        let pushed = match u64::try_from(wait_ms) {
+            Err(_) => d.push(job),
+            Ok(ms) => d.push_within(job, Duration::from_millis(ms)),
+        };
+        let pushed = pushed.map_err(Error::from)?;
+        // SAFETY: the header asks for room for an id, or NULL.
+        unsafe { put(id, pushed.id.into()) };
+        Ok(())
+    })
+}
+
+/// Pushes jobs in order and stops at the first refusal. All are checked first: if one is not valid, none is
+/// accepted.
+///
+/// Parameters: dispatcher; jobs, each spec_size bytes, which is sizeof(fby_job_spec) and their struct_size;
+/// count of them; wait_ms as for fby_push, for all together; ids may be NULL, else takes the ids of those
+/// accepted; accepted may be NULL, else takes their number, whatever is returned.
+/// Returns: as fby_push, for the first job that was refused.
+/// Memory: everything is copied.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_push_many(
+    dispatcher: *const fby_dispatcher,
+    jobs: *const fby_job_spec,
+    spec_size: usize,
+    count: usize,
+    wait_ms: i64,
+    ids: *mut fby_id,
+    accepted: *mut usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for room for a number, or NULL.
+    unsafe { put(accepted, 0) };
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        // SAFETY: the header asks for an array as it is said to be.
+        let jobs = unsafe { new_jobs(d, jobs, spec_size, count) }?;
+        let result = match u64::try_from(wait_ms) {
+            Err(_) => d.push_many(&jobs),
+            Ok(ms) => d.push_many_within(&jobs, Duration::from_millis(ms)),
+        };
+        let (pushed, result) = match result {
+            Ok(pushed) => (pushed, Ok(())),
+            Err(refused) => (refused.pushed, Err(refused.error)),
+        };
+        // SAFETY: the header asks for room for a number, and for `count` ids, or NULL.
+        unsafe {
+            put(accepted, pushed.len());
+            put_ids(ids, &pushed);
+        }
+        result
+    })
+}
+
+// SAFETY: the array must be as it is said to be, and the bytes valid while `'a` lasts.
+unsafe fn new_jobs<'a>(
+    d: &Dispatcher,
+    jobs: *const fby_job_spec,
+    size: usize,
+    count: usize,
+) -> Result<Vec<NewJob<'a>>> {
+    check_array(jobs, size, count, "jobs")?;
+    let mut list = Vec::new();
+    list.try_reserve_exact(count)
+        .map_err(|e| Error::new(ErrorKind::NoMemory, format!("no room for {count} jobs")).caused_by(e))?;
+    for i in 0..count {
+        // SAFETY: checked, and as required of the caller.
+        list.push(unsafe { read_at(jobs, size, i, "job")?.new_job(d)? });
+    }
+    Ok(list)
+}
+
+// SAFETY: `ids` must be NULL or have room for as many as were pushed.
+unsafe fn put_ids(ids: *mut fby_id, pushed: &[Pushed]) {
+    if !ids.is_null() {
+        for (i, pushed) in pushed.iter().enumerate() {
+            // SAFETY: as required of the caller.
+            unsafe { put(ids.add(i), pushed.id.into()) };
+        }
+    }
+}

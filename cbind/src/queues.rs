@@ -1,0 +1,191 @@
+//! What owners of queues do: pause, purge, count, dump and restore.
+
+use forebay_core::{DumpReport, JSON};
+
+use crate::buffer::fby_buffer;
+use crate::bytes::fby_bytes;
+use crate::dispatcher::{dispatcher, fby_dispatcher};
+use crate::error::{fby_error, fby_status, guard};
+use crate::handle::put;
+use crate::record::{Record, write};
+
+/// What a dump or a restore did.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_dump_report {
+    /// sizeof(fby_dump_report).
+    pub struct_size: usize,
+    /// Jobs written, or read and accepted.
+    pub jobs: u64,
+    /// Jobs of the file that were here already and were left as they are.
+    pub known: u64,
+}
+
+// SAFETY: repr(C), size first, no padding, integers only.
+unsafe impl Record for fby_dump_report {}
+
+impl From<DumpReport> for fby_dump_report {
+    fn from(report: DumpReport) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            jobs: report.jobs as u64,
+            known: report.known as u64,
+        }
+    }
+}
+
+/// Stops handing out jobs of a queue. Pushes go on, running jobs too.
+///
+/// Parameters: dispatcher; queue.
+/// Returns: FBY_OK; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_pause(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for a live dispatcher or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        self::dispatcher(dispatcher)?.pause(queue.text("queue")?)
+    })
+}
+
+/// Hands out jobs of a queue again.
+///
+/// Parameters: dispatcher; queue.
+/// Returns: FBY_OK; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_resume(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for a live dispatcher or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        self::dispatcher(dispatcher)?.resume(queue.text("queue")?)
+    })
+}
+
+/// Cancels every job that waits in a queue. Running ones go on.
+///
+/// Parameters: dispatcher; queue; count may be NULL, else takes how many.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_purge(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    count: *mut u64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        put(
+            count,
+            self::dispatcher(dispatcher)?.purge(queue.text("queue")?)? as u64,
+        );
+        Ok(())
+    })
+}
+
+/// How many jobs wait in a queue: blocked, scheduled and queued ones.
+///
+/// Parameters: dispatcher; queue; len may be NULL, else takes the number, 0 for a queue nobody has named.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_len(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    len: *mut u64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        put(len, self::dispatcher(dispatcher)?.len(queue.text("queue")?)?);
+        Ok(())
+    })
+}
+
+/// The counts of every queue, as a JSON object: one consistent snapshot.
+///
+/// Parameters: dispatcher; json takes the text.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_stats(
+    dispatcher: *const fby_dispatcher,
+    json: *mut *mut fby_buffer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL.
+    guard(err, || unsafe {
+        fby_buffer::put_text(json, self::dispatcher(dispatcher)?.stats()?.to_json(), JSON);
+        Ok(())
+    })
+}
+
+/// The counts of every queue in the text format of Prometheus.
+///
+/// Parameters: dispatcher; text takes it.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_stats_prometheus(
+    dispatcher: *const fby_dispatcher,
+    text: *mut *mut fby_buffer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    const TYPE: &str = "text/plain; version=0.0.4";
+    // SAFETY: the header asks for valid pointers or NULL.
+    guard(err, || unsafe {
+        fby_buffer::put_text(text, self::dispatcher(dispatcher)?.stats()?.to_prometheus(), TYPE);
+        Ok(())
+    })
+}
+
+/// Writes every unfinished job to a file, as of one instant. The former file stays until the new one is
+/// whole and synced.
+///
+/// Parameters: dispatcher; path; report may be NULL.
+/// Returns: FBY_OK; FBY_E_STORAGE if the file cannot be written, and the former one is untouched;
+/// FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_dump(
+    dispatcher: *const fby_dispatcher,
+    path: fby_bytes,
+    report: *mut fby_dump_report,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let done = self::dispatcher(dispatcher)?.dump(path.path("path")?)?;
+        write(report, done.into(), "report")
+    })
+}
+
+/// Reads a dump and accepts its jobs. Jobs that are here already are left as they are, so restoring twice
+/// makes no duplicates. The whole file is checked before the first job is accepted.
+///
+/// Parameters: dispatcher; path; report may be NULL.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND if there is no such file; FBY_E_CORRUPT and FBY_E_FUTURE_FORMAT for one
+/// that cannot be used, which is left alone; FBY_E_STORAGE; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_restore(
+    dispatcher: *const fby_dispatcher,
+    path: fby_bytes,
+    report: *mut fby_dump_report,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let done = self::dispatcher(dispatcher)?.restore(path.path("path")?)?;
+        write(report, done.into(), "report")
+    })
+}

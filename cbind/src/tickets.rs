@@ -1,0 +1,189 @@
+//! Answering by ticket, from any thread.
+
+use std::time::Duration;
+
+use forebay_core::{Answer, Dispatcher, Error, ErrorKind, Outcome, Result, Ticket};
+
+use crate::bytes::{fby_bytes, some_time};
+use crate::dispatcher::{dispatcher, fby_dispatcher};
+use crate::error::{OK, contain, fby_error, fby_status, guard};
+use crate::handle::put;
+use crate::handler::{Said, error_text, fby_ticket, fby_verdict};
+use crate::push::payload;
+use crate::record::{Record, check_array, read_at};
+
+/// What became of one delivery.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_outcome {
+    /// sizeof(fby_outcome).
+    pub struct_size: usize,
+    /// Which delivery.
+    pub ticket: fby_ticket,
+    /// The result that goes with FBY_DONE: any bytes.
+    pub result: fby_bytes,
+    /// What the result is, as a MIME type; empty is "application/octet-stream".
+    pub content_type: fby_bytes,
+    /// The text that goes with FBY_FAILED, FBY_FATAL, FBY_RETRY and FBY_CANCELLED.
+    pub error: fby_bytes,
+    /// The pause that goes with FBY_RETRY and FBY_SNOOZE; 0 for the pause of the retry policy (none for
+    /// FBY_SNOOZE).
+    pub delay_ms: i64,
+    /// What became of it. FBY_PENDING is FBY_E_INVALID here.
+    pub verdict: fby_verdict,
+    /// Zero.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), size first, no padding, integers and pointers only.
+unsafe impl Record for fby_outcome {}
+
+/// Why a job should stop: 0 while it may go on, else one of FBY_STOP_CANCELLED to FBY_STOP_STOPPING.
+pub type fby_stop_reason = i32;
+
+impl fby_outcome {
+    // SAFETY: its bytes must be valid.
+    unsafe fn answer(&self, max: usize) -> Result<(Ticket, Outcome)> {
+        // SAFETY: as required of the caller.
+        let said = unsafe {
+            Said {
+                result: Some(payload(self.result, self.content_type, max)?),
+                error: Some(error_text(self.error)?).filter(|text| !text.is_empty()),
+                delay: some_time(self.delay_ms, "delay_ms")?,
+            }
+        };
+        match said.outcome(self.verdict) {
+            Outcome::Pending => {
+                let text = "FBY_PENDING is no answer; finish the ticket when there is one";
+                Err(Error::new(ErrorKind::Invalid, text))
+            }
+            outcome => Ok((Ticket(self.ticket), outcome)),
+        }
+    }
+}
+
+/// Answers for deliveries: polled ones, and those whose handler returned FBY_PENDING, or will, or has not
+/// returned yet. Each ticket counts once. Of a handler's own verdict and this, the first to come counts.
+///
+/// Parameters: dispatcher; outcomes, each outcome_size bytes, which is sizeof(fby_outcome) and their
+/// struct_size; count of them; codes may be NULL, else takes one code per outcome: FBY_OK;
+/// FBY_E_STALE for a ticket that was answered before, whose lease was lost, timed out or handed back, or
+/// that nobody gave out, and then nothing has changed; FBY_E_INVALID and FBY_E_NO_MEMORY for an outcome that
+/// cannot be used, whose ticket is still good.
+/// Returns: the first code that is not FBY_OK; FBY_E_FORKED; FBY_E_INVALID for a bad array; FBY_E_STORAGE.
+/// Memory: everything is copied. But for a ticket that is still good, the memory of the delivery ends here,
+/// unless its handler has not returned yet.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_finish(
+    dispatcher: *const fby_dispatcher,
+    outcomes: *const fby_outcome,
+    outcome_size: usize,
+    count: usize,
+    codes: *mut fby_status,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        check_array(outcomes, outcome_size, count, "outcomes")?;
+        // SAFETY: checked, and as the header asks.
+        let read = |i| unsafe { read_at(outcomes, outcome_size, i, "outcome") };
+        // SAFETY: the header asks for room for `count` codes, or NULL.
+        let say = |i, code| unsafe { put(if codes.is_null() { codes } else { codes.add(i) }, code) };
+        finish(d, count, read, say)
+    })
+}
+
+/// Answers what can be read, says a code for each, and returns the first failure.
+fn finish(
+    d: &Dispatcher,
+    count: usize,
+    read: impl Fn(usize) -> Result<fby_outcome>,
+    say: impl Fn(usize, fby_status),
+) -> Result<()> {
+    let (mut places, mut done) = (Vec::new(), Vec::new());
+    let mut first = Ok(());
+    for i in 0..count {
+        // SAFETY: the header asks for valid bytes in each outcome.
+        match read(i).and_then(|outcome| unsafe { outcome.answer(d.options().max_payload) }) {
+            Ok(answer) => {
+                places.push(i);
+                done.push(answer);
+            }
+            Err(error) => {
+                say(i, error.kind().code());
+                first = first.and(Err(error));
+            }
+        }
+    }
+    let tickets: Vec<Ticket> = done.iter().map(|(ticket, _)| *ticket).collect();
+    match d.finish(done) {
+        Ok(answers) => {
+            for ((i, ticket), answer) in places.into_iter().zip(tickets).zip(answers) {
+                let result = counted(answer, ticket);
+                say(i, result.as_ref().map_or_else(|e| e.kind().code(), |()| OK));
+                first = first.and(result);
+            }
+            first
+        }
+        Err(error) => {
+            places.into_iter().for_each(|i| say(i, error.kind().code()));
+            Err(error)
+        }
+    }
+}
+
+fn counted(answer: Answer, ticket: Ticket) -> Result<()> {
+    match answer {
+        Answer::Stored(_) => Ok(()),
+        Answer::Stale => Err(Error::new(
+            ErrorKind::Stale,
+            format!("ticket {} no longer counts: nothing has changed", ticket.0),
+        )),
+    }
+}
+
+/// Makes the lease of a delivery end lease_ms from now, for handlers that take long.
+///
+/// Parameters: dispatcher; ticket; lease_ms, more than 0.
+/// Returns: FBY_OK; FBY_E_STALE if the ticket no longer counts; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_extend(
+    dispatcher: *const fby_dispatcher,
+    ticket: fby_ticket,
+    lease_ms: i64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        let lease: Option<Duration> = some_time(lease_ms, "lease_ms")?;
+        let lease = lease.ok_or_else(|| Error::new(ErrorKind::Invalid, "lease_ms is 0"))?;
+        d.extend(Ticket(ticket), lease)
+    })
+}
+
+/// Whether whoever works on a delivery should stop, and why. Cheap: long handlers should ask often.
+///
+/// Parameters: dispatcher; ticket.
+/// Returns: 0 to go on; FBY_STOP_CANCELLED; FBY_STOP_TIMED_OUT and FBY_STOP_LEASE_LOST, after which an
+/// answer no longer counts; FBY_STOP_STOPPING, when an answer within the grace still counts.
+/// FBY_STOP_LEASE_LOST also for a ticket that nobody gave out, a NULL dispatcher, and in the child of a fork.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_cancelled(
+    dispatcher: *const fby_dispatcher,
+    ticket: fby_ticket,
+) -> fby_stop_reason {
+    let reason = contain(|| {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        Ok(d.stop_reason(Ticket(ticket))
+            .map_or(0, |reason| reason as fby_stop_reason))
+    });
+    reason.unwrap_or(LEASE_LOST)
+}
+
+const LEASE_LOST: fby_stop_reason = forebay_core::StopReason::LeaseLost as fby_stop_reason;
