@@ -1,0 +1,196 @@
+/* fork: in the child every call is a code, and nothing hangs, is freed or is written. */
+#include "harness.h"
+
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static int in_child;
+
+/* A child has one thread of many: what the others held looks leaked, and is not. */
+int __lsan_is_turned_off(void);
+int __lsan_is_turned_off(void) {
+    return in_child;
+}
+
+static fby_verdict block(void *user_data, const fby_job *job, fby_reply *reply) {
+    gate *gates = user_data;
+    (void)job, (void)reply;
+    pass(&gates[0]);
+    await(&gates[1], 1);
+    return FBY_DONE;
+}
+
+static void must_not_drop(void *user_data) {
+    (void)user_data;
+    CHECK(!in_child);
+}
+
+static void reap(pid_t child) {
+    int status;
+    CHECK(child > 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ticket) {
+    fby_job_spec job = spec("k");
+    fby_outcome outcome = FBY_INIT(fby_outcome);
+    fby_bytes k = fby_str("k");
+    fby_consumer *made = NULL;
+    fby_job polled;
+    outcome.ticket = ticket;
+#define FORKED(call) EXPECT(FBY_E_FORKED, call)
+    FORKED(fby_push(d, &job, FBY_DEFAULT, NULL, &err));
+    FORKED(fby_push_many(d, &job, sizeof job, 1, FBY_DEFAULT, NULL, NULL, &err));
+    FORKED(fby_start(d, &err));
+    FORKED(fby_drain(d, FBY_FOREVER, &err));
+    FORKED(fby_register(d, k, NULL, block, NULL, NULL, &err));
+    FORKED(fby_unregister(d, k, NULL, &err));
+    FORKED(fby_declare(d, k, NULL, &err));
+    FORKED(fby_consumer_new(d, NULL, 0, NULL, &made, &err));
+    FORKED(fby_poll(c, &polled, sizeof polled, 1, FBY_FOREVER, NULL, &err));
+    FORKED(fby_consumer_wake(c, &err));
+    FORKED(fby_finish(d, &outcome, sizeof outcome, 1, NULL, &err));
+    FORKED(fby_extend(d, ticket, 1, &err));
+    CHECK(fby_cancelled(d, ticket) == FBY_STOP_LEASE_LOST);
+    FORKED(fby_wait(d, &id, FBY_FOREVER, NULL, NULL, &err));
+    FORKED(fby_job_state(d, &id, NULL, &err));
+    FORKED(fby_get(d, &id, NULL, &err));
+    FORKED(fby_explain(d, &id, NULL, &err));
+    FORKED(fby_cancel(d, &id, NULL, &err));
+    FORKED(fby_pause(d, k, &err));
+    FORKED(fby_resume(d, k, &err));
+    FORKED(fby_purge(d, k, NULL, &err));
+    FORKED(fby_len(d, k, NULL, &err));
+    FORKED(fby_stats(d, NULL, &err));
+    FORKED(fby_stats_prometheus(d, NULL, &err));
+    FORKED(fby_dump(d, fby_str("/nowhere"), NULL, &err));
+    FORKED(fby_restore(d, fby_str("/nowhere"), NULL, &err));
+    FORKED(fby_request_stop(d, &err));
+    FORKED(fby_stop(d, FBY_DEFAULT, NULL, &err));
+    fby_consumer_free(c);
+    fby_release(d);
+}
+
+static void a_child_gets_codes_and_ends_clean(void) {
+    gate gates[2] = {GATE, GATE};
+    char *path = scratch("forked"), *lock = malloc(600);
+    fby_options *options = fby_options_new();
+    fby_dispatcher *d = NULL;
+    fby_consumer *c;
+    fby_id id, polled_id;
+    fby_job polled;
+    pid_t child;
+    sprintf(lock, "%s.lock", path);
+    OK(fby_options_set(options, fby_str("dump_file"), fby_str(path), &err));
+    OK(fby_open(fby_str("memory:"), options, &d, &err));
+    c = consumer_of(d);
+    polled_id = push(d, "polled");
+    polled = poll_one(c);
+    OK(fby_register(d, fby_str("k"), NULL, block, gates, must_not_drop, &err));
+    OK(fby_start(d, &err));
+    id = push(d, "k");
+    await(&gates[0], 1);
+
+    child = fork();
+    if (child == 0) {
+        in_child = 1;
+        use_all(d, c, id, polled.ticket);
+        CHECK(access(path, F_OK) != 0);
+        /* A dispatcher of its own works. */
+        d = open_plain();
+        push(d, "k");
+        stop_and_release(d);
+        exit(0);
+    }
+    reap(child);
+    child = fork();
+    if (child == 0) {
+        in_child = 1;
+        exit(0);
+    }
+    reap(child);
+
+    /* The parent goes on. */
+    CHECK(access(path, F_OK) != 0);
+    pass(&gates[1]);
+    await_state(d, &id, FBY_STATE_SUCCEEDED);
+    CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);
+    CHECK(state_of(d, &polled_id) == FBY_STATE_SUCCEEDED);
+    fby_consumer_free(c);
+    stop_and_release(d);
+    fby_options_free(options);
+    remove(path);
+    remove(lock);
+    free(path);
+    free(lock);
+}
+
+/* ---- forks while other threads are inside the library ---- */
+
+enum { PUSHERS = 8 };
+
+typedef struct {
+    fby_dispatcher *d;
+    atomic_int *going;
+    atomic_int *pushed;
+} pusher;
+
+static void push_on(void *data) {
+    pusher *p = data;
+    while (atomic_load(p->going)) {
+        fby_job_spec job = spec("k");
+        fby_status status = fby_push(p->d, &job, 0, NULL, NULL);
+        CHECK(status == FBY_OK || status == FBY_E_FULL);
+        if (status == FBY_OK) atomic_fetch_add(p->pushed, 1);
+    }
+}
+
+static fby_verdict count(void *user_data, const fby_job *job, fby_reply *reply) {
+    (void)job, (void)reply;
+    atomic_fetch_add((atomic_int *)user_data, 1);
+    return FBY_DONE;
+}
+
+static void forks_while_threads_push(void) {
+    fby_dispatcher *d = open_with("memory:?concurrency=2&capacity=200&keep_finished=100");
+    fby_consumer *c;
+    fby_bytes other = fby_str("other");
+    atomic_int going = 1, pushed = 0, ran = 0;
+    pusher p = {d, &going, &pushed};
+    worker workers[PUSHERS];
+    int i;
+    add_handler(d, "k", count, &ran);
+    OK(fby_consumer_new(d, &other, 1, NULL, &c, &err));
+    OK(fby_start(d, &err));
+    for (i = 0; i < PUSHERS; i++) begin(&workers[i], push_on, &p);
+    for (i = 0; i < (slow() ? 20 : 1000); i++) {
+        pid_t child = fork();
+        if (child == 0) {
+            fby_job_spec job = spec("k");
+            in_child = 1;
+            alarm(60);
+            if (fby_push(d, &job, FBY_DEFAULT, NULL, NULL) != FBY_E_FORKED) _exit(1);
+            if (fby_request_stop(d, NULL) != FBY_E_FORKED) _exit(2);
+            if (fby_stop(d, FBY_DEFAULT, NULL, NULL) != FBY_E_FORKED) _exit(3);
+            fby_consumer_free(c);
+            fby_release(d);
+            /* exit() would flush and unlock what other threads may hold in this C library. */
+            _exit(0);
+        }
+        reap(child);
+    }
+    atomic_store(&going, 0);
+    for (i = 0; i < PUSHERS; i++) end(&workers[i]);
+    OK(fby_drain(d, SOON_MS, &err));
+    CHECK(atomic_load(&ran) == atomic_load(&pushed) && atomic_load(&pushed) > 0);
+    fby_consumer_free(c);
+    stop_and_release(d);
+}
+
+static const test_case cases[] = {
+    CASE(a_child_gets_codes_and_ends_clean),
+    CASE(forks_while_threads_push),
+};
+SUITE(forks);

@@ -1,0 +1,80 @@
+/* A host that loads the library at run time, and closes it while its threads run. Not linked with it. */
+#include <forebay.h>
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define CHECK(what) ((what) ? (void)0 : (fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what), abort()))
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
+static int begun, closed, ended;
+
+static void say(int *what) {
+    pthread_mutex_lock(&lock);
+    ++*what;
+    pthread_cond_broadcast(&changed);
+    pthread_mutex_unlock(&lock);
+}
+
+static void await(const int *what, int count) {
+    pthread_mutex_lock(&lock);
+    while (*what < count) pthread_cond_wait(&changed, &lock);
+    pthread_mutex_unlock(&lock);
+}
+
+static fby_verdict work(void *user_data, const fby_job *job, fby_reply *reply) {
+    (void)user_data, (void)job, (void)reply;
+    say(&begun);
+    await(&closed, 1);
+    say(&ended);
+    return FBY_DONE;
+}
+
+#define LOAD(name) \
+    *(void **)&name##_ = dlsym(library, #name); \
+    CHECK(name##_ != NULL)
+
+static const char *path;
+
+static void closing_the_library_leaves_its_threads_alone(void) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    fby_status (*fby_open_)(fby_bytes, const fby_options *, fby_dispatcher **, fby_error **);
+    fby_status (*fby_register_)(const fby_dispatcher *, fby_bytes, const fby_kind_options *, fby_handler, void *,
+                                fby_drop, fby_error **);
+    fby_status (*fby_start_)(const fby_dispatcher *, fby_error **);
+    fby_status (*fby_push_)(const fby_dispatcher *, const fby_job_spec *, int64_t, fby_id *, fby_error **);
+    fby_dispatcher *d = NULL;
+    fby_job_spec job = FBY_INIT(fby_job_spec);
+    int i;
+    if (library == NULL) fprintf(stderr, "%s\n", dlerror());
+    CHECK(library != NULL);
+    LOAD(fby_open);
+    LOAD(fby_register);
+    LOAD(fby_start);
+    LOAD(fby_push);
+    job.kind = fby_str("k");
+    CHECK(fby_open_(fby_str("memory:?concurrency=2"), NULL, &d, NULL) == FBY_OK);
+    CHECK(fby_register_(d, job.kind, NULL, work, NULL, NULL, NULL) == FBY_OK);
+    CHECK(fby_start_(d, NULL) == FBY_OK);
+    for (i = 0; i < 4; i++) CHECK(fby_push_(d, &job, 0, NULL, NULL) == FBY_OK);
+    await(&begun, 2);
+    CHECK(dlclose(library) == 0);
+    say(&closed);
+    /* The code of the library still runs: the workers record two jobs and run the next two. */
+    await(&ended, 4);
+}
+
+static void (*const cases[])(void) = {
+    closing_the_library_leaves_its_threads_alone,
+};
+
+int main(int argc, char **argv) {
+    CHECK(argc == 2);
+    path = argv[1];
+    cases[0]();
+    printf("C plugin: 1 tests passed\n");
+    return 0;
+}
