@@ -7,6 +7,10 @@
 //!
 //! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was
 //! running when the dump was written had its lease end with the process: that counts as one attempt.
+//!
+//! A dump is believed whole or not at all. What a push would refuse is damage here too, and so are counters
+//! that no job ever reaches: an attempt above 2³¹ - 1, a fence above 2⁶³ - 1. A counter that should have come
+//! that far all the same is written as that bound.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -27,6 +31,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Job, State};
+use crate::names::check_name;
 use crate::outcome::{Failure, FailureKind};
 use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
@@ -192,9 +197,9 @@ impl Dispatcher {
     /// before the first job is accepted.
     ///
     /// # Errors
-    /// `NotFound` if there is no such file; `Corrupt` if it is damaged and `FutureFormat` if a newer
-    /// version wrote it (in both cases nothing was accepted and the file is left alone); `Storage`;
-    /// `Closed`; of the store.
+    /// `NotFound` if there is no such file; `Corrupt` if it is damaged, `FutureFormat` if a newer version
+    /// wrote it, `Invalid` if there are not as many names to be had as it needs (in these cases nothing was
+    /// accepted and the file is left alone); `Storage`; `Closed`; of the store.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
         let path = path.as_ref();
@@ -207,6 +212,11 @@ impl Dispatcher {
             Error::new(kind, format!("cannot open the dump {}", path.display())).caused_by(e)
         })?;
         let (header, jobs) = read(BufReader::new(file), path)?;
+        self.check_names(&jobs, &header.paused_queues)?;
+        // Before the jobs: none of them may be handed out in the moment until their queue is paused.
+        for queue in &header.paused_queues {
+            self.pause(queue)?;
+        }
         let mut report = DumpReport::default();
         for job in &jobs {
             match self.accept_restored(job)? {
@@ -214,9 +224,6 @@ impl Dispatcher {
                 Inserted::Conflict(_) => report.conflicts += 1,
                 _ => report.known += 1,
             }
-        }
-        for queue in &header.paused_queues {
-            self.pause(queue)?;
         }
         Ok(report)
     }
@@ -266,7 +273,11 @@ fn read(mut from: impl BufRead, path: &Path) -> Result<(Header, Vec<RestoredJob>
             return Err(damaged(format!("line {number} is cut off")));
         }
         if number == 1 {
-            header = Some(read_header(&text, path).map_err(|e| e.unwrap_or_else(&broken))?);
+            let read = read_header(&text, path).map_err(|e| e.unwrap_or_else(&broken))?;
+            for queue in &read.paused_queues {
+                check_name(queue, "queue").map_err(|e| damaged(format!("line 1: {e}")))?;
+            }
+            header = Some(read);
         } else if text.starts_with(b"{\"jobs\":") {
             footer = Some(serde_json::from_slice(&text).map_err(broken)?);
             before_last = sum.digest();
@@ -331,9 +342,9 @@ fn line(job: &Job) -> Result<Line> {
         kind: job.kind.to_string(),
         state: job.state.name().to_owned(),
         priority: job.priority,
-        attempt: job.attempt,
+        attempt: job.attempt.min(RestoredJob::MAX_ATTEMPT),
         max_attempts: job.max_attempts,
-        fence: job.fence,
+        fence: job.fence.min(RestoredJob::MAX_FENCE),
         created_us: job.created.as_micros(),
         run_at_us: job.run_at.as_micros(),
         deadline_us: job.deadline.map(Timestamp::as_micros),
@@ -382,7 +393,7 @@ fn job(line: Line) -> Result<RestoredJob> {
         retry,
         headers: line.headers,
     };
-    Ok(RestoredJob {
+    let job = RestoredJob {
         id: line.id.parse::<JobId>()?,
         queue: line.queue,
         kind: line.kind,
@@ -403,7 +414,9 @@ fn job(line: Line) -> Result<RestoredJob> {
         was_running: running,
         cancel_requested: line.cancel_requested,
         history: line.history.into_iter().map(attempt).collect::<Result<_>>()?,
-    })
+    };
+    job.check()?;
+    Ok(job)
 }
 
 fn attempt(a: LineAttempt) -> Result<Attempt> {
@@ -537,3 +550,6 @@ fn sync_directory(path: &Path) -> io::Result<()> {
         Ok(())
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

@@ -1,15 +1,18 @@
 //! The dispatcher's side of dumps: what leaves, and how a restored job enters.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Dispatcher;
 use super::settle::Ended;
 use crate::engine::{Insert, Inserted, Located, Restored};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Job, JobRef, Priority, Token};
+use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, Token};
+use crate::names::Names;
 use crate::outcome::{Outcome, Standing, decide};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
@@ -97,10 +100,34 @@ impl Dispatcher {
         };
         let mut receipt = Vec::with_capacity(1);
         inner.engine.insert(&[insert], self.now(), &mut receipt)?;
-        if over && receipt[0] == Inserted::New {
-            self.end_restored(job)?;
+        match receipt[0] {
+            Inserted::New if over => self.end_restored(job)?,
+            Inserted::Sealed => return Err(super::closed()),
+            _ => {}
         }
         Ok(receipt[0])
+    }
+
+    /// Checks that the names of these jobs and queues fit beside those in use, before any is given a number.
+    pub(crate) fn check_names(&self, jobs: &[RestoredJob], queues: &[String]) -> Result<()> {
+        let names = self.0.engine.names();
+        let queues = jobs.iter().map(|j| &j.queue).chain(queues);
+        let queues: HashSet<_> = queues.filter(|q| names.find_queue(q).is_none()).collect();
+        let kinds = jobs.iter().map(|j| &j.kind);
+        let kinds: HashSet<_> = kinds.filter(|k| names.find_kind(k).is_none()).collect();
+        for (what, new, used) in [
+            ("queues", queues.len(), names.queue_count()),
+            ("kinds", kinds.len(), names.kind_count()),
+        ] {
+            let limit = Names::LIMIT;
+            if new + used > limit {
+                return Err(Error::invalid(format!(
+                    "the dump names {new} new {what} and {used} are in use, which is more than {limit}; \
+                     nothing was restored"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Ends a restored job whose last attempt ended with its process.
@@ -118,6 +145,39 @@ impl Dispatcher {
 }
 
 impl RestoredJob {
+    /// The highest attempt that is believed.
+    pub(crate) const MAX_ATTEMPT: u32 = i32::MAX as u32;
+    /// The highest fence that is believed.
+    pub(crate) const MAX_FENCE: u64 = i64::MAX as u64;
+
+    /// Checks what a push would check, and the counters that only a dump tells of.
+    ///
+    /// # Errors
+    /// `Invalid`, with a sentence that names the field.
+    pub(crate) fn check(&self) -> Result<()> {
+        let extras = self.extras.as_deref();
+        let job = NewJob {
+            queue: Some(Name::from(&self.queue)),
+            max_attempts: self.max_attempts,
+            timeout: self.timeout,
+            key: extras.and_then(|e| e.key.as_deref()).map(Cow::Borrowed),
+            retry: extras.and_then(|e| e.retry),
+            headers: extras.map(|e| e.headers.clone()).unwrap_or_default(),
+            waits: self.waits.clone(),
+            ..NewJob::new(&self.kind, self.payload.clone())
+        };
+        job.check(Payload::MAX_LEN)?;
+        if self.attempt > Self::MAX_ATTEMPT {
+            let (attempt, max) = (self.attempt, Self::MAX_ATTEMPT);
+            return Err(Error::invalid(format!("attempt {attempt} is above {max}")));
+        }
+        if self.fence > Self::MAX_FENCE {
+            let (fence, max) = (self.fence, Self::MAX_FENCE);
+            return Err(Error::invalid(format!("fence {fence} is above {max}")));
+        }
+        Ok(())
+    }
+
     /// Whether the job ran when the dump was written, and may not run again.
     fn lost_its_last_attempt(&self) -> bool {
         let at = Standing {

@@ -1,0 +1,205 @@
+//! Dumps that nobody wrote: whole, but with lines that are not what a job can be.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::dispatcher::KindSet;
+use crate::error::ErrorKind;
+use crate::names::Names;
+use crate::outcome::Outcome;
+use crate::time::Deadline;
+use crate::{Dispatcher, JobId, ManualClock, Options, engine::memory::MemoryEngine};
+
+/// A folder of its own for a test, gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("forebay-dump-unit-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).expect("the folder for such things can be written");
+        Self(path)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("jobs.dump")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A dispatcher whose clock stands still, so that nothing but the test does the upkeep.
+fn still() -> (Dispatcher, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let engine = Arc::new(MemoryEngine::new(100));
+    let d = Dispatcher::with_clock(engine, Options::default(), clock.clone());
+    (d.expect("the defaults fit together"), clock)
+}
+
+/// A whole dump with these lines, and more in its header.
+fn forge(more: &str, lines: &[String]) -> Vec<u8> {
+    let mut text = format!("{{\"forebay_dump\":1,\"created_us\":1{more}}}\n");
+    for line in lines {
+        text += line;
+        text.push('\n');
+    }
+    let sum = xxh3_64(text.as_bytes());
+    text += &format!("{{\"jobs\":{},\"xxh3\":\"{sum:016x}\"}}\n", lines.len());
+    text.into_bytes()
+}
+
+/// The line of a good job, where `field` has this value.
+fn line(number: u32, field: &str, value: &str) -> String {
+    let mut fields = vec![
+        ("id", format!("\"00000000-0000-7000-8000-{number:012}\"")),
+        ("queue", "\"default\"".into()),
+        ("kind", "\"k\"".into()),
+        ("state", "\"queued\"".into()),
+        ("created_us", "1".into()),
+        ("run_at_us", "1".into()),
+        ("content_type", "\"text/plain\"".into()),
+        ("text", "\"payload\"".into()),
+    ];
+    fields.retain(|(name, _)| *name != field);
+    if !field.is_empty() {
+        fields.push((field, value.into()));
+    }
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|(name, value)| format!("{name:?}:{value}"))
+        .collect();
+    format!("{{{}}}", fields.join(","))
+}
+
+#[test]
+fn one_bad_line_and_nothing_is_accepted() {
+    let (folder, (d, _)) = (Folder::new(), still());
+    let long = format!("\"{}\"", "x".repeat(300));
+    for (field, value, want) in [
+        ("id", "\"7\"", "id"),
+        ("queue", "\"\"", "queue name is empty"),
+        ("queue", &long, "255 are allowed"),
+        ("kind", "\"a\\u0001\"", "control character"),
+        ("state", "\"succeeded\"", "state"),
+        ("state", "\"asleep\"", "state"),
+        ("priority", "128", "i8"),
+        ("attempt", "4294967295", "above 2147483647"),
+        ("attempt", "2147483648", "above 2147483647"),
+        ("attempt", "4294967296", "u32"),
+        ("fence", "18446744073709551615", "above 9223372036854775807"),
+        ("fence", "-1", "u64"),
+        ("max_attempts", "0", "at least 1"),
+        ("run_at_us", "9223372036854775808", "i64"),
+        ("timeout_us", "0", "timeout is zero"),
+        ("key", "\"\"", "key name is empty"),
+        ("key", &long, "255 are allowed"),
+        ("retry", "\"often\"", "often"),
+        ("retry", "\"constant(36501d)\"", "too long"),
+        ("retry", "\"constant(1s, jitter=NaN)\"", "between 0 and 1"),
+        ("headers", "[[\"\",\"v\"]]", "header name is empty"),
+        ("waits", "[\"\\n\"]", "control character"),
+        ("text", "7", "string"),
+        ("base64", "\"?\"", "base64"),
+    ] {
+        let good = line(1, "", "");
+        // Only one of the two forms of a payload may be there.
+        let bad = line(2, field, value).replace(",\"text\":\"payload\",\"base64\"", ",\"base64\"");
+        std::fs::write(folder.file(), forge("", &[good, bad])).unwrap();
+        let error = d.restore(folder.file()).expect_err(value);
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let text = error.to_string();
+        assert!(text.contains("line 3") && text.contains(want), "{text} / {want}");
+        assert!(
+            d.stats()
+                .unwrap()
+                .queues
+                .iter()
+                .all(|q| q.counts.totals.restored == 0)
+        );
+    }
+    std::fs::write(folder.file(), forge(",\"paused_queues\":[\"\"]", &[])).unwrap();
+    assert_eq!(d.restore(folder.file()).unwrap_err().kind(), ErrorKind::Corrupt);
+    std::fs::write(folder.file(), forge("", &[line(1, "", "")])).unwrap();
+    assert_eq!(d.restore(folder.file()).unwrap().jobs, 1, "the good line is good");
+}
+
+#[test]
+fn the_ends_of_what_is_allowed_are_harmless() {
+    let (folder, (d, clock)) = (Folder::new(), still());
+    let extremes = [
+        ("fence", "9223372036854775807"),
+        ("attempt", "2147483647"),
+        ("created_us", "-9223372036854775808"),
+        ("created_us", "9223372036854775807"),
+        ("run_at_us", "-9223372036854775808"),
+        ("deadline_us", "-9223372036854775808"),
+        ("deadline_us", "9223372036854775807"),
+        ("timeout_us", "18446744073709551615"),
+        ("max_attempts", "4294967295"),
+        ("retry", "\"exponential(36500d, cap=36500d)\""),
+    ];
+    let lines = extremes.iter().enumerate();
+    let lines: Vec<String> = lines
+        .map(|(n, (field, value))| line(n as u32, field, value))
+        .collect();
+    std::fs::write(folder.file(), forge("", &lines)).unwrap();
+    assert_eq!(d.restore(folder.file()).unwrap().jobs, extremes.len());
+    let again = folder.0.join("again.dump");
+    d.dump(&again).unwrap();
+    assert_eq!(still().0.restore(&again).unwrap().jobs, extremes.len());
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    let mut held = Vec::new();
+    consumer
+        .next_many(2, Deadline::after(Duration::ZERO), &mut held)
+        .unwrap();
+    assert!(
+        held.iter().any(|l| l.fence() > i64::MAX as u64)
+            && held.iter().any(|l| l.attempt() > i32::MAX as u32)
+    );
+    d.dump(&again).unwrap();
+    still()
+        .0
+        .restore(&again)
+        .expect("a counter beyond its bound is written as the bound");
+    for lease in held {
+        lease.complete(Outcome::failed("no")).unwrap();
+    }
+    let mut attempts = 0;
+    for _ in 0..20 {
+        d.upkeep().unwrap();
+        while let Some(lease) = consumer.next(Deadline::after(Duration::ZERO)).unwrap() {
+            attempts += 1;
+            lease.complete(Outcome::failed("no")).unwrap();
+        }
+        clock.advance(Duration::from_secs(1_000_000_000));
+    }
+    assert!(attempts > extremes.len());
+    assert!(d.stats().unwrap().total().balanced());
+    d.dump(&again).unwrap();
+    still().0.restore(&again).unwrap();
+}
+
+#[test]
+fn names_that_are_too_many_are_refused_before_the_first_job() {
+    let (folder, (d, _)) = (Folder::new(), still());
+    for number in 0..Names::LIMIT - 1 {
+        d.kind(&number.to_string()).unwrap();
+    }
+    let lines: Vec<String> = (1..3).map(|n| line(n, "kind", &format!("\"new {n}\""))).collect();
+    std::fs::write(folder.file(), forge("", &lines)).unwrap();
+    let error = d.restore(folder.file()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert_eq!(d.len("default").unwrap(), 0);
+    assert!(d.get(JobId::from_u128(1)).is_err());
+    std::fs::write(folder.file(), forge("", &lines[..1])).unwrap();
+    assert_eq!(d.restore(folder.file()).unwrap().jobs, 1);
+}
