@@ -52,8 +52,10 @@ demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad H
 test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'
 
-bench: ## the benchmarks (ARGS=... goes to the bench programs)
+bench: $(PACKAGE) ## the benchmarks (ARGS=... goes to the Rust programs)
+	@scripts/need.sh rust cc
 	$(CARGO) bench -p forebay-benches -- $(ARGS)
+	$(PY) benches/python.py
 
 install: ## the C library, its header and forebay.pc under PREFIX (default /usr/local; DESTDIR is honoured)
 	@scripts/need.sh rust cc
@@ -86,7 +88,8 @@ clippy: $(TOOLS) ## clippy over every target and feature, warnings denied
 doc: $(TOOLS) ## rustdoc, warnings denied
 	$(call say,rustdoc)
 	@scripts/need.sh rust cc
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --all-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --exclude forebay-python --all-features
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p forebay-python --document-private-items
 
 # ---- tests -------------------------------------------------------------------------------------------
 
