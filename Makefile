@@ -88,8 +88,7 @@ clippy: $(TOOLS) ## clippy over every target and feature, warnings denied
 doc: $(TOOLS) ## rustdoc, warnings denied
 	$(call say,rustdoc)
 	@scripts/need.sh rust cc
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --exclude forebay-python --all-features
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps -p forebay-python --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --workspace --all-features
 
 # ---- tests -------------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 //!
 //! # How it is built
 //!
-//! * A job is a [`Record`](record) in one of 16 [shards](shards), chosen by its id. A [shard](shard) has
+//! * A job is a [`Record`](record) in one of 16 [shards], chosen by its id. A [shard] has
 //!   one lock, under which all that concerns its jobs changes together: states, counts, timers. With every
 //!   shard locked, in order, the counts are true.
-//! * Jobs that can be claimed have a ticket in a [lane](lane), which is a lock-free line per queue and
+//! * Jobs that can be claimed have a ticket in a [lane], which is a lock-free line per queue and
 //!   priority. Claiming is: pop a ticket, lock its shard, see whether the ticket is still good.
 //! * A handle leads straight to the record, so finishing a job looks nothing up.
-//! * What concerns a queue as a whole, its [room](room) and whether it is paused, is in atomics; so is the
+//! * What concerns a queue as a whole, its [room] and whether it is paused, is in atomics; so is the
 //!   [next due time](due), which every push and turn compares with its own.
 //!
 //! A push, a claim and a finish take the lock of one shard each, and share it with the others of 64 jobs
@@ -17,7 +17,7 @@
 //! # Order of locks
 //!
 //! A [key's](keys) lock, then shards by number, then a lane's store of jobs set aside. Bells ring, payloads
-//! are dropped and keys are freed [after](after) all locks are gone.
+//! are dropped and keys are freed [after] all locks are gone.
 //!
 //! # Limits
 //!
