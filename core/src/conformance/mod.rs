@@ -64,7 +64,7 @@ fn groups(of: Capabilities) -> Vec<&'static str> {
 }
 
 /// The groups named in the suite's invocation are those that apply to the engine.
-pub fn named_groups_are_the_capabilities(make: Make<'_>, named: &[&str]) {
+pub fn check_groups(make: Make<'_>, named: &[&str]) {
     let engine = make();
     let mut named = named.to_vec();
     let mut apply = groups(engine.capabilities());

@@ -16,7 +16,7 @@ macro_rules! conformance_suite {
             /// The groups that are named are those that apply.
             #[test]
             fn named_groups_are_the_capabilities() {
-                $crate::conformance::named_groups_are_the_capabilities(&make, &[$(stringify!($group)),*]);
+                $crate::conformance::check_groups(&make, &[$(stringify!($group)),*]);
             }
 
             $crate::conformance_cases!([$($group)*]);
