@@ -3,7 +3,8 @@
 //!
 //! The first line is a header, then one line per job in the order in which they would start, then one with
 //! the number of jobs and the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over the old one,
-//! and the directory is synced: at every instant the path holds one whole dump, the old or the new.
+//! and the directory is synced: at every instant the path holds one whole dump, the old or the new. Two dumps
+//! to one path never meet, and a later one is never replaced by one that began earlier.
 //!
 //! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was
 //! running when the dump was written had its lease end with the process: that counts as one attempt.
@@ -12,8 +13,12 @@
 //! that no job ever reaches: an attempt above 2³¹ - 1, a fence above 2⁶³ - 1. A counter that should have come
 //! that far all the same is written as that bound.
 
+mod aside;
+
 use std::fs;
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -37,6 +42,7 @@ use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
 use crate::threads;
 use crate::time::Timestamp;
+use aside::{Aside, beside, sync_folder};
 
 /// The version this build writes, and the newest it reads.
 pub const VERSION: u32 = 1;
@@ -133,44 +139,34 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 impl Dispatcher {
     /// Writes every unfinished job to `path`, as of one instant. The former file stays until the new one
-    /// is whole and synced.
+    /// is whole and synced. Of several dumps to one path at once, the one that began last stays.
     ///
     /// # Errors
     /// `Encode` if a payload cannot be encoded (the job is named); `Storage` if the file cannot be
-    /// written. The former file is then untouched.
+    /// written. The former file is then untouched, but for one case, of which the text tells: when only its
+    /// folder cannot be synced, the new one is in place, and might not survive a power cut.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
         let path = path.as_ref();
-        let failed = |what: &str, e: io::Error| {
-            Error::new(
-                ErrorKind::Storage,
-                format!("cannot {what} the dump {}", path.display()),
-            )
-            .caused_by(e)
-        };
-        let aside = beside(path, ".new");
-        let mut written = None;
-        let file = create_private(&aside).map_err(|e| failed("create", e))?;
-        let result = self.write_dump(BufWriter::new(file)).and_then(|(jobs, file)| {
-            written = Some(jobs);
-            file.sync_all().map_err(|e| failed("sync", e))?;
-            fs::rename(&aside, path).map_err(|e| failed("rename", e))?;
-            sync_directory(path).map_err(|e| failed("sync the directory of", e))
-        });
-        if let Err(error) = result {
-            let _ = fs::remove_file(&aside);
-            return Err(error);
-        }
+        let turn = self.0.dumps.begin(path);
+        let aside = Aside::create(path)?;
+        let jobs = self.write_dump(aside.file())?;
+        aside.sync()?;
+        turn.end(|| aside.put_in_place())?;
+        sync_folder(path)?;
         Ok(DumpReport {
-            jobs: written.unwrap_or(0),
+            jobs,
             ..DumpReport::default()
         })
     }
 
-    /// Writes a dump to anything that takes bytes. Returns the number of jobs and the writer.
-    fn write_dump(&self, to: BufWriter<fs::File>) -> Result<(usize, fs::File)> {
+    /// Writes a dump to anything that takes bytes. Returns the number of jobs.
+    fn write_dump(&self, to: impl Write) -> Result<usize> {
         let failed = |e: io::Error| Error::new(ErrorKind::Storage, "cannot write the dump").caused_by(e);
-        let mut out = Summed { to, sum: Xxh3::new() };
+        let mut out = Summed {
+            to: BufWriter::new(to),
+            sum: Xxh3::new(),
+        };
         let paused_queues = self.paused_queues()?;
         let header = Header {
             forebay_dump: VERSION,
@@ -188,8 +184,8 @@ impl Dispatcher {
             xxh3: format!("{:016x}", out.sum.digest()),
         };
         out.line(&footer).map_err(failed)?;
-        let file = out.to.into_inner().map_err(|e| failed(e.into_error()))?;
-        Ok((jobs, file))
+        out.to.flush().map_err(failed)?;
+        Ok(jobs)
     }
 
     /// Reads a dump and accepts its jobs. Jobs that are already here are left as they are, so that
@@ -438,7 +434,8 @@ fn attempt(a: LineAttempt) -> Result<Attempt> {
     })
 }
 
-/// A dump file that one dispatcher has for itself, by a lock on a file beside it.
+/// A dump file that one dispatcher has for itself, by a lock on a file beside it. What earlier ones left
+/// half written is removed.
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
@@ -454,12 +451,11 @@ impl File {
             Error::new(ErrorKind::Storage, text).caused_by(e)
         };
         let mut options = fs::OpenOptions::new();
-        let lock = options
-            .create(true)
-            .read(true)
-            .append(true)
-            .open(&beside)
-            .map_err(failed)?;
+        options.create(true).read(true).append(true);
+        // Whatever a link of that name leads to is not ours to empty.
+        #[cfg(unix)]
+        options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let lock = options.open(&beside).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
@@ -473,6 +469,7 @@ impl File {
         }
         lock.set_len(0).map_err(failed)?;
         writeln!(&lock, "{}", std::process::id()).map_err(failed)?;
+        Aside::remove_leftovers(&path);
         Ok(Self { path, _lock: lock })
     }
 }
@@ -521,34 +518,6 @@ fn write_each(dispatcher: &Dispatcher, interval: Duration, file: Arc<File>) -> R
         }
     })?;
     Ok((stop, thread))
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// A new file that only the owner may read: payloads hold personal data.
-fn create_private(path: &Path) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Makes a rename survive a power cut.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let parent = path
-        .parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    if cfg!(unix) {
-        fs::File::open(parent)?.sync_all()
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(all(test, not(shuttle)))]

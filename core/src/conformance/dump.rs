@@ -1,14 +1,19 @@
 //! Dumps: everything that is unfinished comes back, once, or the file is refused (row 71; D7).
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon};
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, Result};
 use crate::job::{Filter, Job, NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
+use crate::payload::{Encoded, HostObject, Payload};
 use crate::{JobId, RetryPolicy, Timestamp};
 
 /// A folder of its own for a case, gone afterwards.
@@ -495,6 +500,39 @@ pub fn a_failed_dump_leaves_the_former(make: Make<'_>) {
         .map(|e| e.unwrap().file_name())
         .collect();
     assert_eq!(left, ["occupied"], "nothing is left aside");
+}
+
+/// Two dumps to one path: neither spoils the other's file, and the one that began last stays.
+pub fn dumps_to_one_path_do_not_meet(make: Make<'_>) {
+    struct Slow(mpsc::Sender<()>, Mutex<mpsc::Receiver<()>>);
+    impl HostObject for Slow {
+        fn encode(&self) -> Result<Encoded> {
+            // Only the first dump finds somebody to wait for.
+            if self.0.send(()).is_ok() {
+                let _ = self.1.lock().recv();
+            }
+            Payload::from("slow").encode()
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+    let (folder, stage) = (Folder::new(), Stage::new(make));
+    let (said, heard) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    stage.push(NewJob::new("k", Payload::host(Slow(said, Mutex::new(wait)))));
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| stage.d.dump(folder.file()));
+        heard.recv().unwrap();
+        drop(heard);
+        for _ in 0..5 {
+            stage.push(job());
+        }
+        assert_eq!(stage.d.dump(folder.file()).unwrap().jobs, 6);
+        go.send(()).unwrap();
+        assert_eq!(first.join().unwrap().unwrap().jobs, 1, "as of when it began");
+    });
+    assert_eq!(Stage::new(make).d.restore(folder.file()).unwrap().jobs, 6);
 }
 
 /// A dump in the midst of work: what it tells is whole, whenever it is taken, and no job is in it twice.

@@ -303,6 +303,8 @@ macro_rules! conformance_cases {
                 a_dump_names_what_it_cannot_encode
                 a_dump_holds_what_was_accepted
                 a_key_needs_bytes;
+            dump:
+                dumps_to_one_path_do_not_meet;
         }
         $crate::conformance_group! { encodes $named
             payloads:

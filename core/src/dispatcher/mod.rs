@@ -6,6 +6,7 @@
 
 mod cells;
 mod consumer;
+mod dumps;
 mod explain;
 mod hooks;
 mod kinds;
@@ -50,6 +51,7 @@ use crate::fork::Birth;
 use crate::names::{KindId, QueueId};
 use crate::time::{Clock, Deadline, SystemClock, Timestamp};
 use cells::Cells;
+use dumps::Dumps;
 use hooks::HookList;
 use kinds::Kinds;
 use slots::Slots;
@@ -82,6 +84,7 @@ pub(crate) struct Inner {
     pub(crate) cells: Cells,
     pub(crate) events: Events,
     pub(crate) hooks: HookList,
+    pub(crate) dumps: Dumps,
     pub(crate) birth: Birth,
     /// Which dispatcher of this process, from 1.
     serial: u64,
@@ -141,6 +144,7 @@ impl Dispatcher {
             cells: Cells::default(),
             events: Events::default(),
             hooks: HookList::default(),
+            dumps: Dumps::default(),
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,

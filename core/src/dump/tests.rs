@@ -15,10 +15,10 @@ use crate::time::Deadline;
 use crate::{Dispatcher, JobId, ManualClock, Options, engine::memory::MemoryEngine};
 
 /// A folder of its own for a test, gone afterwards.
-struct Folder(PathBuf);
+pub(super) struct Folder(pub(super) PathBuf);
 
 impl Folder {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("forebay-dump-unit-{}-{number}", std::process::id()));
@@ -26,7 +26,7 @@ impl Folder {
         Self(path)
     }
 
-    fn file(&self) -> PathBuf {
+    pub(super) fn file(&self) -> PathBuf {
         self.0.join("jobs.dump")
     }
 }
