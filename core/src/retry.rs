@@ -108,7 +108,8 @@ impl RetryPolicy {
         let full = full.min(self.cap).min(Self::MAX_PAUSE);
         let less = self.jitter * random;
         if less > 0.0 {
-            full.mul_f64(1.0 - less.min(1.0))
+            // Rounding must not lengthen it.
+            full.mul_f64(1.0 - less.min(1.0)).min(full)
         } else {
             full
         }
