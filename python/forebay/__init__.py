@@ -14,7 +14,8 @@ results and a clean stop, without a broker beside you:
         print(greet.push("world").result(timeout=5))
 
 Values travel by reference while they stay in this process; `bytes` travel untouched. They are written as
-JSON only when they must leave it, for a dump or a reader in another language.
+JSON only when they must leave it, for a dump or a reader in another language. So a handler that changes what
+it was given changes it for whoever pushed it, and for its own next attempt.
 """
 
 from forebay._forebay import (

@@ -14,13 +14,20 @@ import atexit
 import os
 import sys
 import threading
+import time
 import weakref
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from forebay import _forebay
 
 if TYPE_CHECKING:
     from forebay.dispatcher import Dispatcher
+
+WORKER = "forebay-worker-"
+"""How the names of worker threads begin."""
+_JOIN = 0.5
+"""How long to wait for threads whose handlers have outlived the grace, in seconds."""
 
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 _process = 0
@@ -35,6 +42,15 @@ def watch(dispatcher: Dispatcher) -> None:
     _open.add(dispatcher)
 
 
+def join(threads: Iterable[threading.Thread]) -> list[str]:
+    """Waits for worker threads, which end at once unless their handler hangs. Names those that do."""
+    deadline = time.monotonic() + _JOIN
+    alive = [thread for thread in threads if thread.is_alive()]
+    for thread in alive:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return [thread.name for thread in alive if thread.is_alive()]
+
+
 def _register() -> None:
     try:
         threading._register_atexit(_stop_all)  # type: ignore[attr-defined]
@@ -45,7 +61,6 @@ def _register() -> None:
 def _stop_all() -> None:
     if _process != os.getpid():
         return
-    hung: list[str] = []
     dispatchers = list(_open)
     for dispatcher in dispatchers:
         dispatcher.request_stop()
@@ -56,8 +71,8 @@ def _stop_all() -> None:
             # A dump that cannot be written, or a Ctrl-C that cuts the grace short: it is told, and the others
             # are stopped all the same.
             sys.excepthook(*sys.exc_info())
-        hung += dispatcher._hung()
-    if hung:
+    # Those of dispatchers that are gone as well.
+    if hung := join(thread for thread in threading.enumerate() if thread.name.startswith(WORKER)):
         _leave(hung)
 
 

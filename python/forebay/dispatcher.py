@@ -5,10 +5,9 @@ from __future__ import annotations
 import inspect
 import signal
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
-
-_JOIN = 0.5
-"""How long a stop waits for threads whose handlers have outlived the grace, in seconds."""
 
 
 class Page(NamedTuple):
@@ -77,6 +73,7 @@ class Dispatcher(Core):
     def __init__(self, url: str = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""
         self._threads: list[threading.Thread] = []
+        self._starting = threading.Lock()
         # Locked until somebody asks for a stop. A lock, and not an Event: a signal handler may release it
         # while the main thread is in the middle of waiting for it.
         self._stopped = threading.Lock()
@@ -165,15 +162,16 @@ class Dispatcher(Core):
 
         A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then.
         """
-        if self._threads:
-            return
-        mine = weakref.ref(self)
-        for number in range(self.concurrency if threads is None else threads):
-            # No thread holds the dispatcher: dropping the last reference to it stops them.
-            work = (self.worker(), mine)
-            thread = threading.Thread(target=_work, args=work, name=f"forebay-worker-{number}", daemon=False)
-            self._threads.append(thread)
-            thread.start()
+        with self._starting:
+            if self._threads:
+                return
+            for number in range(self.concurrency if threads is None else threads):
+                # No thread holds the dispatcher: dropping the last reference to it stops them.
+                work = (self.worker(), weakref.ref(self))
+                name = f"{_exit.WORKER}{number}"
+                thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
+                self._threads.append(thread)
+                thread.start()
 
     def run(self, threads: int | None = None) -> None:
         """Starts the workers and waits until somebody stops the dispatcher; then stops it.
@@ -187,7 +185,7 @@ class Dispatcher(Core):
                 with self._sigterm():
                     self.start(threads)
                     self._stopped.acquire()
-                    self._stopped.release()
+                    self._announce_stop()
             except KeyboardInterrupt:
                 self.request_stop()
             self.stop()
@@ -198,10 +196,7 @@ class Dispatcher(Core):
     def request_stop(self) -> None:
         """Begins to stop, and returns at once. Safe from handlers and from signal handlers."""
         self.begin_stop()
-        try:
-            self._stopped.release()
-        except RuntimeError:
-            pass  # Somebody has asked before.
+        self._announce_stop()
 
     def stop(self, grace: Delay | None = None) -> StopReport:
         """Stops: starts no more jobs, gives running ones the grace to finish, hands the others back.
@@ -210,8 +205,8 @@ class Dispatcher(Core):
         From a handler it raises WouldDeadlock; `request_stop` is for those.
         """
         report = StopReport(*self.finish_stop(grace))
-        self.request_stop()
-        self._join()
+        self._announce_stop()
+        _exit.join(self._threads)
         return report
 
     def __enter__(self) -> Self:
@@ -225,15 +220,10 @@ class Dispatcher(Core):
         """Stops."""
         self.stop()
 
-    def _join(self) -> None:
-        """Waits for the threads, which end at once unless their handler hangs."""
-        deadline = time.monotonic() + _JOIN
-        for thread in filter(threading.Thread.is_alive, self._threads):
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def _hung(self) -> list[str]:
-        """The names of threads whose handler has outlived the stop."""
-        return [thread.name for thread in self._threads if thread.is_alive()]
+    def _announce_stop(self) -> None:
+        """Lets go whoever waits in `run`."""
+        with suppress(RuntimeError):  # Somebody has before.
+            self._stopped.release()
 
     @contextmanager
     def _sigterm(self) -> Iterator[None]:
@@ -295,5 +285,5 @@ def _work(worker: Worker, owner: weakref.ref[Dispatcher]) -> None:
     # A handler raised SystemExit and so ended this thread. With the last one gone, the dispatcher could do
     # nothing but look alive.
     dispatcher = owner()
-    if dispatcher is not None and dispatcher._hung() == [threading.current_thread().name]:
+    if dispatcher is not None and sum(thread.is_alive() for thread in dispatcher._threads) == 1:
         dispatcher.request_stop()

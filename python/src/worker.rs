@@ -76,15 +76,15 @@ enum Then {
 struct Turns<'a> {
     shared: &'a Shared,
     consumer: Consumer,
-    /// The job that comes after others have been let in.
+    /// The job that runs, or comes after others have been let in.
     held: Option<Lease>,
 }
 
 impl Turns<'_> {
     /// Runs jobs until the dispatcher stops; false if a handler asked the thread to end.
     fn run(mut self, py: Python<'_>) -> bool {
-        while let Some(lease) = self.claim(py) {
-            match self.series(py, lease) {
+        while self.claim(py) {
+            match self.series(py) {
                 Then::Detach => {}
                 Then::Leave => return false,
                 Then::Forked => {
@@ -97,47 +97,46 @@ impl Turns<'_> {
         true
     }
 
-    /// Lets others in, and waits for the next job; `None` once the dispatcher stops.
-    fn claim(&mut self, py: Python<'_>) -> Option<Lease> {
+    /// Lets others in, and waits for the next job; false once the dispatcher stops.
+    fn claim(&mut self, py: Python<'_>) -> bool {
         if self.held.is_some() {
             detached(py, self.shared, || ());
-            return self.held.take();
         }
-        loop {
+        while self.held.is_none() {
             let consumer = &mut self.consumer;
             match detached(py, self.shared, || consumer.next(Deadline::NEVER)) {
-                Ok(Some(lease)) => return Some(lease),
-                Ok(None) => {}
-                Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return None,
+                Ok(lease) => self.held = lease,
+                Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return false,
                 Err(_) => detached(py, self.shared, || std::thread::park_timeout(PAUSE)),
             }
         }
+        true
     }
 
     /// Runs jobs while there are any, but not for long.
-    fn series(&mut self, py: Python<'_>, first: Lease) -> Then {
-        let (turn, mut lease, mut jobs) = (Deadline::after(TURN), first, 0);
+    fn series(&mut self, py: Python<'_>) -> Then {
+        let (turn, mut jobs) = (Deadline::after(TURN), 0);
         loop {
-            let (done, outcome, leave) = run_one(py, self.shared, lease);
+            let (outcome, leave) = run_one(py, self.shared, &mut self.held);
             if self.shared.core.check_process().is_err() {
-                std::mem::forget(done);
                 return Then::Forked;
             }
+            let Some(done) = self.held.take() else {
+                return Then::Detach;
+            };
             if leave {
                 // A store that fails has its own way to tell; the lease then ends by itself.
                 let _ = done.complete(outcome);
                 return Then::Leave;
             }
-            let next = self.consumer.complete_and_next(done, outcome);
+            self.held = self
+                .consumer
+                .complete_and_next(done, outcome)
+                .map_or(None, |(_, next)| next);
             graveyard::drain(py);
             jobs += 1;
-            match next {
-                Ok((_, Some(next))) if jobs < JOBS && !turn.passed() => lease = next,
-                Ok((_, next)) => {
-                    self.held = next;
-                    return Then::Detach;
-                }
-                Err(_) => return Then::Detach,
+            if self.held.is_none() || jobs == JOBS || turn.passed() {
+                return Then::Detach;
             }
         }
     }
@@ -155,39 +154,44 @@ fn detached<T: Send>(py: Python<'_>, shared: &Shared, body: impl FnOnce() -> T +
     answer
 }
 
-/// Runs one attempt. Gives back the lease, what became of it, and whether the thread should end.
-fn run_one(py: Python<'_>, shared: &Shared, lease: Lease) -> (Lease, Outcome, bool) {
-    let Some(handler) = shared.handler(py, lease.kind_id()) else {
+/// Runs one attempt of the job in `held`. Tells what became of it, and whether the thread should end.
+fn run_one(py: Python<'_>, shared: &Shared, held: &mut Option<Lease>) -> (Outcome, bool) {
+    let handler = held
+        .as_ref()
+        .and_then(|lease| shared.handler(py, lease.kind_id()));
+    let (Some(lease), Some(handler)) = (&*held, handler) else {
         // Only while the garbage collector takes the dispatcher apart: the job is nobody's fault.
-        return (lease, Outcome::Interrupted, false);
+        return (Outcome::Interrupted, false);
     };
     let inside = lease.enter();
-    let (lease, result) = match handler.pass_job {
-        false => {
-            let result = Arguments::of(py, lease.payload()).and_then(|args| call(py, &handler, args, None));
-            (lease, result)
-        }
-        true => call_with_job(py, &handler, lease),
+    let result = match handler.pass_job {
+        false => Arguments::of(py, lease.payload()).and_then(|args| call(py, &handler, args, None)),
+        true => call_with_job(py, &handler, held),
     };
     let (outcome, leave) = outcome::of(py, result);
-    lease.leave(&outcome);
+    if let Some(lease) = held {
+        lease.leave(&outcome);
+    }
     drop(inside);
-    (lease, outcome, leave)
+    (outcome, leave)
 }
 
+/// The same for a handler that takes the job, which has the lease meanwhile.
 fn call_with_job<'py>(
     py: Python<'py>,
     handler: &Registered,
-    lease: Lease,
-) -> (Lease, PyResult<Bound<'py, PyAny>>) {
-    let job = match Bound::new(py, Job::of(&lease)) {
-        Ok(job) => job,
-        Err(error) => return (lease, Err(error)),
+    held: &mut Option<Lease>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let Some(lease) = held.take() else {
+        return Ok(py.None().into_bound(py));
     };
     let args = Arguments::of(py, lease.payload());
+    // Without memory for the object the lease is dropped, and that is a failed attempt.
+    let job = Bound::new(py, Job::of(&lease))?;
     job.get().lend(lease);
     let result = args.and_then(|args| call(py, handler, args, Some(job.clone().into_any())));
-    (job.get().take_back(), result)
+    *held = Some(job.get().take_back());
+    result
 }
 
 fn call<'py>(
