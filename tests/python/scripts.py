@@ -17,8 +17,10 @@ ROUNDS = int(os.environ.get("FOREBAY_ROUNDS", "3"))
 """How often tests of races between processes, threads and signals are repeated."""
 
 HEAD = """
-import faulthandler, os, signal, sys, threading, time
+import faulthandler, os, signal, sys, threading, time, warnings
 faulthandler.enable()
+# Python 3.12 warns of every fork beside threads; that it works all the same is what the tests show.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 import forebay
 def say(text):
     os.write(1, (text + "\\n").encode())
