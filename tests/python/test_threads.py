@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -190,3 +192,25 @@ def test_the_last_reference_may_go_in_a_handler(gate: Gate) -> None:
     assert done.wait(LIMIT)
     gc.collect()
     ended(threads)
+
+
+def test_a_push_goes_on_while_workers_wait_for_the_interpreter(opened: Opened) -> None:
+    d = opened(concurrency=1)
+    noop = d.handler(kind="noop")(lambda: None)
+    d.start()
+    noop.push().result(LIMIT)
+    before = counts(d)["attach_wait_us"]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(LIMIT)  # This thread keeps the interpreter until it waits.
+    try:
+        handle = noop.push()
+        while handle.status != "running":
+            pass
+        claimed = time.monotonic()
+        while time.monotonic() < claimed + 0.02:
+            noop.push()
+        handle.result(LIMIT)
+    finally:
+        sys.setswitchinterval(interval)
+    d.drain(LIMIT)
+    assert counts(d)["attach_wait_us"] - before >= 15_000
