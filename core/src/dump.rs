@@ -9,6 +9,10 @@
 //! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was
 //! running when the dump was written had its lease end with the process: that counts as one attempt.
 //!
+//! The option `dump_interval` writes the file whenever something of an unfinished job has changed since it was
+//! last written, and leaves it alone otherwise. A dump that fails then is an event, and is tried again at the
+//! next interval.
+//!
 //! A dump is believed whole or not at all. What a push would refuse is damage here too, and so are counters
 //! that no job ever reaches: an attempt above 2³¹ - 1, a fence above 2⁶³ - 1. A counter that should have come
 //! that far all the same is written as that bound.
@@ -38,6 +42,7 @@ use crate::id::JobId;
 use crate::job::{Attempt, Extras, Job, State};
 use crate::names::check_name;
 use crate::outcome::{Failure, FailureKind};
+use crate::panics::caught;
 use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
 use crate::threads;
@@ -508,12 +513,14 @@ fn write_each(dispatcher: &Dispatcher, interval: Duration, file: Arc<File>) -> R
     let thread = threads::spawn("dump", move || {
         let mut written = None;
         while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(interval) {
-            let counts = dispatcher.stats().ok();
-            if counts != written {
-                match dispatcher.dump(&file.path) {
-                    Ok(_) => written = counts,
-                    Err(_) => dispatcher.report(EventKind::DumpFailed),
-                }
+            let basis = dispatcher.dump_basis().ok();
+            if basis.is_some() && basis == written {
+                continue;
+            }
+            // A panic must not end the thread: the next dump may well succeed.
+            match caught(|| dispatcher.dump(&file.path)) {
+                Ok(Ok(_)) => written = basis,
+                Ok(Err(_)) | Err(_) => dispatcher.report(EventKind::DumpFailed),
             }
         }
     })?;

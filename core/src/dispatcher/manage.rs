@@ -193,6 +193,7 @@ impl Dispatcher {
             self.0.check_open()?;
             if at.state == State::Running {
                 if self.0.engine.request_cancel(at.job)? {
+                    self.0.dumps.note_uncounted();
                     self.0.cells.signal(at.job, StopReason::Cancelled);
                     self.0.publish(
                         EventKind::CancelRequested,
@@ -224,11 +225,10 @@ impl Dispatcher {
             signals: &[(id, token.into())],
             ..Default::default()
         };
-        self.0.engine.commit(
-            &mut batch,
-            self.now(),
-            &mut crate::engine::BatchReceipt::default(),
-        )
+        let receipt = &mut crate::engine::BatchReceipt::default();
+        let delivered = self.0.engine.commit(&mut batch, self.now(), receipt);
+        self.0.dumps.note_uncounted();
+        delivered
     }
 
     /// Stops handing out jobs of a queue; pushes go on, running jobs too.

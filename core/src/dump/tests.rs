@@ -2,17 +2,18 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::dispatcher::KindSet;
 use crate::error::ErrorKind;
+use crate::event::EventKind;
 use crate::names::Names;
 use crate::outcome::Outcome;
-use crate::time::Deadline;
-use crate::{Dispatcher, JobId, ManualClock, Options, engine::memory::MemoryEngine};
+use crate::time::{Clock, Deadline, Timestamp};
+use crate::{Dispatcher, JobId, ManualClock, NewJob, Options, engine::memory::MemoryEngine};
 
 /// A folder of its own for a test, gone afterwards.
 pub(super) struct Folder(pub(super) PathBuf);
@@ -186,6 +187,77 @@ fn the_ends_of_what_is_allowed_are_harmless() {
     assert!(d.stats().unwrap().total().balanced());
     d.dump(&again).unwrap();
     still().0.restore(&again).unwrap();
+}
+
+/// A clock that fails once, when it is told to, as a dump asks for the time.
+#[derive(Debug)]
+struct Fragile {
+    clock: ManualClock,
+    whole: AtomicBool,
+}
+
+impl Clock for Fragile {
+    fn now(&self) -> Timestamp {
+        let writer = std::thread::current().name() == Some("forebay-dump");
+        assert!(!writer || self.whole.swap(true, Ordering::SeqCst), "once");
+        self.clock.now()
+    }
+
+    fn runs(&self) -> bool {
+        false
+    }
+}
+
+/// Options by which the file is written all the time.
+fn often(folder: &Folder) -> Options {
+    Options {
+        dump_file: Some(folder.file()),
+        dump_interval: Some(Duration::from_millis(1)),
+        ..Options::default()
+    }
+}
+
+/// Reads the file again and again until it shows what it should.
+fn until_restored(folder: &Folder, what: &str, shows: impl Fn(&Dispatcher) -> bool) {
+    let deadline = Deadline::after(Duration::from_secs(20));
+    loop {
+        let other = still().0;
+        if other.restore(folder.file()).is_ok() && shows(&other) {
+            return;
+        }
+        assert!(!deadline.passed(), "the dump shows {what}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_panic_does_not_end_the_dumps_at_the_interval() {
+    let folder = Folder::new();
+    let clock = Arc::new(Fragile {
+        clock: ManualClock::new(),
+        whole: AtomicBool::new(true),
+    });
+    let d = Dispatcher::open_with_clock("memory:", often(&folder), clock.clone()).unwrap();
+    let events = d.subscribe(100);
+    clock.whole.store(false, Ordering::SeqCst);
+    d.push(NewJob::new("k", ())).unwrap();
+    let deadline = Deadline::after(Duration::from_secs(20));
+    let failed = std::iter::from_fn(|| events.next(deadline)).any(|e| e.kind == EventKind::DumpFailed);
+    assert!(failed, "it is told of");
+    until_restored(&folder, "the job", |d| d.len("default").unwrap() == 1);
+}
+
+#[test]
+fn a_delivered_token_is_dumped_at_the_interval() {
+    let folder = Folder::new();
+    let d = Dispatcher::open("memory:", often(&folder)).unwrap();
+    let pushed = d
+        .push(NewJob::new("k", ()).waits_for("a").waits_for("b"))
+        .unwrap();
+    let waits = |d: &Dispatcher| d.get(pushed.id).map_or(0, |job| job.waits.len());
+    until_restored(&folder, "two tokens", |d| waits(d) == 2);
+    d.signal(pushed.id, "a").unwrap();
+    until_restored(&folder, "one token", |d| waits(d) == 1);
 }
 
 #[test]
