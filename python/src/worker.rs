@@ -169,7 +169,8 @@ fn run_one(py: Python<'_>, shared: &Shared, held: &mut Option<Lease>) -> (Outcom
         true => call_with_job(py, &handler, held),
     };
     let (outcome, leave) = outcome::of(py, result);
-    if let Some(lease) = held {
+    // In the child of a fork there is nobody to tell, and a lock of the parent's may be held for ever.
+    if let (Some(lease), Ok(())) = (held, shared.core.check_process()) {
         lease.leave(&outcome);
     }
     drop(inside);
