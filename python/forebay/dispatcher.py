@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import signal
 import threading
 import weakref
@@ -138,6 +137,8 @@ class Dispatcher(Core):
         """
 
         def register(function: Callable[..., Any]) -> Any:
+            import inspect  # As long to load as all the rest of this package.
+
             if inspect.iscoroutinefunction(function):
                 raise UnsupportedError(
                     f"{function.__qualname__} is async; handlers are plain functions so far"
