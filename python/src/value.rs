@@ -30,17 +30,15 @@ enum Carried {
     Call(Py<PyTuple>, Option<Py<PyDict>>),
 }
 
-/// What a payload holds by reference, and its encoding once somebody has asked for it.
+/// What a payload holds by reference.
 struct Value {
     carried: ManuallyDrop<Carried>,
-    encoded: OnceLock<Encoded>,
 }
 
 impl Value {
     fn new(carried: Carried) -> Self {
         Self {
             carried: ManuallyDrop::new(carried),
-            encoded: OnceLock::new(),
         }
     }
 
@@ -57,18 +55,14 @@ impl Value {
 }
 
 impl HostObject for Value {
-    /// Never from a thread of the core: what a dump configured by option writes was encoded at its push.
+    /// Never from a thread of the core: what a dump configured by option writes was encoded at its push, and the
+    /// core keeps that.
     fn encode(&self) -> forebay::Result<Encoded> {
-        if let Some(encoded) = self.encoded.get() {
-            return Ok(encoded.clone());
-        }
-        let fresh = Python::try_attach(|py| {
+        let encoded = Python::try_attach(|py| {
             self.write(py)
                 .map_err(|e| Error::new(ErrorKind::Encode, e.value(py).to_string()))
         });
-        let ending = || Err(Error::new(ErrorKind::Encode, "the interpreter is ending"));
-        let fresh = fresh.unwrap_or_else(ending)?;
-        Ok(self.encoded.get_or_init(|| fresh).clone())
+        encoded.unwrap_or_else(|| Err(Error::new(ErrorKind::Encode, "the interpreter is ending")))
     }
 
     fn as_any(&self) -> &dyn Any {
