@@ -1,13 +1,12 @@
 //! Defects that reviews found in the dispatcher, each shown once by what a user would have seen.
 
-use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
 
 use forebay::{
-    Answer, Deadline, Dispatcher, Encoded, ErrorKind, Hooks, HostObject, JobId, KindOptions, KindSet, Lease,
-    NewJob, Options, Outcome, Payload, RetryPolicy, State, UnknownKinds,
+    Answer, Clock, Deadline, Dispatcher, ErrorKind, Hooks, JobId, KindOptions, KindSet, Lease, NewJob,
+    Options, Outcome, RetryPolicy, State, SystemClock, Timestamp, UnknownKinds,
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -40,20 +39,16 @@ impl Drop for Folder {
     }
 }
 
-/// Runs a closure whenever it is encoded.
-struct WhenEncoded<F>(F);
+/// The system's clock, that tells when the thread of the interval's dump asks for the time.
+#[derive(Debug)]
+struct TellsOfDumps(Mutex<mpsc::Sender<()>>);
 
-impl<F: Fn() + Send + Sync + 'static> HostObject for WhenEncoded<F> {
-    fn encode(&self) -> forebay::Result<Encoded> {
-        (self.0)();
-        Ok(Encoded {
-            bytes: vec![1].into(),
-            content_type: "application/octet-stream".into(),
-        })
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
+impl Clock for TellsOfDumps {
+    fn now(&self) -> Timestamp {
+        if std::thread::current().name() == Some("forebay-dump") {
+            let _ = self.0.lock().expect("nobody panics").send(());
+        }
+        SystemClock.now()
     }
 }
 
@@ -157,18 +152,14 @@ fn a_second_stop_does_not_hide_the_error_of_the_first() {
 fn the_last_handle_may_go_during_a_dump() {
     let folder = Folder::new("interval");
     let path = folder.0.join("jobs.dump");
-    let d = in_memory(|o| {
-        o.dump_file = Some(path.clone());
-        o.dump_interval = Some(Duration::from_millis(1));
-    });
+    let mut options = Options::default();
+    options.dump_file = Some(path.clone());
+    options.dump_interval = Some(Duration::from_millis(1));
     let (in_dump, seen) = mpsc::channel();
-    let in_dump = Mutex::new(in_dump);
-    let payload = WhenEncoded(move || {
-        let _ = in_dump.lock().expect("nobody panics").send(());
-    });
-    d.push(NewJob::new("k", Payload::host(payload)))
-        .expect("it can be encoded");
-    seen.recv_timeout(LONG).expect("it is encoded");
+    let clock = Arc::new(TellsOfDumps(Mutex::new(in_dump)));
+    let d = Dispatcher::open_with_clock("memory:", options, clock).expect("the options fit together");
+    d.push(NewJob::new("k", ())).expect("there is room");
+    seen.recv_timeout(LONG).expect("a dump is written");
     drop(d);
     let again = in_memory(|o| o.dump_file = Some(path.clone()));
     assert_eq!(again.len("default").expect("memory does not fail"), 1);
