@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -218,8 +219,14 @@ class Dispatcher(Core):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Stops."""
-        self.stop()
+        """Stops, and warns of jobs that still waited and are lost now.
+
+        Call `drain` before the end of the block to wait for them, or set `dump_file` to keep them.
+        """
+        report = self.stop()
+        if report.waiting and error is None and self.settings["dump_file"] == "none":
+            text = f"{report.waiting} jobs still waited and are lost: call drain() first, or set dump_file"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _announce_stop(self) -> None:
         """Lets go whoever waits in `run`."""

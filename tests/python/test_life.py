@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import forebay
@@ -148,3 +149,12 @@ def test_the_wrong_arguments_fail_the_attempt(d: Dispatcher) -> None:
         with pytest.raises(forebay.JobFailed, match="TypeError") as caught:
             handle.result(LIMIT)
         assert caught.value.attempts == 1
+
+
+def test_what_a_block_leaves_behind_is_not_lost_in_silence(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="2 jobs still waited and are lost"), Dispatcher() as d:
+        d.push_many([("nobody", 1), ("nobody", 2)])
+    with Dispatcher(dump_file=tmp_path / "jobs.dump") as d:
+        d.push("nobody", 1)
+    with Dispatcher(dump_file=tmp_path / "jobs.dump") as d:
+        assert d.len() == 1, "a dump file keeps it, so there is nothing to warn of"
