@@ -5,8 +5,8 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::RwLock;
 
@@ -81,12 +81,24 @@ impl Names {
     /// The text of a queue's name.
     #[must_use]
     pub fn queue_name(&self, id: QueueId) -> Arc<str> {
-        self.queues.name(id.0)
+        self.queues.name(id.0).clone()
     }
 
     /// The text of a kind's name.
     #[must_use]
     pub fn kind_name(&self, id: KindId) -> Arc<str> {
+        self.kinds.name(id.0).clone()
+    }
+
+    /// The text of a queue's name, where it stands. Takes no lock.
+    #[must_use]
+    pub fn queue_text(&self, id: QueueId) -> &str {
+        self.queues.name(id.0)
+    }
+
+    /// The text of a kind's name, where it stands. Takes no lock.
+    #[must_use]
+    pub fn kind_text(&self, id: KindId) -> &str {
         self.kinds.name(id.0)
     }
 
@@ -151,20 +163,15 @@ pub fn check_name(name: &str, what: &str) -> Result<()> {
 
 #[derive(Debug, Default)]
 struct Table {
-    names: RwLock<Interned>,
-    /// As many as `names` holds, to be read without its lock.
+    numbers: RwLock<HashMap<Arc<str>, u16>>,
+    names: Texts,
+    /// How many numbers have been given.
     count: AtomicUsize,
-}
-
-#[derive(Debug, Default)]
-struct Interned {
-    numbers: HashMap<Arc<str>, u16>,
-    names: Vec<Arc<str>>,
 }
 
 impl Table {
     fn find(&self, name: &str) -> Option<u16> {
-        self.names.read().numbers.get(name).copied()
+        self.numbers.read().get(name).copied()
     }
 
     fn intern(&self, name: &str, what: &str) -> Result<u16> {
@@ -172,27 +179,60 @@ impl Table {
             return Ok(number);
         }
         check_name(name, what)?;
-        let mut table = self.names.write();
-        if let Some(number) = table.numbers.get(name) {
+        let mut numbers = self.numbers.write();
+        if let Some(number) = numbers.get(name) {
             return Ok(*number);
         }
-        if table.names.len() >= Names::LIMIT {
+        if numbers.len() >= Names::LIMIT {
             let message = format!("{what} {name:?} is one too many: {} are in use", Names::LIMIT);
             return Err(Error::new(ErrorKind::Invalid, Cow::Owned(message)));
         }
-        let (number, name) = (table.names.len() as u16, Arc::<str>::from(name));
-        table.names.push(name.clone());
-        table.numbers.insert(name, number);
-        self.count.store(table.names.len(), Ordering::Release);
+        let (number, name) = (numbers.len() as u16, Arc::<str>::from(name));
+        self.names.set(number, name.clone());
+        numbers.insert(name, number);
+        self.count.store(numbers.len(), Ordering::Release);
         Ok(number)
     }
 
-    fn name(&self, number: u16) -> Arc<str> {
-        self.names.read().names[number as usize].clone()
+    fn name(&self, number: u16) -> &Arc<str> {
+        self.names
+            .get(number)
+            .expect("a number is given after its name is stored")
     }
 
     fn all(&self) -> Vec<Arc<str>> {
-        self.names.read().names.clone()
+        let count = self.count.load(Ordering::Acquire);
+        (0..count)
+            .map(|number| self.name(number as u16).clone())
+            .collect()
+    }
+}
+
+/// Texts by number, read without a lock: a text never moves and never goes. Each chunk is as large as all
+/// before it together.
+#[derive(Debug, Default)]
+struct Texts([OnceLock<Chunk>; u16::BITS as usize]);
+
+type Chunk = Box<[OnceLock<Arc<str>>]>;
+
+impl Texts {
+    /// Which chunk a number is in, and where. The chunks have room for every number below `u16::MAX`.
+    fn place(number: u16) -> (usize, usize) {
+        let n = usize::from(number) + 1;
+        let chunk = n.ilog2();
+        (chunk as usize, n - (1 << chunk))
+    }
+
+    fn get(&self, number: u16) -> Option<&Arc<str>> {
+        let (chunk, at) = Self::place(number);
+        self.0[chunk].get()?[at].get()
+    }
+
+    fn set(&self, number: u16, text: Arc<str>) {
+        let (chunk, at) = Self::place(number);
+        let chunk = self.0[chunk].get_or_init(|| (0..1 << chunk).map(|_| OnceLock::new()).collect());
+        // One thread sets, under the lock of the numbers, and each number once.
+        let _ = chunk[at].set(text);
     }
 }
 
@@ -207,6 +247,7 @@ mod tests {
         assert_eq!(names.queue("mail").unwrap(), mail);
         assert_ne!(names.queue("other").unwrap(), mail);
         assert_eq!(&*names.queue_name(mail), "mail");
+        assert_eq!(names.queue_text(mail), "mail");
         assert_eq!(names.find_kind("mail"), None, "queues and kinds are apart");
         assert_eq!(names.queues().len(), 2);
     }
@@ -245,5 +286,10 @@ mod tests {
                 .contains("one too many")
         );
         assert!(names.kind("17").is_ok());
+        for i in [0, 1, 2, 3, 255, 256, Names::LIMIT - 1] {
+            let kind = names.find_kind(&i.to_string()).unwrap();
+            assert_eq!((kind.index(), names.kind_text(kind)), (i, i.to_string().as_str()));
+        }
+        assert_eq!(names.kinds().len(), Names::LIMIT);
     }
 }

@@ -83,6 +83,18 @@ impl Lease {
         self.inner.engine.names().kind_name(self.claimed.kind)
     }
 
+    /// The name of the job's queue, where it stands: cheaper than [`Lease::queue`].
+    #[must_use]
+    pub fn queue_text(&self) -> &str {
+        self.inner.engine.names().queue_text(self.claimed.queue)
+    }
+
+    /// The name of the job's kind, where it stands: cheaper than [`Lease::kind`].
+    #[must_use]
+    pub fn kind_text(&self) -> &str {
+        self.inner.engine.names().kind_text(self.claimed.kind)
+    }
+
     /// The number of the job's kind: cheaper than its name.
     #[must_use]
     pub fn kind_id(&self) -> crate::KindId {
