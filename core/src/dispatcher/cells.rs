@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use crossbeam_queue::SegQueue;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::lease::Lease;
 use super::tickets::Ticket;
@@ -74,9 +74,13 @@ struct Seat {
 }
 
 /// What a ticket was good for.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once; a box per answer would be dear"
+)]
 pub(crate) enum Redeemed {
     /// The lease, which had been left to the ticket.
-    Parked(Box<Lease>),
+    Parked(Lease),
     /// The right to answer; the body still runs and keeps its slot.
     Running(JobRef),
 }
@@ -193,20 +197,22 @@ impl Cells {
 
     /// Takes the right to answer for a lease: the first to come gets it, all others get `None`.
     pub(crate) fn redeem(&self, ticket: Ticket, outcome: &Outcome) -> Option<Redeemed> {
-        self.seat(ticket, |seat| match seat.parked.take() {
-            Some(lease) => Redeemed::Parked(Box::new(lease)),
+        let all = self.all.read();
+        let (_, mut seat) = find(&all, ticket)?;
+        match seat.parked.take() {
+            Some(lease) => Some(Redeemed::Parked(lease)),
             None => {
                 seat.answered = Some(outcome.clone());
-                Redeemed::Running(seat.job.expect("a seat whose ticket counts has a job"))
+                seat.job.map(Redeemed::Running)
             }
-        })
+        }
     }
 
     /// The job of a ticket that still counts, and why its handler should stop.
     pub(crate) fn find(&self, ticket: Ticket) -> Option<(JobRef, Option<StopReason>)> {
-        let job = self.seat(ticket, |seat| seat.job)??;
-        let cell = self.cell(ticket)?;
-        Some((job, cell.stop_reason()))
+        let all = self.all.read();
+        let (cell, seat) = find(&all, ticket)?;
+        seat.job.map(|job| (job, cell.stop_reason()))
     }
 
     /// Every lease that was left to its ticket.
@@ -215,19 +221,6 @@ impl Cells {
         all.iter()
             .filter_map(|cell| cell.seat.lock().parked.take())
             .collect()
-    }
-
-    fn cell(&self, ticket: Ticket) -> Option<Arc<Cell>> {
-        let place = (ticket.0 as u32).checked_sub(1)?;
-        self.all.read().get(place as usize).cloned()
-    }
-
-    /// Calls `f` with the seat of a ticket that still counts.
-    fn seat<R>(&self, ticket: Ticket, f: impl FnOnce(&mut Seat) -> R) -> Option<R> {
-        let cell = self.cell(ticket)?;
-        let mut seat = cell.seat.lock();
-        let counts = seat.job.is_some() && seat.answered.is_none() && cell.ticket(seat.turn) == ticket;
-        counts.then(|| f(&mut seat))
     }
 
     /// What became of this many ended bodies has been stored, or has failed to be.
@@ -266,4 +259,13 @@ impl Cells {
             }
         }
     }
+}
+
+/// The cell and the seat of a ticket that still counts.
+fn find(all: &[Arc<Cell>], ticket: Ticket) -> Option<(&Cell, MutexGuard<'_, Seat>)> {
+    let place = (ticket.0 as u32).checked_sub(1)?;
+    let cell = all.get(place as usize)?;
+    let seat = cell.seat.lock();
+    let counts = seat.job.is_some() && seat.answered.is_none() && cell.ticket(seat.turn) == ticket;
+    counts.then_some((cell, seat))
 }
