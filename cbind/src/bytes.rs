@@ -70,10 +70,13 @@ impl fby_bytes {
     /// The text, or `None` for an empty one.
     //
     // SAFETY: as `slice`.
+    #[inline]
     pub(crate) unsafe fn some_text<'a>(self, what: &str) -> Result<Option<&'a str>> {
+        if self.len == 0 {
+            return Ok(None);
+        }
         // SAFETY: as required of the caller.
-        let text = unsafe { self.text(what) }?;
-        Ok(Some(text).filter(|t| !t.is_empty()))
+        unsafe { self.text(what) }.map(Some)
     }
 
     /// A path: any bytes where the system takes any.

@@ -77,8 +77,8 @@ impl fby_job {
             ticket: lease.ticket().0,
             id: lease.id().into(),
             // The tables of names only grow, and live as long as any lease.
-            kind: text(&lease.kind()),
-            queue: text(&lease.queue()),
+            kind: text(lease.kind_text()),
+            queue: text(lease.queue_text()),
             payload: fby_bytes::of(
                 payload
                     .as_bytes()

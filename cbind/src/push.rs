@@ -52,7 +52,10 @@ pub struct fby_job_spec {
 unsafe impl Record for fby_job_spec {}
 
 impl fby_job_spec {
+    // A job is a large value, and every call that is not inlined moves it.
+    //
     // SAFETY: its bytes must be valid while `'a` lasts.
+    #[inline]
     unsafe fn new_job<'a>(&self, d: &Dispatcher) -> Result<NewJob<'a>> {
         // SAFETY: as required of the caller.
         let (kind, payload) = unsafe {
@@ -84,6 +87,7 @@ impl fby_job_spec {
         self.times(job)
     }
 
+    #[inline]
     fn times<'a>(&self, mut job: NewJob<'a>) -> Result<NewJob<'a>> {
         let at = some_time(self.run_at_ms, "run_at_ms")?;
         match (some_time(self.delay_ms, "delay_ms")?, at) {
