@@ -864,8 +864,6 @@ FBY_API fby_stop_reason fby_cancelled(const struct fby_dispatcher *dispatcher, f
 }  // extern "C"
 #endif  // __cplusplus
 
-#endif  /* FOREBAY_H */
-
 /* A text that ends with NUL, as bytes without it. */
 static inline fby_bytes fby_str(const char *text) {
   fby_bytes bytes;
@@ -873,3 +871,5 @@ static inline fby_bytes fby_str(const char *text) {
   bytes.len = text ? strlen(text) : 0;
   return bytes;
 }
+
+#endif /* FOREBAY_H */
