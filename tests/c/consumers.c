@@ -1,6 +1,7 @@
 /* The pull side: poll, finish, wake. */
 #include "harness.h"
 
+#include <sched.h>
 #include <string.h>
 
 static void jobs_are_polled_in_batches(void) {
@@ -154,6 +155,7 @@ static void one_thread_polls_a_consumer(void) {
     w.c = c;
     begin(&thread, poll_until_woken, &w);
     do {
+        sched_yield();
         status = fby_poll(c, &job, sizeof job, 1, 0, &n, NULL);
         CHECK(status == FBY_OK || status == FBY_E_INVALID);
     } while (status == FBY_OK);
