@@ -143,7 +143,7 @@ impl Events {
     }
 
     pub(crate) fn subscribe(&self, capacity: usize) -> Subscription {
-        let (sender, receiver) = bounded(capacity.max(1));
+        let (sender, receiver) = bounded(capacity.clamp(1, Subscription::MAX_CAPACITY));
         let dropped = Arc::new(AtomicU64::new(0));
         let mut sinks = self.sinks.write();
         sinks.retain(|sink| Arc::strong_count(&sink.dropped) > 1);
@@ -164,6 +164,9 @@ pub struct Subscription {
 }
 
 impl Subscription {
+    /// The largest buffer, in events; a larger one would take its memory at once.
+    pub const MAX_CAPACITY: usize = 1 << 20;
+
     /// The next event, or `None` if `deadline` passed first or the dispatcher is gone.
     pub fn next(&self, deadline: Deadline) -> Option<Event> {
         match deadline.instant() {
@@ -214,6 +217,7 @@ mod tests {
         drop(sub);
         events.publish(&event(0));
         assert!(!events.wanted(), "a subscription that is gone costs nothing");
+        drop(events.subscribe(usize::MAX));
     }
 
     #[test]

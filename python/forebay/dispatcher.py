@@ -164,6 +164,7 @@ class Dispatcher(Core):
 
         A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then.
         """
+        self.check_open()
         with self._starting:
             if self._threads:
                 return

@@ -302,6 +302,11 @@ impl Core {
         self.core().options().concurrency
     }
 
+    /// Raises ClosedError once it has stopped, and ForkedError in the child of a fork.
+    fn check_open(&self, py: Python<'_>) -> PyResult<()> {
+        guard(py, || self.core().check_open().or_raise(py))
+    }
+
     /// Whether it is stopping or has stopped.
     #[getter]
     fn stopping(&self) -> bool {

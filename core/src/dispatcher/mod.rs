@@ -280,8 +280,8 @@ impl Dispatcher {
         self.0.hooks.add(hooks);
     }
 
-    /// A stream of what happens from now on, through a buffer of `capacity` events that counts what it
-    /// drops.
+    /// A stream of what happens from now on, through a buffer of `capacity` events (at most
+    /// [`Subscription::MAX_CAPACITY`]) that counts what it drops.
     #[must_use]
     pub fn subscribe(&self, capacity: usize) -> Subscription {
         self.0.events.subscribe(capacity)
