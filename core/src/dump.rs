@@ -142,17 +142,33 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
+/// A dump takes the place of what stands at its path: that must not be a device, a pipe or a socket.
+fn check_target(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() && !there.is_dir() => {
+            let text = format!(
+                "{} is no regular file, which a dump would replace; name another path",
+                path.display()
+            );
+            Err(Error::invalid(text))
+        }
+        // What cannot be looked at, or is a folder, fails by itself when the file is put in place.
+        _ => Ok(()),
+    }
+}
+
 impl Dispatcher {
     /// Writes every unfinished job to `path`, as of one instant. The former file stays until the new one
     /// is whole and synced. Of several dumps to one path at once, the one that began last stays.
     ///
     /// # Errors
-    /// `Encode` if a payload cannot be encoded (the job is named); `Storage` if the file cannot be
-    /// written. The former file is then untouched, but for one case, of which the text tells: when only its
+    /// `Invalid` if a device, a pipe or a socket stands at the path; `Encode` if a payload cannot be encoded
+    /// (the job is named); `Storage` if the file cannot be written. The former file is then untouched, but for one case, of which the text tells: when only its
     /// folder cannot be synced, the new one is in place, and might not survive a power cut.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
         let path = path.as_ref();
+        check_target(path)?;
         let turn = self.0.dumps.begin(path);
         let aside = Aside::create(path)?;
         let jobs = self.write_dump(aside.file())?;

@@ -275,3 +275,18 @@ fn names_that_are_too_many_are_refused_before_the_first_job() {
     std::fs::write(folder.file(), forge("", &lines[..1])).unwrap();
     assert_eq!(d.restore(folder.file()).unwrap().jobs, 1);
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_is_not_replaced() {
+    use std::os::unix::fs::FileTypeExt;
+    let folder = Folder::new();
+    let path = folder.file();
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("the folder can be written");
+    let (d, _clock) = still();
+    assert_eq!(d.dump(&path).unwrap_err().kind(), ErrorKind::Invalid);
+    let there = std::fs::metadata(&path)
+        .expect("it still stands there")
+        .file_type();
+    assert!(there.is_socket());
+}
