@@ -163,8 +163,9 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `Invalid` if a device, a pipe or a socket stands at the path; `Encode` if a payload cannot be encoded
-    /// (the job is named); `Storage` if the file cannot be written. The former file is then untouched, but for one case, of which the text tells: when only its
-    /// folder cannot be synced, the new one is in place, and might not survive a power cut.
+    /// (the job is named); `Storage` if the file cannot be written. The former file is then untouched, but
+    /// for one case, of which the text tells: when only its folder cannot be synced, the new one is in
+    /// place, and might not survive a power cut.
     pub fn dump(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
         let path = path.as_ref();
