@@ -52,7 +52,7 @@ demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad H
 test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'
 
-bench: $(PACKAGE) ## the benchmarks (ARGS=... goes to the Rust programs)
+bench: $(PACKAGE) ## the benchmarks (ARGS=... goes to the Rust program)
 	@scripts/need.sh rust cc
 	$(CARGO) bench -p forebay-benches -- $(ARGS)
 	$(PY) benches/python.py

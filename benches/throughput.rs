@@ -1,141 +1,175 @@
-//! No-op jobs with a 100-byte payload through two workers: push them all from one thread, wait until every
-//! handler has run and every outcome is stored. Forebay keeps an id, a state, attempts, times and a result
-//! per job; the peers keep nothing, and that is the comparison.
+//! No-op jobs through every contender: all pushed by a number of producers, all run by a number of workers,
+//! every run counted, every outcome stored. Forebay keeps an id, a state, attempts, times and a result per job;
+//! the pools keep nothing, and that is the comparison.
 //!
-//! `make bench`, or `cargo bench -p forebay-benches -- JOBS ROUNDS`.
+//! ```text
+//! cargo bench -p forebay-benches --bench throughput [--features jemalloc|mimalloc] -- [options]
+//!   --producers 1,2,4,8 --workers 1,2,4 --payload 1,100,10240   one table for each combination
+//!   --only rayon,forebay     these contenders         --jobs 1000000  per run
+//!   --rounds 5               runs of each, in turn    --json          a line per table instead
+//!   --shared                 all in one process, to see what a heap that others have used does
+//! ```
 
 use std::hint::black_box;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, NewJob, Options};
-use forebay_benches::{Contender, in_turn};
+use forebay_benches::allocator;
+use forebay_benches::arguments::Arguments;
+use forebay_benches::contenders::{CONTENDERS, Contender, open};
+use forebay_benches::measure::Sample;
+use forebay_benches::round::{in_process, in_turn};
+use forebay_benches::summary::{Row, table};
+use forebay_benches::tally::Tally;
+use serde::Serialize;
 
-const WORKERS: usize = 2;
-const PAYLOAD: [u8; 100] = [7; 100];
+/// What the contenders of one table have in common.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Shape {
+    producers: u64,
+    workers: usize,
+    payload: usize,
+    jobs: u64,
+}
 
 fn main() {
-    let numbers: Vec<u64> = std::env::args().skip(1).filter_map(|a| a.parse().ok()).collect();
-    let (jobs, rounds) = (
-        numbers.first().copied().unwrap_or(200_000),
-        numbers.get(1).copied().unwrap_or(5),
-    );
-    let rows = in_turn(
-        &mut [
-            Contender {
-                name: "crossbeam pool of boxed payloads",
-                run: &mut crossbeam_pool,
-            },
-            Contender {
-                name: "rayon::spawn",
-                run: &mut rayon_pool(),
-            },
-            Contender {
-                name: "threadpool",
-                run: &mut thread_pool(),
-            },
-            Contender {
-                name: "forebay push",
-                run: &mut |n| forebay(n, 1),
-            },
-            Contender {
-                name: "forebay push_many(64)",
-                run: &mut |n| forebay(n, 64),
-            },
-        ],
-        rounds as usize,
-        jobs,
-    );
-    println!(
-        "{jobs} no-op jobs of 100 bytes, {WORKERS} workers, {rounds} rounds in turn, durability: memory"
-    );
-    println!("| contender | jobs/s (median) | ratio to the first |\n|---|---|---|");
-    for row in rows {
-        println!("| {} | {:.0} | {:.2} |", row.name, row.per_second, row.ratio);
+    let arguments = Arguments::of_process();
+    if let Some(name) = arguments.text("alone") {
+        let sample = measure(name, Shape::read(&arguments));
+        println!(
+            "{}",
+            serde_json::to_string(&sample).expect("numbers can be written")
+        );
+        return;
+    }
+    for producers in arguments.list("producers", "2") {
+        for workers in arguments.list("workers", "2") {
+            for payload in arguments.list("payload", "100") {
+                compare(
+                    &arguments,
+                    Shape {
+                        producers,
+                        workers,
+                        payload,
+                        jobs: most_jobs(payload).min(arguments.value("jobs", 1_000_000)),
+                    },
+                );
+            }
+        }
     }
 }
 
-/// Waits until `count` has reached `n`.
-fn wait_for(count: &AtomicU64, n: u64) {
-    while count.load(Ordering::Acquire) < n {
-        std::thread::yield_now();
-    }
+/// How many jobs of a size fit in a gigabyte: a contender that cannot keep up with its producers must have room
+/// for all of them.
+fn most_jobs(payload: usize) -> u64 {
+    (1 << 30) / (payload as u64).max(1)
 }
 
-fn crossbeam_pool(n: u64) {
-    let (sender, receiver) = crossbeam_channel::unbounded::<Box<[u8; 100]>>();
-    let workers: Vec<_> = (0..WORKERS)
-        .map(|_| {
-            let receiver = receiver.clone();
-            std::thread::spawn(move || receiver.iter().for_each(|job| drop(black_box(job))))
-        })
+/// Prints the table of one shape.
+fn compare(arguments: &Arguments, shape: Shape) {
+    let only: Vec<String> = arguments.list("only", "");
+    let chosen: Vec<_> = CONTENDERS
+        .iter()
+        .filter(|(name, _)| only.is_empty() || only.iter().any(|wanted| wanted == name))
         .collect();
-    for _ in 0..n {
-        sender
-            .send(Box::new(PAYLOAD))
-            .expect("the workers live as long as the sender");
-    }
-    drop(sender);
-    for worker in workers {
-        worker.join().expect("the workers do not panic");
-    }
-}
-
-fn rayon_pool() -> impl FnMut(u64) {
-    let pool = rayon_core::ThreadPoolBuilder::new()
-        .num_threads(WORKERS)
-        .build()
-        .expect("two threads can be had");
-    move |n| {
-        let done = Arc::new(AtomicU64::new(0));
-        for _ in 0..n {
-            let (done, job) = (done.clone(), Box::new(PAYLOAD));
-            pool.spawn(move || {
-                black_box(job);
-                done.fetch_add(1, Ordering::AcqRel);
-            });
-        }
-        wait_for(&done, n);
+    let names: Vec<&str> = chosen.iter().map(|(name, _)| *name).collect();
+    let rounds = arguments.value("rounds", 5);
+    let shared = arguments.has("shared");
+    let samples = in_turn(&names, rounds, |name| match shared {
+        true => measure(name, shape),
+        false => in_process(&shape.written(name)),
+    });
+    let rows: Vec<Row> = chosen
+        .iter()
+        .zip(samples)
+        .filter_map(|((name, title), samples)| Row::of(name, title, &samples))
+        .collect();
+    if arguments.has("json") {
+        let line = serde_json::json!({
+            "table": "throughput", "allocator": allocator(), "rounds": rounds, "shape": shape, "rows": rows,
+        });
+        println!("{line}");
+    } else {
+        println!(
+            "\n{shape}, {}, {rounds} rounds in turn, durability: memory\n",
+            allocator()
+        );
+        print!("{}", table(&rows, &["rayon", "crossbeam"]));
     }
 }
 
-fn thread_pool() -> impl FnMut(u64) {
-    let pool = threadpool::ThreadPool::new(WORKERS);
-    move |n| {
-        for _ in 0..n {
-            let job = Box::new(PAYLOAD);
-            pool.execute(move || drop(black_box(job)));
+/// One run of one contender: after some jobs for warming up, so that threads, stacks and heap are there.
+fn measure(name: &str, shape: Shape) -> Sample {
+    let tally = Tally::leaked();
+    let contender = open(name, shape.workers, move |payload: &[u8]| {
+        touch(payload);
+        tally.count();
+    })
+    .unwrap_or_else(|| panic!("no contender is called {name:?}"));
+    let payload = vec![7; shape.payload];
+    let mut so_far = 0;
+    let mut run = |jobs| {
+        so_far += jobs;
+        produce(&*contender, &payload, jobs, shape.producers);
+        tally.wait_for(so_far);
+        contender.settle();
+    };
+    run(shape.jobs / 4 / shape.producers * shape.producers);
+    let jobs = shape.jobs / shape.producers * shape.producers;
+    Sample::of(jobs, || run(jobs))
+}
+
+/// Pushes `jobs` jobs from `producers` threads.
+fn produce(contender: &dyn Contender, payload: &[u8], jobs: u64, producers: u64) {
+    std::thread::scope(|scope| {
+        for _ in 0..producers {
+            scope.spawn(|| contender.produce(payload, jobs / producers));
         }
-        pool.join();
+    });
+}
+
+/// What the handler does with a payload: it looks at both ends.
+#[inline]
+fn touch(payload: &[u8]) {
+    black_box((payload.first(), payload.last()));
+}
+
+impl Shape {
+    /// The shape that [`Shape::written`] wrote.
+    fn read(arguments: &Arguments) -> Self {
+        Self {
+            producers: arguments.value("producers", 2),
+            workers: arguments.value("workers", 2),
+            payload: arguments.value("payload", 100),
+            jobs: arguments.value("jobs", 1_000_000),
+        }
+    }
+
+    /// The arguments with which one contender runs alone.
+    fn written(&self, name: &str) -> Vec<String> {
+        let pairs = [
+            ("alone", name.to_owned()),
+            ("producers", self.producers.to_string()),
+            ("workers", self.workers.to_string()),
+            ("payload", self.payload.to_string()),
+            ("jobs", self.jobs.to_string()),
+        ];
+        pairs
+            .into_iter()
+            .flat_map(|(name, value)| [format!("--{name}"), value])
+            .collect()
     }
 }
 
-fn forebay(n: u64, batch: u64) {
-    let mut options = Options::default();
-    options.concurrency = WORKERS;
-    options.capacity = 0;
-    let d = Dispatcher::open("memory:", options).expect("the options fit together");
-    let kind = d
-        .register("noop", |lease| {
-            black_box(lease.payload().len());
-        })
-        .expect("a valid name");
-    d.start().expect("two threads can be had");
-    let job = || NewJob::new(kind, &PAYLOAD);
-    for _ in 0..n / batch {
-        if batch == 1 {
-            d.push(job()).expect("the queue has no bound");
-        } else {
-            let jobs: Vec<_> = (0..batch).map(|_| job()).collect();
-            d.push_many(&jobs).expect("the queue has no bound");
-        }
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            producers,
+            workers,
+            payload,
+            jobs,
+        } = self;
+        write!(
+            f,
+            "{jobs} no-op jobs of {payload} bytes, {producers} producers, {workers} workers"
+        )
     }
-    d.drain(Deadline::after(Duration::from_secs(60)))
-        .expect("no-op jobs end");
-    assert_eq!(
-        d.stats().expect("memory does not fail").total().totals.succeeded,
-        n / batch * batch
-    );
-    d.stop(Duration::ZERO).expect("nothing runs any more");
 }

@@ -1,0 +1,92 @@
+//! What one run takes: time on the wall, time on the processors, memory, sleeps.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+/// What one run took.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// How many jobs ran.
+    pub jobs: u64,
+    /// From the first push to the last stored outcome.
+    pub seconds: f64,
+    /// On the processors, of all threads of the process.
+    pub cpu: f64,
+}
+
+impl Sample {
+    /// Measures `work`, which runs `jobs` jobs.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a benchmark is the one place that wants the real clock"
+    )]
+    pub fn of(jobs: u64, work: impl FnOnce()) -> Self {
+        let (cpu, start) = (cpu_seconds(), Instant::now());
+        work();
+        Self {
+            jobs,
+            seconds: start.elapsed().as_secs_f64(),
+            cpu: cpu_seconds() - cpu,
+        }
+    }
+
+    /// Jobs per second.
+    pub fn rate(&self) -> f64 {
+        self.jobs as f64 / self.seconds.max(f64::MIN_POSITIVE)
+    }
+
+    /// Microseconds on the processors per job.
+    pub fn cpu_per_job(&self) -> f64 {
+        1e6 * self.cpu / self.jobs as f64
+    }
+}
+
+/// Seconds that the threads of this process have spent on the processors, in user and in kernel mode.
+pub fn cpu_seconds() -> f64 {
+    let mut usage = std::mem::MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: getrusage fills the struct that it is given a valid pointer to.
+    let usage = unsafe {
+        let status = libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr());
+        assert_eq!(status, 0, "a process may always ask for its own usage");
+        usage.assume_init()
+    };
+    let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
+    seconds(usage.ru_utime) + seconds(usage.ru_stime)
+}
+
+/// The middle one of some figures, or the mean of the two in the middle; `None` of none.
+///
+/// ```
+/// use forebay_benches::measure::median;
+///
+/// assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+/// assert_eq!(median([]), None);
+/// ```
+pub fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut figures: Vec<f64> = figures.into_iter().collect();
+    figures.sort_unstable_by(f64::total_cmp);
+    let upper = *figures.get(figures.len() / 2)?;
+    match figures.len() % 2 {
+        0 => Some((figures[figures.len() / 2 - 1] + upper) / 2.0),
+        _ => Some(upper),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sample_counts_the_time_of_all_threads() {
+        let spin = || while cpu_seconds() < 0.05 {};
+        let sample = Sample::of(10, spin);
+        assert!(sample.cpu > 0.0 && sample.seconds > 0.0);
+        assert!((sample.rate() - 10.0 / sample.seconds).abs() < 1e-6);
+    }
+
+    #[test]
+    fn an_even_number_of_figures_has_the_mean_of_the_middle_two() {
+        assert_eq!(median([1.0, 4.0, 2.0, 9.0]), Some(3.0));
+    }
+}
