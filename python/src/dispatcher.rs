@@ -5,21 +5,24 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, State, Stats};
+use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, Name, NewJob, State, Stats};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 
 use crate::errors::{OrRaise, guard, invalid};
 use crate::events::Subscription;
+use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::handler::Handler;
+use crate::handlers::Registered;
 use crate::hooks::PyHooks;
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
-use crate::shared::{Registered, Shared};
+use crate::shared::Shared;
 use crate::worker::Worker;
 use crate::{graveyard, patience, read, value};
 
@@ -30,9 +33,65 @@ pub struct Core {
 }
 
 impl Core {
+    /// Pushes a job: a kind, a payload, and options by name. Returns its handle.
+    fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
+        let py = given.py;
+        let (kind, payload) = match given.positional() {
+            [kind] => (kind, value::payload(py.None().into_bound(py))),
+            [kind, payload] => (kind, value::payload((*payload).to_owned())),
+            other => {
+                let text = format!(
+                    "push() takes a kind and a payload by position, not {} values",
+                    other.len()
+                );
+                return Err(PyTypeError::new_err(text));
+            }
+        };
+        let kind = kind.cast::<PyString>()?;
+        let number = self.shared.numbers.find(&kind);
+        let name = match number {
+            Some(number) => Name::from(number),
+            None => Name::from(kind.to_str()?),
+        };
+        let pushed = match given.names() {
+            None => push::push(py, &self.shared, NewJob::new(name, payload), None)?,
+            Some(_) => {
+                let options = PushOptions::default().with(given.named())?;
+                push::push(py, &self.shared, options.job(name, payload), options.wait)?
+            }
+        };
+        if number.is_none() {
+            // It was accepted, so the kind has a number.
+            let number = self.core().kind(kind.to_str()?).or_raise(py)?;
+            self.shared.numbers.note(&kind, number);
+        }
+        Ok(pushed)
+    }
+
     fn core(&self) -> &Dispatcher {
         &self.shared.core
     }
+}
+
+/// The method `push`.
+// SAFETY: its body is nothing but that call.
+pub static PUSH: Method<Core> = unsafe {
+    Method::new(
+        c"push",
+        c"push($self, kind, payload=None, /, **options)\n--\n\nPushes a job: a kind, a payload, and options by name. Returns its handle.",
+        push_body,
+    )
+};
+
+unsafe extern "C" fn push_body(
+    core: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let body = |core: &Core, given: Given<'_, '_>| Ok(core.push(given)?.into_any());
+    // SAFETY: these are the arguments of this very method.
+    unsafe { given::call(core, args, positional, names, body) }
 }
 
 /// The owner is gone: nobody can start, stop or drain it any more, though handles may still ask. If it goes
@@ -57,27 +116,6 @@ impl Core {
             Ok(Self {
                 shared: Arc::new(Shared::new(core)),
             })
-        })
-    }
-
-    /// Pushes a job: a kind, a payload, and options by name. Returns its handle.
-    #[pyo3(signature = (kind, payload=None, /, **options), text_signature = "($self, kind, payload=None, /, **options)")]
-    fn push<'py>(
-        &self,
-        py: Python<'py>,
-        kind: &Bound<'py, PyString>,
-        payload: Option<Bound<'py, PyAny>>,
-        options: Option<&Bound<'py, PyDict>>,
-    ) -> PyResult<Py<Handle>> {
-        guard(py, || {
-            let options = PushOptions::default().with(options)?;
-            let payload = value::payload(payload.unwrap_or_else(|| py.None().into_bound(py)));
-            push::push(
-                py,
-                &self.shared,
-                options.job(kind.to_str()?, payload),
-                options.wait,
-            )
         })
     }
 
@@ -127,14 +165,14 @@ impl Core {
             options.retry = retry.map(push::retry).transpose()?;
             let shared = &slf.get().shared;
             let id = shared.core.kind(kind).or_raise(py)?;
-            let registered = Registered {
+            let registered = Arc::new(Registered {
                 function: function.clone().unbind(),
                 pass_job,
                 fresh,
-            };
-            let former = shared.set_handler(id, Some(registered));
+            });
+            let former = shared.handlers.set(id, Some(registered));
             if let Err(error) = shared.core.declare_in(&shared.kinds, kind, options).or_raise(py) {
-                shared.set_handler(id, former);
+                drop(shared.handlers.set(id, former));
                 return Err(error);
             }
             let kind = shared.core.kind_name(id);
@@ -352,11 +390,11 @@ impl Core {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.shared.visit(|function| visit.call(function))
+        self.shared.handlers.visit(|function| visit.call(function))
     }
 
     fn __clear__(&self) {
-        drop(self.shared.take_handlers());
+        drop(self.shared.handlers.take());
     }
 
     fn __repr__(&self) -> String {
@@ -425,7 +463,7 @@ impl Row {
         };
         options.del_item("kind")?;
         let payload = options.call_method1("pop", ("payload", row.py().None()))?;
-        let options = PushOptions::default().with(Some(&options))?;
+        let options = PushOptions::default().with(&options)?;
         Ok(Self {
             kind: kind.extract()?,
             payload: value::payload(payload),

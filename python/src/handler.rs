@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use forebay::KindId;
+use forebay::{KindId, NewJob};
+use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use pyo3::{PyClassInitializer, PyTraverseError};
 
+use crate::call::Call;
 use crate::dispatcher::Core;
-use crate::errors::guard;
+use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::push::{self, PushOptions};
 use crate::shared::Shared;
@@ -26,7 +28,8 @@ pub struct Handler {
     kind_id: KindId,
     pass_job: bool,
     fresh: bool,
-    options: PushOptions,
+    /// What `options` has said.
+    options: Option<PushOptions>,
 }
 
 /// A handler whose function takes its job first, which `push` leaves out.
@@ -34,6 +37,19 @@ pub struct Handler {
 pub struct JobHandler;
 
 impl Handler {
+    /// Pushes a job that calls the function with these arguments.
+    fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
+        let py = given.py;
+        let payload = value::call(Call::of(given));
+        match &self.options {
+            None => push::push(py, &self.shared, NewJob::new(self.kind_id, payload), None),
+            Some(options) => {
+                let job = options.job(self.kind_id, payload);
+                push::push(py, &self.shared, job, options.wait)
+            }
+        }
+    }
+
     /// The handler of this function, which has been registered.
     pub fn new(
         dispatcher: &Bound<'_, Core>,
@@ -44,7 +60,6 @@ impl Handler {
         fresh: bool,
     ) -> Self {
         let shared = dispatcher.get().shared.clone();
-        let options = PushOptions::default();
         Self {
             dispatcher: dispatcher.clone().unbind(),
             shared,
@@ -53,7 +68,7 @@ impl Handler {
             kind_id,
             pass_job,
             fresh,
-            options,
+            options: None,
         }
     }
 
@@ -101,20 +116,6 @@ impl Handler {
         }
     }
 
-    /// Pushes a job that calls the function with these arguments.
-    #[pyo3(signature = (*args, **kwargs))]
-    fn push<'py>(
-        &self,
-        py: Python<'py>,
-        args: Bound<'py, PyTuple>,
-        kwargs: Option<Bound<'py, PyDict>>,
-    ) -> PyResult<Py<Handle>> {
-        guard(py, || {
-            let job = self.options.job(self.kind_id, value::call(args, kwargs));
-            push::push(py, &self.shared, job, self.options.wait)
-        })
-    }
-
     /// The same handler, whose pushes have these options: queue, priority, delay, run_at, expires, key,
     /// max_attempts, timeout, retry, headers, waits_for, id, wait.
     #[pyo3(signature = (**options))]
@@ -124,7 +125,12 @@ impl Handler {
             shared: self.shared.clone(),
             function: self.function.clone_ref(py),
             kind: self.kind.clone(),
-            options: self.options.clone().with(options)?,
+            options: Some(
+                self.options
+                    .clone()
+                    .unwrap_or_default()
+                    .with(options.into_iter().flatten())?,
+            ),
             ..*self
         };
         other.into_object(py)
@@ -138,4 +144,25 @@ impl Handler {
         visit.call(&self.dispatcher)?;
         visit.call(&self.function)
     }
+}
+
+/// The method `push`.
+// SAFETY: its body is nothing but that call.
+pub static PUSH: Method<Handler> = unsafe {
+    Method::new(
+        c"push",
+        c"push($self, /, *args, **kwargs)\n--\n\nPushes a job that calls the function with these arguments.",
+        push_body,
+    )
+};
+
+unsafe extern "C" fn push_body(
+    handler: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let body = |handler: &Handler, given: Given<'_, '_>| Ok(handler.push(given)?.into_any());
+    // SAFETY: these are the arguments of this very method.
+    unsafe { given::call(handler, args, positional, names, body) }
 }

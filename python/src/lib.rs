@@ -15,12 +15,15 @@
 //! this module.
 
 mod attempt;
+mod call;
 mod dispatcher;
 mod errors;
 mod events;
+mod given;
 mod graveyard;
 mod handle;
 mod handler;
+mod handlers;
 mod hooks;
 mod json;
 mod outcome;
@@ -72,6 +75,8 @@ mod _forebay {
                 "forebay works in the main interpreter only",
             ));
         }
+        crate::dispatcher::PUSH.add(m.py())?;
+        crate::handler::PUSH.add(m.py())?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

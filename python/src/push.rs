@@ -8,7 +8,7 @@ use forebay::{
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::types::{PyMapping, PyString};
 
 use crate::errors::{OrRaise, exception, invalid};
 use crate::graveyard;
@@ -44,8 +44,11 @@ pub struct PushOptions {
 
 impl PushOptions {
     /// These, with what the keywords say. `None` leaves an option as it is.
-    pub fn with(mut self, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
-        for (name, value) in keywords.into_iter().flatten() {
+    pub fn with<'py>(
+        mut self,
+        keywords: impl IntoIterator<Item = (Bound<'py, PyAny>, Bound<'py, PyAny>)>,
+    ) -> PyResult<Self> {
+        for (name, value) in keywords {
             if !value.is_none() {
                 self.set(name.cast::<PyString>()?.to_str()?, &value)?;
             }

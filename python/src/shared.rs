@@ -1,11 +1,13 @@
 //! What the Python objects of one dispatcher share: the core, the handlers, and counts of our own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use forebay::{Dispatcher, KindId, KindSet};
-use parking_lot::RwLock;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::handlers::Handlers;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
 /// handles, which hold this, keep nobody from collecting that one.
@@ -14,32 +16,15 @@ pub struct Shared {
     pub core: Dispatcher,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
-    handlers: RwLock<Vec<Option<Registered>>>,
+    /// What is called for each of them.
+    pub handlers: Handlers,
+    /// The numbers of the kinds that were pushed by name.
+    pub numbers: Numbers,
     /// How often a worker attached to the interpreter.
     pub attaches: AtomicU64,
     /// How long workers waited for that, in microseconds.
     pub attach_wait: AtomicU64,
     detaches: AtomicU64,
-}
-
-/// A handler as workers see it.
-pub struct Registered {
-    /// What is called.
-    pub function: Py<PyAny>,
-    /// Whether the job is the first argument.
-    pub pass_job: bool,
-    /// Whether `function` is a class, of which each attempt calls a new instance.
-    pub fresh: bool,
-}
-
-impl Registered {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            function: self.function.clone_ref(py),
-            pass_job: self.pass_job,
-            fresh: self.fresh,
-        }
-    }
 }
 
 impl Shared {
@@ -48,42 +33,11 @@ impl Shared {
         Self {
             core,
             kinds: Arc::new(KindSet::new()),
-            handlers: RwLock::default(),
+            handlers: Handlers::default(),
+            numbers: Numbers::default(),
             attaches: AtomicU64::new(0),
             attach_wait: AtomicU64::new(0),
             detaches: AtomicU64::new(0),
-        }
-    }
-
-    /// Sets or removes the handler of a kind. Gives back the former one, to be dropped without the lock.
-    pub fn set_handler(&self, kind: KindId, handler: Option<Registered>) -> Option<Registered> {
-        let mut handlers = self.handlers.write();
-        if handlers.len() <= kind.index() {
-            handlers.resize_with(kind.index() + 1, || None);
-        }
-        std::mem::replace(&mut handlers[kind.index()], handler)
-    }
-
-    /// The handler of a kind.
-    pub fn handler(&self, py: Python<'_>, kind: KindId) -> Option<Registered> {
-        self.handlers
-            .read()
-            .get(kind.index())?
-            .as_ref()
-            .map(|h| h.clone_ref(py))
-    }
-
-    /// Takes all handlers out, for the garbage collector.
-    pub fn take_handlers(&self) -> Vec<Option<Registered>> {
-        std::mem::take(&mut self.handlers.write())
-    }
-
-    /// Calls `each` with every handler's function; with none if the table is in use: the garbage collector
-    /// must not wait, and takes what it is not shown for alive.
-    pub fn visit<E>(&self, mut each: impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
-        match self.handlers.try_read() {
-            Some(handlers) => handlers.iter().flatten().try_for_each(|h| each(&h.function)),
-            None => Ok(()),
         }
     }
 
@@ -96,5 +50,41 @@ impl Shared {
     /// How often a caller had to detach, to wait.
     pub fn detaches(&self) -> u64 {
         self.detaches.load(Ordering::Relaxed)
+    }
+}
+
+/// The numbers of kinds, by the text objects that name them.
+///
+/// A program names a kind by the same few objects every time, and text never changes: once an object has
+/// been looked up, its address is enough. A place that is taken stays taken; what finds none is looked up
+/// by its text, as the core does it.
+pub struct Numbers([OnceLock<(Py<PyString>, KindId)>; Self::PLACES]);
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; Self::PLACES])
+    }
+}
+
+impl Numbers {
+    const PLACES: usize = 64;
+
+    /// The number of the kind that this text names, if it has been noted.
+    pub fn find(&self, name: &Bound<'_, PyString>) -> Option<KindId> {
+        let (noted, number) = self.place(name).get()?;
+        noted.is(name).then_some(*number)
+    }
+
+    /// Notes the number of the kind that this text names, if its place is free.
+    pub fn note(&self, name: &Bound<'_, PyString>, number: KindId) {
+        self.place(name).get_or_init(|| (name.clone().unbind(), number));
+    }
+
+    /// Objects lie at multiples of 16, next to each other as often as not: the middle bits of a product tell
+    /// them apart.
+    fn place(&self, name: &Bound<'_, PyString>) -> &OnceLock<(Py<PyString>, KindId)> {
+        let address = name.as_ptr() as u64;
+        let mixed = (address >> 4).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        &self.0[mixed as usize % Self::PLACES]
     }
 }

@@ -14,6 +14,7 @@ use forebay::{Encoded, Error, ErrorKind, HostObject, JSON, Payload};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
+use crate::call::{self, Call};
 use crate::graveyard::bury;
 use crate::json;
 
@@ -24,10 +25,10 @@ const TEXT: &str = "text/plain";
 /// Shorter `bytes` are copied: cheaper than another owner, and nothing of Python is kept alive.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// A Python object, or the arguments of a call, by reference.
+/// A Python object, or what a call was made with, by reference.
 enum Carried {
     One(Py<PyAny>),
-    Call(Py<PyTuple>, Option<Py<PyDict>>),
+    Call(Call),
 }
 
 /// What a payload holds by reference.
@@ -45,7 +46,7 @@ impl Value {
     fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
         let (bytes, content_type) = match &*self.carried {
             Carried::One(value) => (json::write(value.bind(py))?, JSON),
-            Carried::Call(args, kwargs) => (json::write(&call_object(py, args, kwargs.as_ref())?)?, CALL),
+            Carried::Call(call) => (json::write(&call.object(py)?)?, CALL),
         };
         Ok(Encoded {
             bytes,
@@ -75,12 +76,7 @@ impl Drop for Value {
         // SAFETY: `carried` is not used again: this is the drop.
         match unsafe { ManuallyDrop::take(&mut self.carried) } {
             Carried::One(value) => bury(value),
-            Carried::Call(args, kwargs) => {
-                bury(args.into_any());
-                if let Some(kwargs) = kwargs {
-                    bury(kwargs.into_any());
-                }
-            }
+            Carried::Call(call) => call.into_references().for_each(bury),
         }
     }
 }
@@ -122,11 +118,8 @@ pub fn payload(value: Bound<'_, PyAny>) -> Payload {
 }
 
 /// The payload of a call.
-pub fn call(args: Bound<'_, PyTuple>, kwargs: Option<Bound<'_, PyDict>>) -> Payload {
-    Payload::host(Value::new(Carried::Call(
-        args.unbind(),
-        kwargs.map(Bound::unbind),
-    )))
+pub fn call(call: Call) -> Payload {
+    Payload::host(Value::new(Carried::Call(call)))
 }
 
 /// Nothing, the most frequent value of all: one for the whole process.
@@ -150,22 +143,22 @@ fn octets(bytes: &Bound<'_, PyBytes>) -> Bytes {
 }
 
 /// What a handler is called with.
-pub enum Arguments<'py> {
+pub enum Arguments<'a, 'py> {
     /// One value.
     One(Bound<'py, PyAny>),
-    /// The arguments of a call.
-    Call(Bound<'py, PyTuple>, Option<Bound<'py, PyDict>>),
+    /// What a call was made with.
+    Call(&'a Call),
+    /// What a call was made with, as it was written down.
+    Written(Bound<'py, PyTuple>, Bound<'py, PyDict>),
 }
 
-impl<'py> Arguments<'py> {
+impl<'a, 'py> Arguments<'a, 'py> {
     /// The arguments that a payload stands for.
-    pub fn of(py: Python<'py>, payload: &Payload) -> PyResult<Self> {
+    pub fn of(py: Python<'py>, payload: &'a Payload) -> PyResult<Self> {
         if let Some(value) = payload.as_host::<Value>() {
             return Ok(match &*value.carried {
                 Carried::One(value) => Self::One(value.bind(py).clone()),
-                Carried::Call(args, kwargs) => {
-                    Self::Call(args.bind(py).clone(), kwargs.as_ref().map(|k| k.bind(py).clone()))
-                }
+                Carried::Call(call) => Self::Call(call),
             });
         }
         let encoded = encode(py, payload)?;
@@ -175,22 +168,24 @@ impl<'py> Arguments<'py> {
         let call = json::read(py, &encoded.bytes)?;
         let args = call.get_item("args")?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
         let kwargs = call.get_item("kwargs")?.cast_into::<PyDict>()?;
-        Ok(Self::Call(PyTuple::new(py, args)?, Some(kwargs)))
+        Ok(Self::Written(PyTuple::new(py, args)?, kwargs))
     }
 
     /// Calls `function` with these, after `first` if there is one.
     pub fn call(
         self,
         function: &Bound<'py, PyAny>,
-        first: Option<Bound<'py, PyAny>>,
+        first: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         match (self, first) {
-            (Self::One(value), None) => function.call1((value,)),
-            (Self::One(value), Some(first)) => function.call1((first, value)),
-            (Self::Call(args, kwargs), None) => function.call(args, kwargs.as_ref()),
-            (Self::Call(args, kwargs), Some(first)) => {
-                let all = std::iter::once(first).chain(args.iter()).collect::<Vec<_>>();
-                function.call(PyTuple::new(function.py(), all)?, kwargs.as_ref())
+            (Self::One(value), first) => call::one(function, first, &value),
+            (Self::Call(call), first) => call.call(function, first),
+            (Self::Written(args, kwargs), None) => function.call(args, Some(&kwargs)),
+            (Self::Written(args, kwargs), Some(first)) => {
+                let all = std::iter::once(first.clone())
+                    .chain(args.iter())
+                    .collect::<Vec<_>>();
+                function.call(PyTuple::new(function.py(), all)?, Some(&kwargs))
             }
         }
     }
@@ -200,23 +195,9 @@ impl<'py> Arguments<'py> {
 pub fn object<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
     match payload.as_host::<Value>().map(|value| &*value.carried) {
         Some(Carried::One(value)) => Ok(value.bind(py).clone()),
-        Some(Carried::Call(args, kwargs)) => call_object(py, args, kwargs.as_ref()),
+        Some(Carried::Call(call)) => call.object(py),
         None => decode(py, &encode(py, payload)?),
     }
-}
-
-fn call_object<'py>(
-    py: Python<'py>,
-    args: &Py<PyTuple>,
-    kwargs: Option<&Py<PyDict>>,
-) -> PyResult<Bound<'py, PyAny>> {
-    let object = PyDict::new(py);
-    object.set_item("args", args.bind(py).to_list())?;
-    object.set_item(
-        "kwargs",
-        kwargs.map_or_else(|| PyDict::new(py), |k| k.bind(py).clone()),
-    )?;
-    Ok(object.into_any())
 }
 
 fn encode(py: Python<'_>, payload: &Payload) -> PyResult<Encoded> {

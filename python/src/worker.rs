@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Consumer, Deadline, ErrorKind, Lease, Outcome};
+use forebay::{Consumer, Deadline, ErrorKind, Lease, Outcome, Payload};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::attempt::Job;
 use crate::errors::guard;
-use crate::shared::{Registered, Shared};
+use crate::handlers::{Known, Registered};
+use crate::shared::Shared;
 use crate::value::Arguments;
 use crate::{graveyard, outcome};
 
@@ -54,6 +55,7 @@ impl Worker {
                 Ok(Turns {
                     shared: &self.shared,
                     consumer,
+                    handlers: Known::default(),
                     held: None,
                 }
                 .run(py))
@@ -76,6 +78,7 @@ enum Then {
 struct Turns<'a> {
     shared: &'a Shared,
     consumer: Consumer,
+    handlers: Known,
     /// The job that runs, or comes after others have been let in.
     held: Option<Lease>,
 }
@@ -117,7 +120,7 @@ impl Turns<'_> {
     fn series(&mut self, py: Python<'_>) -> Then {
         let (turn, mut jobs) = (Deadline::after(TURN), 0);
         loop {
-            let (outcome, leave) = run_one(py, self.shared, &mut self.held);
+            let (outcome, leave) = run_one(py, self.shared, &mut self.handlers, &mut self.held);
             if self.shared.core.check_process().is_err() {
                 return Then::Forked;
             }
@@ -155,18 +158,23 @@ fn detached<T: Send>(py: Python<'_>, shared: &Shared, body: impl FnOnce() -> T +
 }
 
 /// Runs one attempt of the job in `held`. Tells what became of it, and whether the thread should end.
-fn run_one(py: Python<'_>, shared: &Shared, held: &mut Option<Lease>) -> (Outcome, bool) {
+fn run_one(
+    py: Python<'_>,
+    shared: &Shared,
+    handlers: &mut Known,
+    held: &mut Option<Lease>,
+) -> (Outcome, bool) {
     let handler = held
         .as_ref()
-        .and_then(|lease| shared.handler(py, lease.kind_id()));
+        .and_then(|lease| handlers.find(&shared.handlers, lease.kind_id()));
     let (Some(lease), Some(handler)) = (&*held, handler) else {
         // Only while the garbage collector takes the dispatcher apart: the job is nobody's fault.
         return (Outcome::Interrupted, false);
     };
     let inside = lease.enter();
     let result = match handler.pass_job {
-        false => Arguments::of(py, lease.payload()).and_then(|args| call(py, &handler, args, None)),
-        true => call_with_job(py, &handler, held),
+        false => call(py, handler, lease.payload(), None),
+        true => call_with_job(py, handler, held),
     };
     let (outcome, leave) = outcome::of(py, result);
     // In the child of a fork there is nobody to tell, and a lock of the parent's may be held for ever.
@@ -186,11 +194,11 @@ fn call_with_job<'py>(
     let Some(lease) = held.take() else {
         return Ok(py.None().into_bound(py));
     };
-    let args = Arguments::of(py, lease.payload());
+    let payload = lease.payload().clone();
     // Without memory for the object the lease is dropped, and that is a failed attempt.
     let job = Bound::new(py, Job::of(&lease))?;
     job.get().lend(lease);
-    let result = args.and_then(|args| call(py, handler, args, Some(job.clone().into_any())));
+    let result = call(py, handler, &payload, Some(job.as_any()));
     *held = Some(job.get().take_back());
     result
 }
@@ -198,10 +206,10 @@ fn call_with_job<'py>(
 fn call<'py>(
     py: Python<'py>,
     handler: &Registered,
-    args: Arguments<'py>,
-    job: Option<Bound<'py, PyAny>>,
+    payload: &Payload,
+    job: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let function = handler.function.bind(py);
+    let (function, args) = (handler.function.bind(py), Arguments::of(py, payload)?);
     match handler.fresh {
         false => args.call(function, job),
         true => args.call(&function.call0()?, job),
