@@ -168,6 +168,19 @@ def test_many_handles_cost_the_collector_nothing(d: Dispatcher) -> None:
     assert not any(gc.is_tracked(handle) for handle in handles)
 
 
+def test_queued_jobs_cost_the_collector_nothing(d: Dispatcher) -> None:
+    call = d.handler(kind="call")(lambda *args, **kwargs: None)
+    value = object()
+    call.push(value, name=value)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(1000):
+        call.push(value, value, name=value)
+        d.push("nobody", value)
+        d.push("nobody", b"octets", queue="other")
+    assert len(gc.get_objects()) - before < 100
+
+
 def test_the_last_reference_may_go_in_a_handler(gate: Gate) -> None:
     done = threading.Event()
 
