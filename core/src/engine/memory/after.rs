@@ -1,7 +1,7 @@
 //! What a call still has to do once it holds no lock.
 //!
 //! Bells wake threads, payloads of the host run the host's code when they are dropped, and keys are locked
-//! before shards, never after: none of that may happen under a shard's lock.
+//! before stripes, never after: none of that may happen under a lock.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub(super) struct After {
     pub(super) sooner: bool,
     /// Jobs that ended.
     pub(super) ended: Vec<JobId>,
-    /// Jobs that ended and are kept.
-    pub(super) kept: usize,
+    /// Whether more finished jobs are kept than should be.
+    pub(super) excess: bool,
     /// Keys whose job was cancelled or forgotten.
     pub(super) freed: Vec<(Arc<Extras>, JobId)>,
     /// Lanes with too many stale tickets.
@@ -59,7 +59,7 @@ impl Default for After {
             room: false,
             sooner: false,
             ended,
-            kept: 0,
+            excess: false,
             freed: Vec::new(),
             littered: Vec::new(),
             trash,

@@ -1,51 +1,36 @@
 //! Claiming: the lanes of a queue from the highest priority down, those set aside before those in line.
 
-use super::MemoryEngine;
-use super::after::After;
 use super::lane::{Lane, Lanes};
-use super::place::Place;
 use super::queue::Queue;
 use super::record::Listed;
-use super::shard::{Found, Leased};
-use super::shards::Cursor;
+use super::session::{Found, Leased, Session};
 use crate::engine::Claim;
-use crate::time::Timestamp;
 
 /// A claim under way.
 struct Hunt<'h, 'c, 'e> {
-    engine: &'e MemoryEngine,
-    cursor: &'h mut Cursor<'e>,
+    session: &'h mut Session<'e>,
     claim: &'h mut Claim<'c>,
-    after: &'h mut After,
-    now: Timestamp,
-    node: u32,
+    node: u16,
     /// How many more jobs the claim may take.
     left: usize,
     taken: usize,
 }
 
-impl MemoryEngine {
+impl Session<'_> {
     /// Leases up to the claim's limit of jobs.
-    pub(super) fn claim<'e>(
-        &'e self,
-        claim: &mut Claim<'_>,
-        cursor: &mut Cursor<'e>,
-        now: Timestamp,
-        after: &mut After,
-    ) {
-        let open = |queue: &&Queue| !queue.paused() && !self.shared.sealed();
-        let Some(queue) = self.shared.queues.find(claim.queue).filter(open) else {
+    pub(super) fn claim(&mut self, claim: &mut Claim<'_>) {
+        let shared = &self.engine.shared;
+        let open = |queue: &&Queue| !queue.paused() && !shared.sealed();
+        let Some(queue) = shared.queues.find(claim.queue).filter(open) else {
             return;
         };
         let asked = claim.kinds.iter().map(|k| k.allowance as usize);
         let left = asked.fold(0, usize::saturating_add).min(claim.limit);
-        let node = self.shared.nodes.number(claim.node);
+        let node = shared.nodes.number(claim.node);
+        let number = self.number;
         let mut hunt = Hunt {
-            engine: self,
-            cursor,
+            session: self,
             claim,
-            after,
-            now,
             node,
             left,
             taken: 0,
@@ -58,8 +43,8 @@ impl MemoryEngine {
         }
         let taken = hunt.taken;
         if taken > 0 {
-            queue.room.leave(taken);
-            after.room = true;
+            queue.room.leave(number, taken);
+            self.after.room = true;
         }
     }
 }
@@ -81,21 +66,19 @@ impl Hunt<'_, '_, '_> {
         }
         while self.left > 0 {
             let popped = lanes.pop(lane);
-            self.after.everyone |= popped.ring;
+            self.session.after.everyone |= popped.ring;
             let Some(ticket) = popped.ticket else { break };
             match self.lease(found(ticket, Listed::Lane)) {
                 Leased::Gone => lane.swept(),
                 // Somebody else may know the kind, and may have looked while the job was in our hands.
-                Leased::Aside => self.after.everyone = true,
+                Leased::Aside => self.session.after.everyone = true,
                 Leased::Yes | Leased::Late => {}
             }
         }
     }
 
     fn lease(&mut self, found: Found<'_>) -> Leased {
-        let shard = self.cursor.at(found.ticket.shard());
-        let shared = &self.engine.shared;
-        let leased = shard.lease(found, self.claim, self.node, self.now, shared, self.after);
+        let leased = self.session.lease(found, self.claim, self.node);
         if leased == Leased::Yes {
             self.left -= 1;
             self.taken += 1;

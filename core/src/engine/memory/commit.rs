@@ -1,6 +1,6 @@
 //! Writes that belong together: all are checked, then all are made or none.
 //!
-//! The keys of the inserts are locked, then every shard. The check goes through the batch in the order in
+//! The keys of the inserts are locked, then every stripe. The check goes through the batch in the order in
 //! which it is applied (transitions, inserts, signals) and notes what each step would change, so that a
 //! step may rely on the ones before it: a batch may cancel a job and push another into the room it leaves.
 
@@ -10,9 +10,9 @@ use super::MemoryEngine;
 use super::after::After;
 use super::insert::{bound, key, keyed, refused};
 use super::keys::Held;
-use super::place::{Place, shard_of};
-use super::shards::Locked;
-use super::shared::Shared;
+use super::place::slot_of;
+use super::session::Session;
+use super::stripe;
 use crate::engine::{Applied, Batch, BatchReceipt, Insert, Inserted};
 use crate::id::JobId;
 use crate::job::State;
@@ -22,8 +22,7 @@ use crate::time::Timestamp;
 
 /// A batch that is being checked.
 struct Plan<'p, 'e> {
-    shared: &'e Shared,
-    shards: &'p Locked<'e>,
+    engine: &'e MemoryEngine,
     keys: &'p Held<'e>,
     /// The state of each job that a transition would change.
     states: HashMap<JobId, State>,
@@ -45,58 +44,62 @@ impl MemoryEngine {
         after: &mut After,
     ) {
         let mut keys = self.keys.lock_many(batch.inserts.iter().filter_map(key));
-        let mut shards = self.shards.lock_all();
-        let mut plan = Plan::new(&self.shared, &shards, &keys);
+        let mut stripes = self.stripes.lock_all();
+        let mut plan = Plan::new(self, &keys);
         receipt.transitions = batch.transitions.iter().map(|t| plan.transition(t)).collect();
         receipt.inserted = batch.inserts.iter().map(|job| plan.insert(job)).collect();
         drop(plan);
         receipt.applied = !self.shared.sealed()
             && receipt.transitions.iter().all(|a| *a == Applied::Yes)
             && !receipt.inserted.iter().any(|i| refused(*i));
+        let number = stripe::number();
+        let mut session = Session::new(self, (number, &mut stripes[number]), after, now);
         if receipt.applied {
-            self.apply_all(batch, receipt, &mut shards, &mut keys, now, after);
+            session.apply_all(batch, receipt, &mut keys);
         } else {
-            count_refused(batch, receipt, &mut shards);
+            session.count_refused(batch, receipt);
         }
     }
+}
 
-    fn apply_all(
-        &self,
-        batch: &mut Batch<'_>,
-        receipt: &BatchReceipt,
-        shards: &mut Locked<'_>,
-        keys: &mut Held<'_>,
-        now: Timestamp,
-        after: &mut After,
-    ) {
-        let shared = &self.shared;
-        let ends = shared.next_ends(batch.transitions.len());
-        for (order, t) in (ends..).zip(&mut *batch.transitions) {
-            let applied = shards[t.job.handle.shard()].apply(t, order, now, shared, after);
+impl Session<'_> {
+    fn apply_all(&mut self, batch: &mut Batch<'_>, receipt: &BatchReceipt, keys: &mut Held<'_>) {
+        for t in &mut *batch.transitions {
+            let applied = self.apply(t);
             debug_assert_eq!(applied, Applied::Yes, "the check said so");
         }
         let new = batch.inserts.iter().zip(&receipt.inserted);
         for (job, _) in new.filter(|(_, inserted)| **inserted == Inserted::New) {
-            let queue = shared.queues.get(job.queue);
-            queue.room.enter();
-            if let Some(ticket) = shards[shard_of(job.id)].store(job, now, shared, after) {
-                queue.lanes.push(queue.lanes.lane(job.priority), ticket);
-            }
+            let inserted = self.insert(job, 0);
+            debug_assert_eq!(inserted, Inserted::New, "the check said so");
             if let Some(key) = key(job) {
                 keys.set(key, job.id);
             }
         }
         for (id, token) in batch.signals {
-            shards[shard_of(*id)].deliver((*id, token), now, shared, after);
+            self.deliver(*id, token);
+        }
+    }
+
+    /// Counts what was refused: a statistic, which a batch that was not applied leaves behind.
+    fn count_refused(&mut self, batch: &Batch<'_>, receipt: &BatchReceipt) {
+        for (t, applied) in batch.transitions.iter().zip(&receipt.transitions) {
+            if *applied == Applied::Stale {
+                self.count_stale(t.job);
+            }
+        }
+        for (job, inserted) in batch.inserts.iter().zip(&receipt.inserted) {
+            if matches!(inserted, Inserted::Full(_)) {
+                self.refuse(job);
+            }
         }
     }
 }
 
 impl<'p, 'e> Plan<'p, 'e> {
-    fn new(shared: &'e Shared, shards: &'p Locked<'e>, keys: &'p Held<'e>) -> Self {
+    fn new(engine: &'e MemoryEngine, keys: &'p Held<'e>) -> Self {
         Self {
-            shared,
-            shards,
+            engine,
             keys,
             states: HashMap::new(),
             new: HashMap::new(),
@@ -106,32 +109,33 @@ impl<'p, 'e> Plan<'p, 'e> {
     }
 
     fn transition(&mut self, t: &Transition) -> Applied {
-        let held = self.shards[t.job.handle.shard()].held(t.job);
-        let Some(record) = held.filter(|_| !self.shared.sealed()) else {
+        let record = self.engine.slab.lock(slot_of(t.job.handle));
+        let held = record.filter(|record| record.is_held_by(t.job));
+        let Some(record) = held.filter(|_| !self.engine.shared.sealed()) else {
             return Applied::Stale;
         };
-        let state = *self.states.get(&record.id).unwrap_or(&record.state);
+        let state = *self.states.get(&record.id()).unwrap_or(&record.state());
         let verdict = record.verdict(t, state);
         if verdict == Applied::Yes {
-            self.states.insert(record.id, t.to);
+            self.states.insert(record.id(), t.to);
             let waits = |yes: bool| i64::from(yes);
-            *self.waiting.entry(record.queue).or_default() += waits(!t.to.is_final()) - waits(!t.running);
+            *self.waiting.entry(record.queue()).or_default() += waits(!t.to.is_final()) - waits(!t.running);
         }
         verdict
     }
 
     fn insert(&mut self, job: &'p Insert<'_>) -> Inserted {
-        if self.new.contains_key(&job.id) || self.shards[shard_of(job.id)].find(job.id).is_some() {
+        if self.new.contains_key(&job.id) || self.engine.index.has(job.id, &self.engine.slab) {
             return Inserted::Duplicate;
         }
-        if self.shared.sealed() {
+        if self.engine.shared.sealed() {
             return Inserted::Sealed;
         }
         if let Some(answer) = key(job).and_then(|key| self.holds(key, job)) {
             return answer;
         }
         let more = self.waiting.entry(job.queue).or_default();
-        let room = &self.shared.queues.get(job.queue).room;
+        let room = &self.engine.shared.queues.get(job.queue).room;
         let waiting = (room.waiting() as i64 + *more).max(0) as usize;
         if bound(job) > 0 && waiting >= bound(job) {
             return Inserted::Full(waiting);
@@ -152,27 +156,11 @@ impl<'p, 'e> Plan<'p, 'e> {
             return Some(keyed(*holder, print(other) == print(job)));
         }
         let holder = self.keys.get(key)?;
-        let record = self.shards[shard_of(holder)]
-            .find(holder)
-            .filter(|r| r.holds(key))?;
-        if self.states.get(&holder) == Some(&State::Cancelled) {
+        let (_, record) = self.engine.index.find(holder, &self.engine.slab)?;
+        if !record.holds(key) || self.states.get(&holder) == Some(&State::Cancelled) {
             return None;
         }
-        let theirs = (record.kind, record.extras.as_ref().map(|e| e.fingerprint));
+        let theirs = (record.kind(), record.extras().map(|e| e.fingerprint));
         Some(keyed(holder, theirs == print(job)))
-    }
-}
-
-/// Counts what was refused: a statistic, which a batch that was not applied leaves behind.
-fn count_refused(batch: &Batch<'_>, receipt: &BatchReceipt, shards: &mut Locked<'_>) {
-    for (t, applied) in batch.transitions.iter().zip(&receipt.transitions) {
-        if *applied == Applied::Stale {
-            shards[t.job.handle.shard()].count_stale(t.job);
-        }
-    }
-    for (job, inserted) in batch.inserts.iter().zip(&receipt.inserted) {
-        if matches!(inserted, Inserted::Full(_)) {
-            shards[shard_of(job.id)].refuse(job.queue);
-        }
     }
 }

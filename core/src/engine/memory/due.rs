@@ -1,8 +1,8 @@
-//! When the next thing is due, over all shards, for the price of one load.
+//! When the next thing is due, over all jobs, for the price of one load.
 //!
-//! Both instants are lower bounds: taking a timer away does not move them, only looking at all shards
-//! does. They are lowered under the lock of the shard that holds the new timer and raised only while all
-//! shards are locked, so no timer is ever overlooked.
+//! Both instants are lower bounds: taking a timer away does not move them, only looking at all of
+//! them does. They are lowered by whoever holds a stripe and sets a timer, and raised only while all
+//! stripes are locked, so no timer is ever overlooked.
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
@@ -53,7 +53,7 @@ impl Next {
         Timestamp::from_micros(self.0.load(SeqCst))
     }
 
-    /// Sets the instant; only with every shard locked.
+    /// Sets the instant; only with every stripe locked.
     pub(super) fn set(&self, at: Timestamp) {
         self.0.store(at.as_micros(), SeqCst);
     }

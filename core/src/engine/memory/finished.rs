@@ -1,19 +1,32 @@
-//! The finished jobs of one shard in the order of their ends: two lines, because succeeded jobs and others
+//! The finished jobs of one stripe in the order of their ends: two lines, because succeeded jobs and others
 //! may be kept for different times.
 
 use std::collections::VecDeque;
 
 use crate::job::State;
+use crate::time::Timestamp;
 
 /// Slots of finished jobs, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     succeeded: Line,
     others: Line,
+    /// How many have come here that the count of all stripes does not have yet.
+    pub(super) uncounted: usize,
+    /// How many have come here: puts those in order that ended at the same instant.
+    count: u32,
 }
 
-/// One of the two lines: places in the order of ends, and slots.
-type Line = VecDeque<(u64, u32)>;
+/// One of the two lines.
+type Line = VecDeque<End>;
+
+/// When a job ended, and its slot.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    at: Timestamp,
+    count: u32,
+    slot: u32,
+}
 
 /// Which of the lines.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,28 +45,40 @@ impl Fate {
 }
 
 impl Finished {
-    pub(super) fn push(&mut self, fate: Fate, order: u64, slot: u32) {
-        self.line(fate).push_back((order, slot));
+    pub(super) fn push(&mut self, fate: Fate, ended: Timestamp, slot: u32) {
+        self.count = self.count.wrapping_add(1);
+        let count = self.count;
+        self.line(fate).push_back(End {
+            at: ended,
+            count,
+            slot,
+        });
     }
 
-    /// The place in the order of ends and the slot of the oldest job in this line.
-    pub(super) fn first(&self, fate: Fate) -> Option<(u64, u32)> {
-        match fate {
-            Fate::Succeeded => self.succeeded.front().copied(),
-            Fate::Other => self.others.front().copied(),
-        }
-    }
-
-    /// The oldest job, and in which line it is.
-    pub(super) fn oldest(&self) -> Option<(u64, Fate)> {
-        let at = |fate| Some((self.first(fate)?.0, fate));
-        let both = [at(Fate::Succeeded), at(Fate::Other)];
-        both.into_iter().flatten().min_by_key(|(order, _)| *order)
+    /// When the oldest job ended, and in which line it is.
+    pub(super) fn oldest(&self) -> Option<(Timestamp, Fate)> {
+        let first = |line: &Line, fate| Some((*line.front()?, fate));
+        let both = [
+            first(&self.succeeded, Fate::Succeeded),
+            first(&self.others, Fate::Other),
+        ];
+        let oldest = both
+            .into_iter()
+            .flatten()
+            .min_by_key(|(end, _)| (end.at, end.count));
+        oldest.map(|(end, fate)| (end.at, fate))
     }
 
     /// Takes the oldest job out of this line.
     pub(super) fn pop(&mut self, fate: Fate) -> Option<u32> {
-        Some(self.line(fate).pop_front()?.1)
+        Some(self.line(fate).pop_front()?.slot)
+    }
+
+    /// Takes the oldest job out of this line if it ended before an instant.
+    pub(super) fn pop_before(&mut self, fate: Fate, before: Timestamp) -> Option<u32> {
+        let line = self.line(fate);
+        line.front().is_some_and(|end| end.at < before).then_some(())?;
+        Some(line.pop_front()?.slot)
     }
 
     fn line(&mut self, fate: Fate) -> &mut Line {
@@ -70,20 +95,23 @@ mod tests {
 
     #[test]
     fn the_oldest_of_both_lines_comes_first() {
-        let mut finished = Finished::default();
+        let (mut finished, at) = (Finished::default(), Timestamp::from_micros);
         assert_eq!(finished.oldest(), None);
-        for (order, state) in [
+        for (end, state) in [
             (1, State::Failed),
             (2, State::Succeeded),
-            (3, State::Succeeded),
+            (2, State::Failed),
+            (2, State::Succeeded),
             (4, State::Expired),
         ] {
-            finished.push(Fate::of(state), order, order as u32 + 10);
+            let slot = finished.count + 11;
+            finished.push(Fate::of(state), at(end), slot);
         }
+        assert_eq!(finished.pop_before(Fate::Other, at(1)), None);
         let mut slots = Vec::new();
         while let Some((_, fate)) = finished.oldest() {
             slots.extend(finished.pop(fate));
         }
-        assert_eq!(slots, [11, 12, 13, 14]);
+        assert_eq!(slots, [11, 12, 13, 14, 15]);
     }
 }

@@ -2,27 +2,9 @@
 
 use super::MemoryEngine;
 use super::after::After;
-use super::lane::Lane;
-use super::place::{Ticket, shard_of};
-use super::queue::Queue;
-use super::shards::Cursor;
 use crate::engine::{Insert, Inserted};
 use crate::id::JobId;
 use crate::time::Timestamp;
-
-/// The most tickets of a run: as many as there are ids in a row that share a shard.
-const RUN: usize = 64;
-
-/// Jobs in a row that share a shard and a lane. Their tickets go to the lane when the shard is unlocked: a
-/// claimer that found one earlier would only wait for the lock.
-struct Run<'a> {
-    engine: &'a MemoryEngine,
-    cursor: Cursor<'a>,
-    shard: usize,
-    line: Option<(&'a Queue, &'a Lane)>,
-    tickets: [Ticket; RUN],
-    len: usize,
-}
 
 impl MemoryEngine {
     /// Stores jobs in order until one is refused; a receipt for each, the refused one included.
@@ -34,53 +16,68 @@ impl MemoryEngine {
         after: &mut After,
     ) {
         receipt.reserve(jobs.len());
-        let mut run = Run::new(self);
-        for job in jobs {
-            let inserted = match key(job) {
-                None => run.store(job, now, after),
-                Some(key) => self.store_keyed(&mut run, job, key, now, after),
+        let mut left = jobs;
+        while let Some(first) = left.first() {
+            let (some, rest) = match key(first) {
+                Some(_) => left.split_at(1),
+                None => left.split_at(
+                    left.iter()
+                        .position(|job| key(job).is_some())
+                        .unwrap_or(left.len()),
+                ),
             };
+            left = rest;
+            let before = receipt.len();
+            match key(first) {
+                Some(key) => receipt.push(self.store_keyed(first, key, now, after)),
+                None => self.store_run(some, now, receipt, after),
+            }
+            if receipt[before..].iter().any(|inserted| refused(*inserted)) {
+                return;
+            }
+        }
+    }
+
+    /// Stores jobs without keys.
+    fn store_run(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>, after: &mut After) {
+        let mut stripe = self.stripes.mine();
+        let mut session = self.session(&mut stripe, after, now);
+        for job in jobs {
+            let inserted = session.insert(job, bound(job));
             receipt.push(inserted);
             if refused(inserted) {
                 break;
             }
         }
-        run.flush();
     }
 
     /// Stores a job that has a key. The key stays locked until the job is stored, so of many who push it
-    /// at once one succeeds; the shards are locked one after the other, never two at a time.
-    fn store_keyed<'a>(
-        &'a self,
-        run: &mut Run<'a>,
-        job: &Insert<'_>,
-        key: &str,
-        now: Timestamp,
-        after: &mut After,
-    ) -> Inserted {
-        run.flush();
+    /// at once one succeeds.
+    fn store_keyed(&self, job: &Insert<'_>, key: &str, now: Timestamp, after: &mut After) -> Inserted {
         let mut holders = self.keys.lock(key);
-        if self.shards.of(job.id).find(job.id).is_some() {
+        if self.index.has(job.id, &self.slab) {
             return Inserted::Duplicate;
         }
         let holder = holders.get(key).copied();
         if let Some(answer) = holder.and_then(|holder| self.holds(holder, key, job)) {
             return answer;
         }
-        let inserted = run.store(job, now, after);
+        let mut stripe = self.stripes.mine();
+        let inserted = self.session(&mut stripe, after, now).insert(job, bound(job));
         if inserted == Inserted::New {
             holders.insert(key.into(), job.id);
         }
-        run.flush();
         inserted
     }
 
     /// What the holder of its key means for a job; `None` if the holder no longer is.
     fn holds(&self, holder: JobId, key: &str, job: &Insert<'_>) -> Option<Inserted> {
-        let shard = self.shards.of(holder);
-        let record = shard.find(holder).filter(|r| r.holds(key))?;
-        let print = record.extras.as_ref().map(|e| e.fingerprint);
-        let same = record.kind == job.kind && print == job.extras.map(|e| e.fingerprint);
+        let (_, record) = self.index.find(holder, &self.slab)?;
+        if !record.holds(key) {
+            return None;
+        }
+        let print = record.extras().map(|e| e.fingerprint);
+        let same = record.kind() == job.kind && print == job.extras.map(|e| e.fingerprint);
         Some(keyed(holder, same))
     }
 }
@@ -112,56 +109,5 @@ pub(super) fn bound(job: &Insert<'_>) -> usize {
     match job.restored {
         None => job.capacity,
         Some(_) => 0,
-    }
-}
-
-impl<'a> Run<'a> {
-    fn new(engine: &'a MemoryEngine) -> Self {
-        Self {
-            engine,
-            cursor: engine.shards.cursor(),
-            shard: 0,
-            line: None,
-            tickets: [Ticket::default(); RUN],
-            len: 0,
-        }
-    }
-
-    fn store(&mut self, job: &Insert<'_>, now: Timestamp, after: &mut After) -> Inserted {
-        let shared = &self.engine.shared;
-        let number = shard_of(job.id);
-        let queue = shared.queues.get(job.queue);
-        let lane = queue.lanes.lane(job.priority);
-        if self.len == RUN || number != self.shard || self.line.is_some_and(|(_, l)| !std::ptr::eq(l, lane)) {
-            self.flush();
-        }
-        (self.shard, self.line) = (number, Some((queue, lane)));
-        let shard = self.cursor.at(number);
-        if shard.find(job.id).is_some() {
-            return Inserted::Duplicate;
-        }
-        if shared.sealed() {
-            return Inserted::Sealed;
-        }
-        if let Err(waiting) = queue.room.try_enter(bound(job)) {
-            shard.refuse(job.queue);
-            return Inserted::Full(waiting);
-        }
-        if let Some(ticket) = shard.store(job, now, shared, after) {
-            self.tickets[self.len] = ticket;
-            self.len += 1;
-        }
-        Inserted::New
-    }
-
-    /// Unlocks the shard and puts the tickets in their lane.
-    fn flush(&mut self) {
-        self.cursor.release();
-        if let Some((queue, lane)) = self.line.take() {
-            for ticket in &self.tickets[..self.len] {
-                queue.lanes.push(lane, *ticket);
-            }
-        }
-        self.len = 0;
     }
 }

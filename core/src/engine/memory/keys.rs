@@ -1,7 +1,7 @@
 //! Which job holds which idempotency key.
 //!
-//! A key's lock is taken before any shard's and never after one. An entry is only a hint: it counts if its
-//! job is here and was not cancelled, so removing entries may wait until the shard's lock is gone.
+//! A key's lock is taken before any stripe's and never after one. An entry is only a hint: it counts if its
+//! job is here and was not cancelled, so removing entries may wait until other locks are gone.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;

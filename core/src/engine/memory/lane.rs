@@ -6,7 +6,7 @@
 //!
 //! A job that is cancelled in the line leaves its ticket behind. Tickets are checked when they are popped;
 //! when too many of them are stale, the owner moves the live ones aside and the line starts empty. Aside,
-//! removal is exact: whoever holds a job's shard lock may add it or take it out, so nothing stale is there.
+//! removal is exact: whoever holds a job's record may add it or take it out, so nothing stale is there.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
@@ -86,7 +86,7 @@ impl Lanes {
         self.mark(lane);
     }
 
-    /// Sets a job aside. Under its shard's lock.
+    /// Sets a job aside. Under its record's lock.
     pub(super) fn set_aside(&self, lane: &Lane, kind: KindId, order: u64, ticket: Ticket) {
         let mut aside = lane.aside.lock();
         aside.entry(kind).or_default().insert(order, ticket);
@@ -178,7 +178,7 @@ impl Lane {
         Some(ticket)
     }
 
-    /// Takes a job out of those aside, if it is there. Under its shard's lock.
+    /// Takes a job out of those aside, if it is there. Under its record's lock.
     pub(super) fn forget_aside(&self, kind: KindId, order: u64) {
         let mut aside = self.aside.lock();
         if aside
@@ -248,7 +248,7 @@ mod tests {
     use std::time::Duration;
 
     fn ticket(n: u64) -> Ticket {
-        Ticket::new(n, 0, n as u32)
+        Ticket::new(n, n as u32)
     }
 
     #[test]

@@ -2,34 +2,40 @@
 //!
 //! # How it is built
 //!
-//! * A job is a [`Record`](record) in one of 16 [shards], chosen by its id. A [shard] has
-//!   one lock, under which all that concerns its jobs changes together: states, counts, timers. With every
-//!   shard locked, in order, the counts are true.
+//! * A job is a [`Record`](record) in a [slab] of slots. Every record has a lock of its own, one byte beside
+//!   it. A handle leads straight to the record, so finishing a job looks nothing up; ids are looked up in an
+//!   [index].
 //! * Jobs that can be claimed have a ticket in a [lane], which is a lock-free line per queue and
-//!   priority. Claiming is: pop a ticket, lock its shard, see whether the ticket is still good.
-//! * A handle leads straight to the record, so finishing a job looks nothing up.
+//!   priority. Claiming is: pop a ticket, lock its record, see whether the ticket is still good.
+//! * What would otherwise be shared by all threads (counts, free slots, what ended, what runs) is split into
+//!   [stripes](stripe), one per thread. A call holds the lock of its stripe while it [changes](session) jobs.
+//!   With every stripe locked the counts are true, and a [batch](commit) is alone with the jobs.
 //! * What concerns a queue as a whole, its [room] and whether it is paused, is in atomics; so is the
-//!   [next due time](due), which every push and turn compares with its own.
+//!   [next due time](due), which every push and turn compares with its own. Jobs that wait for a time have
+//!   a timer in the [agenda].
 //!
-//! A push, a claim and a finish take the lock of one shard each, and share it with the others of 64 jobs
-//! that were pushed in a row. No lock is taken by all of them.
+//! What costs is a cache line that moves from one core to another, so that is what a job's way is spared: a
+//! pusher and a claimer of the same job meet at the record, at its place in the lane and nowhere else.
 //!
 //! # Order of locks
 //!
-//! A [key's](keys) lock, then shards by number, then a lane's store of jobs set aside. Bells ring, payloads
-//! are dropped and keys are freed [after] all locks are gone.
+//! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then a lane's
+//! store of jobs set aside or a part of the agenda. Bells ring, payloads are dropped and keys are freed
+//! [after] all locks are gone.
 //!
 //! # Limits
 //!
-//! Memory that jobs once took is used again for jobs but not given back before the engine is dropped. A
-//! queue costs about 2 kB in counters. The turn or push that finds many scheduled jobs due queues all of
-//! them first, because they come first; [`Engine::tick`] in time spares it that.
+//! There are at most 2^28 jobs. Memory that jobs once took is used again for jobs but not given back before
+//! the engine is dropped. A queue costs about 5 kB in counters. The turn or push that finds many scheduled
+//! jobs due queues all of them first, because they come first; [`Engine::tick`] in time spares it that.
 
 mod after;
+mod agenda;
 mod claim;
 mod commit;
 mod due;
 mod finished;
+mod index;
 mod insert;
 mod keys;
 mod lane;
@@ -38,10 +44,11 @@ mod place;
 mod queue;
 mod record;
 mod room;
-mod shard;
-mod shards;
+mod running;
+mod session;
 mod shared;
 mod slab;
+mod stripe;
 mod table;
 mod tally;
 mod timers;
@@ -55,11 +62,17 @@ mod tests;
 use std::fmt;
 use std::time::Duration;
 
+use parking_lot::MutexGuard;
+
 use self::after::{After, shout};
+use self::agenda::Agenda;
+use self::index::Index;
 use self::keys::Keys;
-use self::place::Place;
-use self::shards::Shards;
+use self::place::slot_of;
+use self::session::Session;
 use self::shared::Shared;
+use self::slab::Slab;
+use self::stripe::{Stripe, Stripes};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
     Overdue, QueueCounts, Retention, Signals, Tick,
@@ -77,7 +90,10 @@ pub struct MemoryEngine {
     names: Names,
     signals: Signals,
     keys: Keys,
-    shards: Shards,
+    slab: Slab,
+    index: Index,
+    agenda: Agenda,
+    stripes: Stripes,
     shared: Shared,
 }
 
@@ -92,12 +108,22 @@ impl MemoryEngine {
         }
     }
 
+    /// What a call does while it holds this stripe.
+    fn session<'a>(
+        &'a self,
+        (number, stripe): &'a mut (usize, MutexGuard<'_, Stripe>),
+        after: &'a mut After,
+        now: Timestamp,
+    ) -> Session<'a> {
+        Session::new(self, (*number, stripe), after, now)
+    }
+
     /// Does what a call has left for when it holds no lock.
     fn settle(&self, mut after: After) {
         after.ring(&self.signals);
         self.forget_excess(&mut after);
         for lane in std::mem::take(&mut after.littered) {
-            if self.tidy(lane) {
+            if self.tidy(lane, &mut after) {
                 shout(&self.signals.work);
             }
         }
@@ -150,12 +176,13 @@ impl Engine for MemoryEngine {
     ) -> Result<()> {
         let mut after = After::default();
         self.promote(usize::MAX, now, &mut after);
-        let mut cursor = self.shards.cursor();
-        self.apply_each(done, applied, &mut cursor, now, &mut after);
+        let mut stripe = self.stripes.mine();
+        let mut session = self.session(&mut stripe, &mut after, now);
+        session.apply_each(done, applied);
         if let Some(claim) = claim {
-            self.claim(claim, &mut cursor, now, &mut after);
+            session.claim(claim);
         }
-        cursor.release();
+        drop(stripe);
         self.settle(after);
         Ok(())
     }
@@ -169,14 +196,20 @@ impl Engine for MemoryEngine {
     }
 
     fn extend(&self, leases: &[JobRef], lease: Duration, now: Timestamp, held: &mut Vec<Held>) -> Result<()> {
-        let mut after = After::default();
-        self.extend_each(leases, lease, now, held, &mut after);
+        let (mut after, mut stripe) = (After::default(), self.stripes.mine());
+        let mut session = self.session(&mut stripe, &mut after, now);
+        held.extend(leases.iter().map(|job| session.extend(*job, lease)));
+        drop(stripe);
         self.settle(after);
         Ok(())
     }
 
     fn request_cancel(&self, job: JobRef) -> Result<bool> {
-        Ok(self.shards.lock(job.handle.shard()).request_cancel(job))
+        let record = self.slab.lock(slot_of(job.handle)).filter(|r| r.runs_as(job));
+        Ok(record.is_some_and(|mut record| {
+            record.request_cancel();
+            true
+        }))
     }
 
     fn tick(&self, limit: usize, now: Timestamp) -> Result<Tick> {
@@ -203,7 +236,8 @@ impl Engine for MemoryEngine {
     }
 
     fn standing(&self, id: JobId) -> Result<Option<Located>> {
-        Ok(self.shards.of(id).locate(id))
+        let found = self.index.find(id, &self.slab);
+        Ok(found.map(|(slot, record)| record.located(slot)))
     }
 
     fn list(&self, filter: &Filter) -> Result<Page> {
@@ -219,10 +253,10 @@ impl Engine for MemoryEngine {
     }
 
     fn seal(&self) -> Result<()> {
-        // With every shard locked, whoever has looked has also written.
-        let shards = self.shards.lock_all();
+        // With every stripe locked, whoever has looked has also written.
+        let stripes = self.stripes.lock_all();
         self.shared.seal();
-        drop(shards);
+        drop(stripes);
         Ok(())
     }
 

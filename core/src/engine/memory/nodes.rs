@@ -17,7 +17,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     /// The number of this node.
-    pub(super) fn number(&self, node: &Arc<str>) -> u32 {
+    pub(super) fn number(&self, node: &Arc<str>) -> u16 {
         if self.first.get_or_init(|| node.clone()) == node {
             return 0;
         }
@@ -30,14 +30,14 @@ impl Nodes {
                 others.len() - 1
             })
         });
-        place as u32 + 1
+        u16::try_from(place + 1).unwrap_or(u16::MAX)
     }
 
     /// The name with this number.
-    pub(super) fn name(&self, number: u32) -> Arc<str> {
+    pub(super) fn name(&self, number: u16) -> Arc<str> {
         let name = match number.checked_sub(1) {
             None => self.first.get().cloned(),
-            Some(place) => self.others.read().get(place as usize).cloned(),
+            Some(place) => self.others.read().get(usize::from(place)).cloned(),
         };
         name.unwrap_or_else(|| Arc::from(""))
     }
@@ -52,7 +52,7 @@ mod tests {
         let nodes = Nodes::default();
         assert_eq!(&*nodes.name(0), "", "nobody has claimed yet");
         let names: Vec<Arc<str>> = ["a", "b", "c", "a", "c"].map(Arc::from).into();
-        let numbers: Vec<u32> = names.iter().map(|n| nodes.number(n)).collect();
+        let numbers: Vec<u16> = names.iter().map(|n| nodes.number(n)).collect();
         assert_eq!(numbers, [0, 1, 2, 0, 2]);
         assert!(names.iter().zip(numbers).all(|(n, i)| nodes.name(i) == *n));
     }

@@ -1,77 +1,49 @@
 //! Where a record lives, packed into 64 bits: a [`Handle`] for callers, a [`Ticket`] for lanes.
 //!
-//! Both have 28 bits of a counter, 4 bits of shard and 32 bits of slot. They differ in the counter. A
-//! handle has the slot's generation, so it dies when the job is forgotten. A ticket has the job's place in
-//! its lane, so it dies as soon as the job leaves that place, even if the same job comes back to the same
-//! lane.
+//! Both have a slot in their low half and a counter in the high one. A handle has the slot's generation, so
+//! it dies when the job is forgotten. A ticket has the job's place in its lane, so it dies as soon as the
+//! job leaves that place, even if the same job comes back to the same lane.
 
 use crate::engine::Handle;
-use crate::id::JobId;
-
-/// How many shards hold the jobs; a power of two.
-pub(super) const SHARDS: usize = 16;
-/// The bits of a generation, and of the part of a lane order that a ticket remembers.
-const COUNTER: u64 = (1 << 28) - 1;
-
-/// The shard of a job.
-///
-/// Ids count up in their low bits, so 64 jobs in a row of one pusher share a shard, and with it a lock
-/// and its cache lines. The high bits are for UUIDs of others, some of which have constant low bits.
-pub(super) fn shard_of(id: JobId) -> usize {
-    let bits = id.as_u128();
-    ((bits >> 6) ^ (bits >> 96)) as usize % SHARDS
-}
-
-/// A word that says where a record is, or was.
-pub(super) trait Place: Copy {
-    fn bits(self) -> u64;
-
-    /// The shard, whatever the word says a valid one.
-    fn shard(self) -> usize {
-        (self.bits() >> 32) as usize % SHARDS
-    }
-
-    fn slot(self) -> u32 {
-        self.bits() as u32
-    }
-
-    /// Whether the word was made with this counter.
-    fn is_of(self, counter: u64) -> bool {
-        self.bits() >> 36 == counter & COUNTER
-    }
-}
-
-impl Place for Handle {
-    fn bits(self) -> u64 {
-        self.0
-    }
-}
 
 /// A job's entry in a lane. Each lane counts its places for itself, so a ticket means nothing without its
-/// lane. That it is another's is overlooked once in 2^28 places, and does no harm: the job that it leads to
+/// lane. That it is another's is overlooked once in 2^32 places, and does no harm: the job that it leads to
 /// is in the same lane.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) struct Ticket(u64);
 
-impl Place for Ticket {
-    fn bits(self) -> u64 {
-        self.0
-    }
-}
-
 impl Ticket {
-    pub(super) fn new(order: u64, shard: usize, slot: u32) -> Self {
-        Self(pack(order, shard, slot))
+    pub(super) fn new(order: u64, slot: u32) -> Self {
+        Self(pack(order as u32, slot))
+    }
+
+    pub(super) fn slot(self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Whether the ticket was made for this place in the lane.
+    pub(super) fn is_of(self, order: u64) -> bool {
+        (self.0 >> 32) as u32 == order as u32
     }
 }
 
-pub(super) fn handle(generation: u32, shard: usize, slot: u32) -> Handle {
-    Handle(pack(generation.into(), shard, slot))
+/// The handle of the job that is in a slot in its present generation.
+pub(super) fn handle(generation: u32, slot: u32) -> Handle {
+    Handle(pack(generation, slot))
 }
 
-fn pack(counter: u64, shard: usize, slot: u32) -> u64 {
-    debug_assert!(shard < SHARDS);
-    (counter & COUNTER) << 36 | (shard as u64) << 32 | u64::from(slot)
+/// The slot that a handle leads to.
+pub(super) fn slot_of(handle: Handle) -> u32 {
+    handle.0 as u32
+}
+
+/// Whether the handle was made in this generation of its slot.
+pub(super) fn is_of(handle: Handle, generation: u32) -> bool {
+    (handle.0 >> 32) as u32 == generation
+}
+
+fn pack(counter: u32, slot: u32) -> u64 {
+    u64::from(counter) << 32 | u64::from(slot)
 }
 
 #[cfg(test)]
@@ -80,21 +52,11 @@ mod tests {
 
     #[test]
     fn handles_and_tickets_round_trip() {
-        let h = handle(7, 15, u32::MAX);
-        assert_eq!((h.shard(), h.slot()), (15, u32::MAX));
-        assert!(h.is_of(7) && !h.is_of(8));
-        let t = Ticket::new(u64::from(u32::MAX), 3, 9);
-        assert_eq!((t.shard(), t.slot()), (3, 9));
-        assert!(t.is_of(u64::from(u32::MAX)) && !t.is_of(0));
-    }
-
-    #[test]
-    fn shards_are_in_range_and_runs_share_one() {
-        let id = |n: u128| JobId::from_u128(n);
-        assert!((0..64).all(|n| shard_of(id(n)) == 0));
-        assert_eq!(shard_of(id(64)), 1);
-        // UUIDs of version 1 differ in their high bits only.
-        let spread: std::collections::BTreeSet<_> = (0..64u128).map(|n| shard_of(id(n << 96 | 5))).collect();
-        assert_eq!(spread.len(), SHARDS);
+        let h = handle(7, u32::MAX);
+        assert_eq!(slot_of(h), u32::MAX);
+        assert!(is_of(h, 7) && !is_of(h, 8));
+        let t = Ticket::new(u64::from(u32::MAX) + 4, 9);
+        assert_eq!(t.slot(), 9);
+        assert!(t.is_of(3) && !t.is_of(4));
     }
 }

@@ -7,7 +7,7 @@ use super::room::Room;
 use super::table::Table;
 use crate::names::QueueId;
 
-/// What all shards share about a queue.
+/// What all threads share about a queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) lanes: Lanes,

@@ -1,7 +1,7 @@
 //! All that is kept about one job.
 //!
-//! A queued job of 100 bytes should cost a few hundred, so what most jobs do not have is behind one
-//! pointer or shares a field with what excludes it.
+//! A queued job of 100 bytes should cost a couple of hundred, so what most jobs do not have is behind one
+//! pointer ([`Rare`]) or shares a field with what excludes it.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::nodes::Nodes;
-use crate::engine::{Applied, Cause, Insert, JobRef, Located, Restored};
+use crate::engine::{Applied, Cause, Claimed, Handle, Insert, JobRef, Located, Restored};
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Filter, Job, Priority, State, Token};
 use crate::names::{KindId, Names, QueueId};
@@ -17,40 +17,68 @@ use crate::outcome::{Failure, Transition};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
-/// One job.
+/// A place for one job, and the job in it if there is one.
 #[derive(Clone, Debug)]
 pub(super) struct Record {
-    pub(super) id: JobId,
-    pub(super) fence: u64,
-    pub(super) created: Timestamp,
-    pub(super) run_at: Timestamp,
-    pub(super) deadline: Timestamp,
+    /// As bytes, because a 128-bit number would have to stand at a multiple of 16.
+    id: [u8; 16],
+    fence: u64,
+    created: Timestamp,
     /// When the present or last attempt started; [`Timestamp::MAX`] before the first.
-    pub(super) started: Timestamp,
-    /// When the present attempt has taken too long.
-    pub(super) timeout_at: Timestamp,
-    /// While it runs: when the lease ends. Once it is over: when it ended.
-    pub(super) until: Timestamp,
-    /// Its place among those it stands with: scheduled jobs by push, queued ones by lane, finished ones by
-    /// end.
-    pub(super) order: u64,
-    timeout: Option<NonZeroU64>,
+    started: Timestamp,
+    /// While it runs: when it is overdue, by its timeout or its lease. Once it is over: when it ended.
+    until: Timestamp,
+    /// Its place among those it stands with: scheduled jobs by push, queued ones by lane.
+    order: u64,
     /// The payload; once it has succeeded, the result.
     content: Payload,
-    pub(super) extras: Option<Arc<Extras>>,
-    pub(super) waits: Box<[Token]>,
-    past: Option<Box<Past>>,
-    pub(super) attempt: u32,
-    pub(super) max_attempts: u32,
-    node: u32,
+    rare: Option<Box<Rare>>,
+    /// Grows when the job goes, so that old handles are recognised. Never 0: the handle that nobody was
+    /// given is never valid.
+    generation: u32,
+    attempt: u32,
+    max_attempts: u32,
     worker: u32,
-    pub(super) queue: QueueId,
-    pub(super) kind: KindId,
-    pub(super) priority: Priority,
-    pub(super) state: State,
-    pub(super) listed: Listed,
-    pub(super) cancel_requested: bool,
+    queue: QueueId,
+    kind: KindId,
+    node: u16,
+    priority: Priority,
+    state: State,
+    listed: Listed,
+    /// Whether there is a job here.
+    taken: bool,
+    cancel_requested: bool,
     has_result: bool,
+    /// Whether `until` is the end of a lease and not a timeout.
+    by_lease: bool,
+    /// Whether it has a timer as a waiting job.
+    timed: bool,
+}
+
+/// What most jobs do not have.
+#[derive(Clone, Debug)]
+struct Rare {
+    /// When it may start, if that is not when it was pushed.
+    run_at: Timestamp,
+    deadline: Timestamp,
+    /// When the present attempt is overdue, if by its timeout and by its lease.
+    ends: Option<Ends>,
+    timeout: Option<NonZeroU64>,
+    extras: Option<Arc<Extras>>,
+    waits: Box<[Token]>,
+    /// The attempts that count or failed, oldest first; at most [`Job::HISTORY`].
+    attempts: VecDeque<Attempt>,
+    /// Whether attempts were noted one by one; if not, a success leaves no trace.
+    past: bool,
+    /// Why the job ended, if that was not by an attempt.
+    ending: Option<Failure>,
+}
+
+/// When an attempt is overdue that has both a timeout and a lease with an end.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    timeout: Timestamp,
+    lease: Timestamp,
 }
 
 /// Where a queued job can be found by a claim.
@@ -64,53 +92,226 @@ pub(super) enum Listed {
     Aside,
 }
 
-/// What only jobs have that did not succeed at once.
-#[derive(Clone, Debug, Default)]
-struct Past {
-    /// The attempts that count or failed, oldest first; at most [`Job::HISTORY`].
-    attempts: VecDeque<Attempt>,
-    /// Why the job ended, if that was not by an attempt.
-    ending: Option<Failure>,
+/// What a job leaves behind when it is forgotten.
+#[derive(Debug)]
+pub(super) struct Remains {
+    pub(super) id: JobId,
+    pub(super) queue: QueueId,
+    /// To be dropped once no lock is held: it may be an object of the host.
+    pub(super) content: Payload,
+    /// What holds its key, if it has one.
+    pub(super) keyed: Option<Arc<Extras>>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            id: [0; 16],
+            fence: 0,
+            created: Timestamp::EPOCH,
+            started: Timestamp::MAX,
+            until: Timestamp::MAX,
+            order: 0,
+            content: Payload::empty(),
+            rare: None,
+            generation: 1,
+            attempt: 0,
+            max_attempts: 0,
+            worker: 0,
+            queue: QueueId(0),
+            kind: KindId(0),
+            node: 0,
+            priority: 0,
+            state: State::Blocked,
+            listed: Listed::No,
+            taken: false,
+            cancel_requested: false,
+            has_result: false,
+            by_lease: false,
+            timed: false,
+        }
+    }
 }
 
 impl Record {
-    pub(super) fn new(job: &Insert<'_>, now: Timestamp) -> Self {
-        let (attempt, fence, created, past) = match job.restored {
-            None => (0, 0, now, None),
-            Some(r) => (r.attempt, r.fence, r.created, Past::restored(&r.history)),
-        };
-        Self {
-            id: job.id,
-            fence,
-            created,
-            run_at: job.run_at,
-            deadline: job.deadline,
-            started: job.restored.map_or(Timestamp::MAX, last_start),
-            timeout_at: Timestamp::MAX,
-            until: Timestamp::MAX,
-            order: 0,
-            timeout: job.timeout.map(micros),
-            content: job.payload.clone(),
-            extras: job.extras.cloned(),
-            waits: job.waits.into(),
-            past,
-            attempt,
-            max_attempts: job.max_attempts,
-            node: 0,
-            worker: 0,
-            queue: job.queue,
-            kind: job.kind,
-            priority: job.priority,
-            state: State::Blocked,
-            listed: Listed::No,
-            cancel_requested: false,
-            has_result: false,
+    /// Puts a job here. Everything that the last one left is overwritten, but for the generation.
+    pub(super) fn fill(&mut self, job: &Insert<'_>, now: Timestamp) {
+        self.id = job.id.to_bytes();
+        (self.attempt, self.fence, self.created) = (0, 0, now);
+        (self.started, self.until, self.order) = (Timestamp::MAX, Timestamp::MAX, 0);
+        self.content.clone_from(job.payload);
+        self.max_attempts = job.max_attempts;
+        (self.queue, self.kind, self.priority) = (job.queue, job.kind, job.priority);
+        (self.state, self.listed, self.taken) = (State::Blocked, Listed::No, true);
+        (self.cancel_requested, self.has_result, self.by_lease, self.timed) = (false, false, false, false);
+        if let Some(restored) = job.restored {
+            (self.attempt, self.fence, self.created) = (restored.attempt, restored.fence, restored.created);
+            self.started = last_start(restored);
         }
+        let special = job.run_at > now
+            || job.restored.is_some()
+            || job.deadline < Timestamp::MAX
+            || job.timeout.is_some()
+            || job.extras.is_some()
+            || !job.waits.is_empty();
+        self.rare = special.then(|| Box::new(Rare::of(job, self.created)));
+    }
+
+    /// Takes the job away.
+    pub(super) fn vacate(&mut self) -> Remains {
+        self.taken = false;
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let rare = self.rare.take();
+        Remains {
+            id: self.id(),
+            queue: self.queue,
+            content: std::mem::take(&mut self.content),
+            keyed: rare.and_then(|r| r.extras).filter(|extras| extras.key.is_some()),
+        }
+    }
+
+    pub(super) fn id(&self) -> JobId {
+        JobId::from_bytes(self.id)
+    }
+
+    /// Whether there is a job, and it is this one.
+    pub(super) fn is(&self, id: JobId) -> bool {
+        self.taken && self.id == id.to_bytes()
+    }
+
+    pub(super) fn taken(&self) -> bool {
+        self.taken
+    }
+
+    pub(super) fn queue(&self) -> QueueId {
+        self.queue
+    }
+
+    pub(super) fn kind(&self) -> KindId {
+        self.kind
+    }
+
+    pub(super) fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Enters another state; returns the one before. Whoever calls this counts it.
+    pub(super) fn enter(&mut self, state: State) -> State {
+        std::mem::replace(&mut self.state, state)
+    }
+
+    pub(super) fn order(&self) -> u64 {
+        self.order
+    }
+
+    pub(super) fn created(&self) -> Timestamp {
+        self.created
+    }
+
+    /// When the present or last attempt started; [`Timestamp::MAX`] before the first.
+    pub(super) fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    pub(super) fn run_at(&self) -> Timestamp {
+        self.rare.as_ref().map_or(self.created, |r| r.run_at)
+    }
+
+    /// Changes when it may start.
+    pub(super) fn set_run_at(&mut self, at: Timestamp) {
+        self.rare().run_at = at;
+    }
+
+    pub(super) fn deadline(&self) -> Timestamp {
+        self.rare.as_ref().map_or(Timestamp::MAX, |r| r.deadline)
+    }
+
+    pub(super) fn extras(&self) -> Option<&Arc<Extras>> {
+        self.rare.as_ref()?.extras.as_ref()
+    }
+
+    /// The tokens it waits for.
+    pub(super) fn waits(&self) -> &[Token] {
+        self.rare.as_ref().map_or(&[], |r| &r.waits)
+    }
+
+    /// Takes a token off its list; true if it was the last.
+    pub(super) fn arrived(&mut self, token: &str) -> bool {
+        let Some(rare) = self
+            .rare
+            .as_mut()
+            .filter(|r| r.waits.iter().any(|t| **t == *token))
+        else {
+            return false;
+        };
+        rare.waits = rare.waits.iter().filter(|t| ***t != *token).cloned().collect();
+        rare.waits.is_empty()
+    }
+
+    /// Waits for no token any more.
+    pub(super) fn wait_no_more(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.waits = Box::default();
+        }
+    }
+
+    /// Notes its place in its lane, or among the scheduled ones.
+    pub(super) fn line_up(&mut self, order: u64, listed: Listed) {
+        (self.order, self.listed) = (order, listed);
+    }
+
+    pub(super) fn listed(&self) -> Listed {
+        self.listed
+    }
+
+    /// Notes where a claim can find it; returns where it could before.
+    pub(super) fn list(&mut self, listed: Listed) -> Listed {
+        std::mem::replace(&mut self.listed, listed)
+    }
+
+    /// Whether it has a timer as a waiting job.
+    pub(super) fn timed(&self) -> bool {
+        self.timed
+    }
+
+    pub(super) fn set_timed(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// The handle of its holders. `slot` is where it is.
+    pub(super) fn job_ref(&self, slot: u32) -> JobRef {
+        JobRef {
+            id: self.id(),
+            handle: super::place::handle(self.generation, slot),
+            fence: self.fence,
+        }
+    }
+
+    /// Whether the handle leads to the job that is here.
+    pub(super) fn is_held_by(&self, job: JobRef) -> bool {
+        self.is(job.id) && super::place::is_of(job.handle, self.generation)
+    }
+
+    /// Whether it runs under the claim with this handle and fence.
+    pub(super) fn runs_as_of(&self, handle: Handle, fence: u64) -> bool {
+        self.taken
+            && super::place::is_of(handle, self.generation)
+            && self.state == State::Running
+            && self.fence == fence
+    }
+
+    /// Whether it runs under this claim.
+    pub(super) fn runs_as(&self, job: JobRef) -> bool {
+        self.is_held_by(job) && self.state == State::Running && self.fence == job.fence
     }
 
     /// The idempotency key, if it has one.
     pub(super) fn key(&self) -> Option<&str> {
-        self.extras.as_ref()?.key.as_deref()
+        self.extras()?.key.as_deref()
     }
 
     /// Whether this key is the job's. An entry for the key that says so may be older than the job, whose id
@@ -119,21 +320,11 @@ impl Record {
         self.state != State::Cancelled && self.key() == Some(key)
     }
 
-    /// The payload; once it has succeeded, the result.
-    pub(super) fn content(&self) -> &Payload {
-        &self.content
-    }
-
-    /// The payload or result, to be dropped once no lock is held: it may be an object of the host.
-    pub(super) fn into_content(self) -> Payload {
-        self.content
-    }
-
     /// When it needs a decision because time has passed; [`Timestamp::MAX`] for never.
     pub(super) fn overdue_at(&self) -> Timestamp {
         match self.state {
-            State::Running => self.timeout_at.min(self.until),
-            s if s.is_waiting() => self.deadline,
+            State::Running => self.until,
+            s if s.is_waiting() => self.deadline(),
             _ => Timestamp::MAX,
         }
     }
@@ -141,8 +332,8 @@ impl Record {
     /// Why it needs a decision when it is overdue.
     pub(super) fn cause(&self) -> Cause {
         match self.state {
-            State::Running if self.timeout_at <= self.until => Cause::Timeout,
-            State::Running => Cause::Lease,
+            State::Running if self.by_lease => Cause::Lease,
+            State::Running => Cause::Timeout,
             _ => Cause::Deadline,
         }
     }
@@ -165,6 +356,16 @@ impl Record {
         Applied::Yes
     }
 
+    /// Notes that it is asked to stop.
+    pub(super) fn request_cancel(&mut self) {
+        self.cancel_requested = true;
+    }
+
+    /// Whether it was asked to stop.
+    pub(super) fn cancel_requested(&self) -> bool {
+        self.cancel_requested
+    }
+
     /// Starts an attempt.
     pub(super) fn start(&mut self, start: &Start, now: Timestamp) {
         self.attempt = self.attempt.saturating_add(1);
@@ -173,10 +374,42 @@ impl Record {
         if self.max_attempts == 0 {
             self.max_attempts = start.max_attempts;
         }
-        let timeout = self.timeout().or(start.timeout);
-        self.timeout_at = timeout.map_or(Timestamp::MAX, |t| now.after(t));
-        self.until = start.lease.map_or(Timestamp::MAX, |l| now.after(l));
         (self.node, self.worker) = (start.node, start.worker);
+        let timeout = self.timeout().or(start.timeout).map(|t| now.after(t));
+        self.set_ends(timeout, start.lease.map(|l| now.after(l)));
+    }
+
+    /// Makes its lease end at `lease`.
+    pub(super) fn extend(&mut self, lease: Timestamp) {
+        let timeout = match self.ends() {
+            Some(ends) => Some(ends.timeout),
+            None => (!self.by_lease && self.until < Timestamp::MAX).then_some(self.until),
+        };
+        self.set_ends(timeout, Some(lease));
+    }
+
+    fn set_ends(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
+        self.by_lease = lease.unwrap_or(Timestamp::MAX) < timeout.unwrap_or(Timestamp::MAX);
+        self.until = match (timeout, lease) {
+            (None, None) => Timestamp::MAX,
+            (Some(at), None) | (None, Some(at)) => at,
+            (Some(timeout), Some(lease)) => {
+                self.rare().ends = Some(Ends { timeout, lease });
+                timeout.min(lease)
+            }
+        };
+    }
+
+    fn ends(&self) -> Option<Ends> {
+        self.rare.as_ref()?.ends
+    }
+
+    fn lease_until(&self) -> Option<Timestamp> {
+        match self.ends() {
+            _ if self.state != State::Running => None,
+            Some(ends) => Some(ends.lease),
+            None => self.by_lease.then_some(self.until),
+        }
     }
 
     /// Ends the present attempt. A first attempt that succeeds leaves no trace: its entry is written when
@@ -184,37 +417,50 @@ impl Record {
     pub(super) fn end_attempt(&mut self, t: &mut Transition, now: Timestamp, nodes: &Nodes) {
         let failure = t.failure.take();
         let unremarkable = match t.to {
-            State::Succeeded => self.past.is_none(),
+            State::Succeeded => !self.has_past(),
             _ => t.refund && failure.is_none(),
         };
         if !unremarkable {
             let attempt = self.present(now, failure, nodes);
-            self.past.get_or_insert_default().add(attempt);
+            self.rare().add(attempt);
         }
         if t.refund {
             self.attempt = self.attempt.saturating_sub(1);
         }
-        self.cancel_requested = false;
-        (self.timeout_at, self.until) = (Timestamp::MAX, Timestamp::MAX);
+        (self.cancel_requested, self.by_lease, self.until) = (false, false, Timestamp::MAX);
+        if let Some(rare) = &mut self.rare {
+            rare.ends = None;
+        }
     }
 
     /// Ends a job that waits: no attempt is to be made up for it.
     pub(super) fn end_waiting(&mut self, t: &mut Transition) {
         let failure = t.failure.take();
         if failure.is_some() || t.to == State::Succeeded {
-            self.past.get_or_insert_default().ending = failure;
+            let rare = self.rare();
+            (rare.past, rare.ending) = (true, failure);
         }
     }
 
     /// Notes the end of the job; returns what it no longer carries.
-    pub(super) fn end(&mut self, t: &mut Transition, now: Timestamp, order: u64) -> Option<Payload> {
-        (self.until, self.order, self.waits) = (now, order, Box::default());
+    pub(super) fn end(&mut self, t: &mut Transition, now: Timestamp) -> Option<Payload> {
+        self.until = now;
+        self.wait_no_more();
         if t.to != State::Succeeded {
             return None;
         }
         self.has_result = t.result.is_some();
         let result = t.result.take().unwrap_or_default();
         Some(std::mem::replace(&mut self.content, result))
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        let created = self.created;
+        self.rare.get_or_insert_with(|| Box::new(Rare::new(created)))
+    }
+
+    fn has_past(&self) -> bool {
+        self.rare.as_ref().is_some_and(|r| r.past)
     }
 
     fn present(&self, ended: Timestamp, failure: Option<Failure>, nodes: &Nodes) -> Attempt {
@@ -229,25 +475,26 @@ impl Record {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.timeout.map(|us| Duration::from_micros(us.get()))
+        let us = self.rare.as_ref()?.timeout?;
+        Some(Duration::from_micros(us.get()))
     }
 
-    fn started(&self) -> Option<Timestamp> {
+    fn has_started(&self) -> Option<Timestamp> {
         (self.started != Timestamp::MAX).then_some(self.started)
     }
 
     fn history(&self, nodes: &Nodes) -> Vec<Attempt> {
-        match &self.past {
-            Some(past) => past.attempts.iter().cloned().collect(),
-            None if self.state == State::Succeeded => vec![self.present(self.until, None, nodes)],
-            None => Vec::new(),
+        match &self.rare {
+            Some(rare) if rare.past => rare.attempts.iter().cloned().collect(),
+            _ if self.state == State::Succeeded => vec![self.present(self.until, None, nodes)],
+            _ => Vec::new(),
         }
     }
 
     fn error(&self) -> Option<Failure> {
-        let past = self.past.as_ref().filter(|_| self.state != State::Succeeded)?;
-        let last = || past.attempts.back()?.failure.clone();
-        past.ending.clone().or_else(last)
+        let rare = self.rare.as_ref().filter(|_| self.state != State::Succeeded)?;
+        let last = || rare.attempts.back()?.failure.clone();
+        rare.ending.clone().or_else(last)
     }
 
     /// The job as others see it.
@@ -255,9 +502,9 @@ impl Record {
         let over = self.state.is_final();
         let succeeded = self.state == State::Succeeded;
         let content = || self.content.clone();
-        let but_never = |at: Timestamp| (at != Timestamp::MAX).then_some(at);
+        let deadline = self.deadline();
         Job {
-            id: self.id,
+            id: self.id(),
             queue: names.queue_name(self.queue),
             kind: names.kind_name(self.kind),
             payload: if succeeded { Payload::empty() } else { content() },
@@ -267,14 +514,14 @@ impl Record {
             max_attempts: (self.max_attempts > 0).then_some(self.max_attempts),
             fence: self.fence,
             created: self.created,
-            run_at: self.run_at,
-            started: self.started(),
+            run_at: self.run_at(),
+            started: self.has_started(),
             finished: over.then_some(self.until),
-            deadline: but_never(self.deadline),
+            deadline: (deadline != Timestamp::MAX).then_some(deadline),
             timeout: self.timeout(),
-            lease_until: but_never(self.until).filter(|_| !over),
-            extras: self.extras.clone(),
-            waits: self.waits.to_vec(),
+            lease_until: self.lease_until(),
+            extras: self.extras().cloned(),
+            waits: self.waits().to_vec(),
             cancel_requested: self.cancel_requested,
             result: (succeeded && self.has_result).then(content),
             error: self.error(),
@@ -282,18 +529,36 @@ impl Record {
         }
     }
 
-    /// Where the job stands.
-    pub(super) fn located(&self, job: JobRef) -> Located {
+    /// The job as its claimer sees it. `slot` is where it is.
+    pub(super) fn to_claimed(&self, slot: u32) -> Claimed {
+        Claimed {
+            job: self.job_ref(slot),
+            queue: self.queue,
+            kind: self.kind,
+            priority: self.priority,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            created: self.created,
+            started: self.started,
+            due: self.until,
+            deadline: self.deadline(),
+            payload: self.content.clone(),
+            extras: self.extras().cloned(),
+        }
+    }
+
+    /// Where the job stands. `slot` is where it is.
+    pub(super) fn located(&self, slot: u32) -> Located {
         Located {
-            job,
+            job: self.job_ref(slot),
             queue: self.queue,
             kind: self.kind,
             state: self.state,
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             cancel_requested: self.cancel_requested,
-            started: self.started().filter(|_| self.state == State::Running),
-            extras: self.extras.clone(),
+            started: self.has_started().filter(|_| self.state == State::Running),
+            extras: self.extras().cloned(),
         }
     }
 
@@ -314,21 +579,44 @@ pub(super) struct Start {
     pub(super) max_attempts: u32,
     pub(super) timeout: Option<Duration>,
     pub(super) lease: Option<Duration>,
-    pub(super) node: u32,
+    pub(super) node: u16,
     pub(super) worker: u32,
 }
 
-impl Past {
-    fn restored(history: &[Attempt]) -> Option<Box<Self>> {
-        if history.is_empty() {
-            return None;
+impl Rare {
+    fn new(run_at: Timestamp) -> Self {
+        Self {
+            run_at,
+            deadline: Timestamp::MAX,
+            ends: None,
+            timeout: None,
+            extras: None,
+            waits: Box::default(),
+            attempts: VecDeque::new(),
+            past: false,
+            ending: None,
         }
-        let mut past = Box::<Self>::default();
-        history.iter().for_each(|attempt| past.add(attempt.clone()));
-        Some(past)
+    }
+
+    fn of(job: &Insert<'_>, created: Timestamp) -> Self {
+        let run_at = match job.restored {
+            None => job.run_at.max(created),
+            Some(_) => job.run_at,
+        };
+        let mut rare = Self {
+            deadline: job.deadline,
+            timeout: job.timeout.map(micros),
+            extras: job.extras.cloned(),
+            waits: job.waits.into(),
+            ..Self::new(run_at)
+        };
+        let attempts = job.restored.map_or(&[][..], |r| &r.history);
+        attempts.iter().for_each(|attempt| rare.add(attempt.clone()));
+        rare
     }
 
     fn add(&mut self, attempt: Attempt) {
+        self.past = true;
         if self.attempts.len() == Job::HISTORY {
             self.attempts.pop_front();
         }
@@ -356,8 +644,7 @@ mod tests {
 
     #[test]
     fn it_is_compact() {
-        assert!(size_of::<Record>() <= 208, "{}", size_of::<Record>());
-        assert_eq!(size_of::<Option<Record>>(), size_of::<Record>());
+        assert!(size_of::<Record>() <= 168, "{}", size_of::<Record>());
     }
 
     #[test]
@@ -366,5 +653,30 @@ mod tests {
             assert_eq!(micros(Duration::from_nanos(ns)).get(), us);
         }
         assert_eq!(micros(Duration::MAX).get(), u64::MAX);
+    }
+
+    #[test]
+    fn a_timeout_and_a_lease_end_apart() {
+        let (mut record, at) = (Record::default(), Timestamp::from_micros);
+        record.state = State::Running;
+        record.set_ends(Some(at(50)), None);
+        assert_eq!(
+            (record.overdue_at(), record.cause(), record.lease_until()),
+            (at(50), Cause::Timeout, None)
+        );
+        record.extend(at(30));
+        assert_eq!((record.overdue_at(), record.cause()), (at(30), Cause::Lease));
+        record.extend(at(90));
+        assert_eq!(
+            (record.overdue_at(), record.cause(), record.lease_until()),
+            (at(50), Cause::Timeout, Some(at(90)))
+        );
+        record.rare = None;
+        record.set_ends(None, None);
+        record.extend(at(20));
+        assert_eq!(
+            (record.overdue_at(), record.cause(), record.lease_until()),
+            (at(20), Cause::Lease, Some(at(20)))
+        );
     }
 }

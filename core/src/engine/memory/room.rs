@@ -1,19 +1,21 @@
 //! How many jobs wait in a queue, and whether one more may: exact however many push at once.
 //!
-//! Pushers count arrivals and claimers count departures, each on a cache line of their own. A pusher
-//! compares its arrivals with the departures it saw last, and looks at the claimers' line only when those
-//! would not do. Departures only grow, so an old count can only refuse too much, and then a fresh one is
-//! fetched before anything is refused.
+//! Pushers count arrivals on one cache line; claimers count departures, each stripe on a line of its own. A
+//! pusher compares the arrivals with the departures that were seen last, and looks at the claimers' lines
+//! only when those would not do. Departures only grow, so an old count can only refuse too much, and then a
+//! fresh one is fetched before anything is refused.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use crossbeam_utils::CachePadded;
 
+use super::stripe::STRIPES;
+
 /// The jobs that wait in one queue.
 #[derive(Debug, Default)]
 pub(super) struct Room {
     arrivals: CachePadded<Arrivals>,
-    departures: CachePadded<AtomicU64>,
+    departures: [CachePadded<AtomicU64>; STRIPES],
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +44,7 @@ impl Room {
             let Err(here) = self.arrivals.count.fetch_update(SeqCst, SeqCst, one_more) else {
                 return Ok(());
             };
-            let fresh = self.departures.load(SeqCst);
+            let fresh = self.gone();
             if fresh == gone {
                 return Err((here - gone) as usize);
             }
@@ -51,15 +53,19 @@ impl Room {
         }
     }
 
-    /// Counts jobs out: claimed, or ended while they waited.
-    pub(super) fn leave(&self, jobs: usize) {
-        self.departures.fetch_add(jobs as u64, SeqCst);
+    /// Counts jobs out: claimed, or ended while they waited. `stripe` is the caller's.
+    pub(super) fn leave(&self, stripe: usize, jobs: usize) {
+        self.departures[stripe].fetch_add(jobs as u64, SeqCst);
     }
 
     /// How many jobs wait.
     pub(super) fn waiting(&self) -> usize {
-        let gone = self.departures.load(SeqCst);
+        let gone = self.gone();
         self.arrivals.count.load(SeqCst).saturating_sub(gone) as usize
+    }
+
+    fn gone(&self) -> u64 {
+        self.departures.iter().map(|d| d.load(SeqCst)).sum()
     }
 }
 
@@ -75,7 +81,7 @@ mod tests {
         assert_eq!(room.try_enter(2), Err(2));
         room.enter();
         assert_eq!(room.try_enter(2), Err(3), "those who come back are not refused");
-        room.leave(2);
+        room.leave(3, 2);
         assert_eq!((room.waiting(), room.try_enter(2)), (1, Ok(())));
         assert_eq!(room.try_enter(0), Ok(()));
         assert_eq!(room.waiting(), 3);
@@ -84,15 +90,15 @@ mod tests {
     #[test]
     fn the_bound_holds_while_many_come_and_go() {
         const CAPACITY: usize = 5;
-        let (room, inside) = (Room::default(), std::sync::atomic::AtomicUsize::new(0));
+        let (room, inside) = (&Room::default(), &std::sync::atomic::AtomicUsize::new(0));
         std::thread::scope(|scope| {
-            for _ in 0..8 {
-                scope.spawn(|| {
+            for thread in 0..8 {
+                scope.spawn(move || {
                     for _ in 0..5_000 {
                         if room.try_enter(CAPACITY).is_ok() {
                             assert!(inside.fetch_add(1, SeqCst) < CAPACITY);
                             inside.fetch_sub(1, SeqCst);
-                            room.leave(1);
+                            room.leave(thread, 1);
                         }
                     }
                 });

@@ -1,4 +1,5 @@
-//! What all shards share. Nothing here is behind a lock that a push, a claim or a finish must wait for.
+//! What all stripes share. Nothing here is behind a lock that a push, a claim or a finish must wait for,
+//! and nothing is written by every one of them.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
@@ -8,8 +9,9 @@ use parking_lot::Mutex;
 use super::due::Due;
 use super::nodes::Nodes;
 use super::queue::Queues;
+use super::stripe::STRIPES;
 
-/// Queues, due times, and the counters that put jobs of different shards in order.
+/// Queues, due times, and the counters that all threads use.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) queues: Queues,
@@ -19,16 +21,11 @@ pub(super) struct Shared {
     pub(super) keep: usize,
     /// Held by the one who forgets finished jobs, so that two do not forget twice as many.
     pub(super) forgetting: Mutex<()>,
-    /// Changed with every shard locked, read with one of them locked.
+    /// Changed with every stripe locked, read with one of them locked.
     sealed: AtomicBool,
     scheduled: CachePadded<AtomicU64>,
-    ended: CachePadded<Ended>,
-}
-
-#[derive(Debug, Default)]
-struct Ended {
-    order: AtomicU64,
-    kept: AtomicI64,
+    /// Finished jobs that are kept, but for those that stripes have not counted in yet.
+    kept: CachePadded<AtomicI64>,
 }
 
 impl Shared {
@@ -39,12 +36,12 @@ impl Shared {
         }
     }
 
-    /// Nothing changes from now on. Every shard must be locked.
+    /// Nothing changes from now on. Every stripe must be locked.
     pub(super) fn seal(&self) {
         self.sealed.store(true, SeqCst);
     }
 
-    /// Whether nothing may change any more. A shard must be locked.
+    /// Whether nothing may change any more. A stripe must be locked.
     pub(super) fn sealed(&self) -> bool {
         self.sealed.load(Relaxed)
     }
@@ -54,14 +51,25 @@ impl Shared {
         self.scheduled.fetch_add(1, Relaxed)
     }
 
-    /// The first of `count` places in the order of ends; not all need be used.
-    pub(super) fn next_ends(&self, count: usize) -> u64 {
-        self.ended.order.fetch_add(count as u64, Relaxed)
+    /// How many finished jobs a stripe may keep to itself before it counts them in: few enough that all
+    /// stripes together never matter.
+    fn slack(&self) -> usize {
+        (self.keep / 256).min(64)
     }
 
-    /// Counts finished jobs in (or out, if negative); returns how many are kept.
-    pub(super) fn count_kept(&self, change: i64) -> usize {
-        let before = self.ended.kept.fetch_add(change, SeqCst);
+    /// The most finished jobs that are kept by the count alone.
+    pub(super) fn most_kept(&self) -> usize {
+        self.keep - STRIPES * self.slack()
+    }
+
+    /// Counts finished jobs of a stripe in, if they are many; true if too many are now kept.
+    pub(super) fn count_kept(&self, uncounted: &mut usize) -> bool {
+        *uncounted > self.slack() && self.kept_with(std::mem::take(uncounted) as i64) > self.most_kept()
+    }
+
+    /// Changes how many finished jobs are counted; returns how many are.
+    pub(super) fn kept_with(&self, change: i64) -> usize {
+        let before = self.kept.fetch_add(change, SeqCst);
         usize::try_from(before + change).unwrap_or(0)
     }
 }

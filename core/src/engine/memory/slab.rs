@@ -1,256 +1,130 @@
-//! The records of one shard, found by slot or by id.
+//! The records, found by slot.
 //!
-//! Records stand in chunks, so that growing neither copies them nor needs twice the memory. The index by
-//! id is a table of chain heads; the links are in the slots, beside the records they lead to, so an entry
-//! costs eight bytes. Ids that count up fall into neighbouring buckets (the low six bits are not hashed),
-//! the rest of the id is hashed with a secret, so that nobody can choose ids that meet.
+//! Every record has a lock of its own. It is one byte in the record's own cache line, so taking it costs
+//! nothing that touching the record would not: a push, a claim and a finish of different jobs never meet.
+//! Records stand in chunks, so that growing copies none and a slot's place is known without a lock.
+//!
+//! Free slots are handed round in [magazines](MAGAZINE): each [stripe](super::stripe) keeps some for itself,
+//! and the list that all share is touched once per magazine.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::ops::{Index, IndexMut};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use crossbeam_utils::CachePadded;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::record::Record;
-use crate::id::JobId;
+use super::table::Table;
 
 /// Records per chunk.
 const CHUNK: usize = 256;
-const END: u32 = u32::MAX;
+/// How many chunks there can be, in two steps: 2^28 jobs.
+const WIDTH: usize = 1024;
+/// How many free slots change hands at once.
+const MAGAZINE: usize = 64;
 
-/// Records by slot and by id.
-#[derive(Debug)]
+type Chunk = [Mutex<Record>; CHUNK];
+
+/// Records by slot.
+#[derive(Debug, Default)]
 pub(super) struct Slab {
-    chunks: Vec<Vec<Slot>>,
-    /// The first free slot.
-    free: u32,
-    /// Chain heads; their number is a power of two.
-    buckets: Vec<u32>,
-    len: usize,
-    secret: [u64; 2],
+    chunks: Table<Chunk, WIDTH, WIDTH>,
+    shared: CachePadded<Shared>,
 }
 
-#[derive(Debug)]
-struct Slot {
-    record: Option<Record>,
-    /// Grows when the record goes, so that old handles are recognised.
-    generation: u32,
-    /// The next slot of the chain, or the next free one.
-    next: u32,
+#[derive(Debug, Default)]
+struct Shared {
+    /// The first slot that was never used.
+    fresh: AtomicU32,
+    /// Free slots that no stripe keeps.
+    spare: Mutex<Vec<u32>>,
 }
 
-impl Default for Slab {
-    fn default() -> Self {
-        let state = RandomState::new();
-        Self {
-            chunks: Vec::new(),
-            free: END,
-            buckets: vec![END; 64],
-            len: 0,
-            secret: [state.hash_one(1), state.hash_one(2)],
-        }
-    }
-}
+/// The free slots that one stripe keeps.
+#[derive(Debug, Default)]
+pub(super) struct Free(Vec<u32>);
 
 impl Slab {
-    /// Keeps the record; its id must not be here yet.
-    pub(super) fn insert(&mut self, record: Record) -> u32 {
-        if self.len == self.buckets.len() {
-            self.grow();
+    /// The most jobs there can be.
+    pub(super) const MOST: usize = CHUNK * WIDTH * WIDTH;
+
+    /// A free slot: nobody else has it until it is [given](Slab::give) back. `None` if there are as many
+    /// jobs as there can be.
+    pub(super) fn take(&self, free: &mut Free) -> Option<u32> {
+        if free.0.is_empty() {
+            self.load(free);
         }
-        let bucket = self.bucket(record.id);
-        let slot = self.take_free();
-        self.len += 1;
-        let next = std::mem::replace(&mut self.buckets[bucket], slot);
-        let place = self.slot_mut(slot);
-        (place.record, place.next) = (Some(record), next);
-        slot
+        free.0.pop()
     }
 
-    /// Gives the record back and frees its slot.
-    pub(super) fn remove(&mut self, slot: u32) -> Option<Record> {
-        let record = self.slot_mut(slot).record.take()?;
-        self.unlink(record.id, slot);
-        let free = std::mem::replace(&mut self.free, slot);
-        let place = self.slot_mut(slot);
-        place.next = free;
-        place.generation = place.generation.wrapping_add(1);
-        self.len -= 1;
-        Some(record)
-    }
-
-    /// The slot of the record with this id.
-    pub(super) fn find(&self, id: JobId) -> Option<u32> {
-        let mut at = self.buckets[self.bucket(id)];
-        while at != END {
-            let slot = self.slot(at);
-            if slot.record.as_ref().is_some_and(|r| r.id == id) {
-                return Some(at);
-            }
-            at = slot.next;
+    /// Takes a slot back.
+    pub(super) fn give(&self, slot: u32, free: &mut Free) {
+        free.0.push(slot);
+        if free.0.len() >= 2 * MAGAZINE {
+            let keep = free.0.len() - MAGAZINE;
+            self.shared.spare.lock().extend(free.0.drain(keep..));
         }
-        None
     }
 
-    /// The record in this slot, if there is one.
-    pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Record> {
+    /// The record in this slot, locked; `None` if there never was one.
+    pub(super) fn lock(&self, slot: u32) -> Option<MutexGuard<'_, Record>> {
         let slot = slot as usize;
-        self.chunks
-            .get_mut(slot / CHUNK)?
-            .get_mut(slot % CHUNK)?
-            .record
-            .as_mut()
+        Some(self.chunks.get(slot / CHUNK)?[slot % CHUNK].lock())
     }
 
-    /// The record in this slot and the slot's generation, if there is one.
-    pub(super) fn get(&self, slot: u32) -> Option<(&Record, u32)> {
-        let slot = self
-            .chunks
-            .get(slot as usize / CHUNK)?
-            .get(slot as usize % CHUNK)?;
-        Some((slot.record.as_ref()?, slot.generation))
+    /// Every slot that was ever used.
+    pub(super) fn slots(&self) -> std::ops::Range<u32> {
+        0..self.shared.fresh.load(Relaxed).min(Self::MOST as u32)
     }
 
-    /// How often this slot has changed its record.
-    pub(super) fn generation(&self, slot: u32) -> u32 {
-        self.slot(slot).generation
-    }
-
-    /// Every record with its slot, in no order.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Record)> {
-        let slots = (0u32..).zip(self.chunks.iter().flatten());
-        slots.filter_map(|(number, slot)| Some((number, slot.record.as_ref()?)))
-    }
-
-    fn slot(&self, slot: u32) -> &Slot {
-        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-    }
-
-    fn slot_mut(&mut self, slot: u32) -> &mut Slot {
-        &mut self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
-    }
-
-    fn bucket(&self, id: JobId) -> usize {
-        let bits = id.as_u128();
-        let block = bits >> 6;
-        let (low, high) = (
-            block as u64 ^ self.secret[0],
-            (block >> 64) as u64 ^ self.secret[1],
-        );
-        let product = u128::from(low) * u128::from(high);
-        let hash = (product >> 64) as u64 ^ product as u64;
-        (hash as usize).wrapping_add(bits as usize & 63) & (self.buckets.len() - 1)
-    }
-
-    fn take_free(&mut self) -> u32 {
-        if self.free != END {
-            let slot = self.free;
-            self.free = self.slot(slot).next;
-            return slot;
+    #[cold]
+    fn load(&self, free: &mut Free) {
+        let mut spare = self.shared.spare.lock();
+        let keep = spare.len().saturating_sub(MAGAZINE);
+        free.0.extend(spare.drain(keep..));
+        drop(spare);
+        if free.0.is_empty() {
+            self.grow(free);
         }
-        if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
-        }
-        let first = (self.chunks.len() - 1) * CHUNK;
-        let chunk = self
-            .chunks
-            .last_mut()
-            .expect("a chunk was just added if there was none");
-        chunk.push(Slot {
-            record: None,
-            // Not 0, so that the handle that nobody was given is never valid.
-            generation: 1,
-            next: END,
-        });
-        (first + chunk.len() - 1) as u32
     }
 
-    fn unlink(&mut self, id: JobId, slot: u32) {
-        let next = self.slot(slot).next;
-        let bucket = self.bucket(id);
-        let mut at = self.buckets[bucket];
-        if at == slot {
-            self.buckets[bucket] = next;
+    fn grow(&self, free: &mut Free) {
+        let more = |first| (first < Self::MOST as u32).then_some(first + MAGAZINE as u32);
+        let Ok(first) = self.shared.fresh.fetch_update(Relaxed, Relaxed, more) else {
             return;
-        }
-        while at != END {
-            let link = self.slot_mut(at);
-            if link.next == slot {
-                link.next = next;
-                return;
-            }
-            at = link.next;
-        }
-    }
-
-    fn grow(&mut self) {
-        self.buckets = vec![END; 2 * self.buckets.len()];
-        let ids: Vec<_> = self.iter().map(|(slot, record)| (slot, record.id)).collect();
-        for (slot, id) in ids {
-            let bucket = self.bucket(id);
-            let next = std::mem::replace(&mut self.buckets[bucket], slot);
-            self.slot_mut(slot).next = next;
-        }
-    }
-}
-
-impl Index<u32> for Slab {
-    type Output = Record;
-
-    fn index(&self, slot: u32) -> &Record {
-        let record = self.slot(slot).record.as_ref();
-        record.expect("a slot taken from the index or a timer holds a record")
-    }
-}
-
-impl IndexMut<u32> for Slab {
-    fn index_mut(&mut self, slot: u32) -> &mut Record {
-        let record = self.slot_mut(slot).record.as_mut();
-        record.expect("a slot taken from the index or a timer holds a record")
+        };
+        // A magazine never spans two chunks.
+        self.chunks.get_or(first as usize / CHUNK, || {
+            std::array::from_fn(|_| Mutex::default())
+        });
+        // The lowest is taken first.
+        free.0.extend((first..first + MAGAZINE as u32).rev());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::memory::tests::plain;
-    use crate::time::Timestamp;
-    use proptest::prelude::*;
-    use std::collections::HashMap;
+    use std::collections::BTreeSet;
 
-    fn record(id: u128) -> Record {
-        Record::new(&plain(JobId::from_u128(id)), Timestamp::EPOCH)
+    #[test]
+    fn slots_are_used_again_and_never_twice_at_once() {
+        let (slab, mut mine, mut theirs) = (Slab::default(), Free::default(), Free::default());
+        let taken: Vec<u32> = (0..1000).map(|_| slab.take(&mut mine).unwrap()).collect();
+        assert_eq!(taken.iter().collect::<BTreeSet<_>>().len(), 1000);
+        assert!(slab.lock(999).is_some() && slab.lock(10_000).is_none());
+        taken.iter().for_each(|slot| slab.give(*slot, &mut theirs));
+        let again: BTreeSet<u32> = (0..1000).map(|_| slab.take(&mut mine).unwrap()).collect();
+        let known = slab.slots().end as usize;
+        assert!(again.len() == 1000 && known <= 1024 + 2 * MAGAZINE, "{known}");
     }
 
     #[test]
-    fn a_slot_is_used_again_under_another_generation() {
-        let mut slab = Slab::default();
-        let slot = slab.insert(record(1));
-        let generation = slab.generation(slot);
-        assert_eq!(slab.remove(slot).unwrap().id, JobId::from_u128(1));
-        assert!(slab.remove(slot).is_none() && slab.get(slot).is_none() && slab.get_mut(99_999).is_none());
-        assert_eq!(slab.insert(record(2)), slot);
-        assert_ne!(slab.generation(slot), generation);
-        assert_eq!(slab.find(JobId::from_u128(1)), None);
-    }
-
-    proptest! {
-        #[test]
-        fn it_is_a_map(steps in prop::collection::vec((any::<bool>(), 0..600u128), 1..2000)) {
-            let (mut slab, mut model) = (Slab::default(), HashMap::new());
-            for (insert, n) in steps {
-                // Two thirds of the ids differ in their high bits only.
-                let id = if n % 3 == 0 { n } else { n << 90 };
-                match (insert, model.get(&id).copied()) {
-                    (true, None) => { model.insert(id, slab.insert(record(id))); }
-                    (false, Some(slot)) => { slab.remove(slot); model.remove(&id); }
-                    _ => {}
-                }
-            }
-            for n in 0..600u128 {
-                for id in [n, n << 90] {
-                    prop_assert_eq!(slab.find(JobId::from_u128(id)), model.get(&id).copied());
-                }
-            }
-            prop_assert_eq!(slab.iter().count(), model.len());
+    fn a_stripe_hoards_little() {
+        let (slab, mut free) = (Slab::default(), Free::default());
+        let taken: Vec<u32> = (0..1000).map(|_| slab.take(&mut free).unwrap()).collect();
+        for slot in taken {
+            slab.give(slot, &mut free);
+            assert!(free.0.len() < 2 * MAGAZINE);
         }
     }
 }

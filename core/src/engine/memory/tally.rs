@@ -1,17 +1,18 @@
-//! The counts of one queue in one shard. They change under the shard's lock together with what they count,
-//! so the sum over all shards, all locked, is a true picture of one instant.
+//! The counts of one queue in one stripe. They change under the stripe's lock together with what they count,
+//! so the sum over all stripes, all locked, is a true picture of one instant. A single stripe's count may be
+//! below zero, which wraps: only the sum means anything.
 
 use crate::engine::{QueueCounts, Totals};
 use crate::job::State;
 
-/// The jobs of one queue in one shard.
+/// The jobs of one queue in one stripe.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tally {
     blocked: u64,
     scheduled: u64,
     queued: u64,
     running: u64,
-    pub(super) kept: u64,
+    kept: u64,
     pub(super) totals: Totals,
 }
 
@@ -30,25 +31,43 @@ impl Tally {
         }
     }
 
+    /// Counts a new job.
+    pub(super) fn add(&mut self, state: State) {
+        let into = self.of(state);
+        *into = into.wrapping_add(1);
+    }
+
+    /// Counts a job out of one state and into another.
+    pub(super) fn step(&mut self, from: State, to: State) {
+        let out = self.of(from);
+        *out = out.wrapping_sub(1);
+        self.add(to);
+    }
+
+    /// Counts finished jobs that are kept, in or out.
+    pub(super) fn keep(&mut self, change: i64) {
+        self.kept = self.kept.wrapping_add_signed(change);
+    }
+
     /// Adds these counts to `sum`.
     pub(super) fn add_to(&self, sum: &mut QueueCounts) {
-        sum.blocked += self.blocked;
-        sum.scheduled += self.scheduled;
-        sum.queued += self.queued;
-        sum.running += self.running;
-        sum.kept += self.kept;
+        sum.blocked = sum.blocked.wrapping_add(self.blocked);
+        sum.scheduled = sum.scheduled.wrapping_add(self.scheduled);
+        sum.queued = sum.queued.wrapping_add(self.queued);
+        sum.running = sum.running.wrapping_add(self.running);
+        sum.kept = sum.kept.wrapping_add(self.kept);
         let (to, from) = (&mut sum.totals, &self.totals);
-        to.pushed += from.pushed;
-        to.restored += from.restored;
-        to.claimed += from.claimed;
-        to.succeeded += from.succeeded;
-        to.failed += from.failed;
-        to.cancelled += from.cancelled;
-        to.expired += from.expired;
-        to.retried += from.retried;
-        to.returned += from.returned;
-        to.stale += from.stale;
-        to.refused += from.refused;
+        to.pushed = to.pushed.wrapping_add(from.pushed);
+        to.restored = to.restored.wrapping_add(from.restored);
+        to.claimed = to.claimed.wrapping_add(from.claimed);
+        to.succeeded = to.succeeded.wrapping_add(from.succeeded);
+        to.failed = to.failed.wrapping_add(from.failed);
+        to.cancelled = to.cancelled.wrapping_add(from.cancelled);
+        to.expired = to.expired.wrapping_add(from.expired);
+        to.retried = to.retried.wrapping_add(from.retried);
+        to.returned = to.returned.wrapping_add(from.returned);
+        to.stale = to.stale.wrapping_add(from.stale);
+        to.refused = to.refused.wrapping_add(from.refused);
     }
 }
 

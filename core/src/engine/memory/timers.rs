@@ -1,4 +1,4 @@
-//! Due times of the jobs of one shard: a binary heap that knows where each job stands in it.
+//! Due times of jobs: a binary heap that knows where each job stands in it.
 //!
 //! Knowing the place makes removal exact, so a timer that is no longer wanted leaves nothing behind. A
 //! lease that is answered in time, which is nearly every one, costs a push at the end and a removal.

@@ -4,51 +4,59 @@
 use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
-use super::place::{Place, SHARDS};
 use super::record::Listed;
-use super::shard::Found;
-use super::shards::Locked;
+use super::session::{Found, Session, overdue};
+use super::stripe::{self, Locked, STRIPES};
 use crate::engine::{Overdue, Retention, Tick};
 use crate::job::Priority;
 use crate::names::QueueId;
 use crate::time::Timestamp;
 
-/// The most jobs that are handled while all shards are locked.
+/// The most jobs that are handled while all stripes are locked.
 const SESSION: usize = 64;
+/// The most finished jobs that are forgotten beyond what must be, so that not every end of a job has to.
+const EXTRA: usize = 256;
 
 impl MemoryEngine {
-    /// Queues up to `limit` scheduled jobs whose time has come, in the order of (time, push) over all
-    /// shards. One load if there are none.
+    /// Queues up to `limit` scheduled jobs whose time has come, in the order of (time, push). One load if
+    /// there are none.
     pub(super) fn promote(&self, limit: usize, now: Timestamp, after: &mut After) -> usize {
         let mut promoted = 0;
         while promoted < limit && self.shared.due.start.get() <= now {
-            let mut shards = self.shards.lock_all();
-            promoted += self.promote_some(&mut shards, SESSION.min(limit - promoted), now, after);
-            self.shared.due.start.set(next_start(&shards));
+            let (mut stripes, number) = (self.stripes.lock_all(), stripe::number());
+            let mut session = Session::new(self, (number, &mut stripes[number]), after, now);
+            promoted += self.promote_some(&mut session, SESSION.min(limit - promoted));
+            self.shared.due.start.set(self.next_start());
         }
         promoted
     }
 
-    fn promote_some(&self, shards: &mut Locked<'_>, most: usize, now: Timestamp, after: &mut After) -> usize {
+    fn promote_some(&self, session: &mut Session<'_>, most: usize) -> usize {
         for count in 0..most {
-            let firsts = (0..SHARDS).filter_map(|n| Some((*shards[n].next_start()?, n)));
-            match firsts.min() {
-                Some((timer, n)) if timer.at <= now => {
-                    shards[n].promote(timer.slot, now, &self.shared, after);
-                }
+            match self.agenda.first_start() {
+                Some((timer, slot)) if timer.at <= session.now => session.promote(slot),
                 _ => return count,
             }
         }
         most
     }
 
+    fn next_start(&self) -> Timestamp {
+        self.agenda
+            .first_start()
+            .map_or(Timestamp::MAX, |(timer, _)| timer.at)
+    }
+
     /// As [`Self::promote`], and finds out when to come back.
     pub(super) fn tick_to(&self, limit: usize, now: Timestamp, after: &mut After) -> Tick {
         let promoted = self.promote(limit, now, after);
-        let shards = self.shards.lock_all();
-        let end = shards.iter().map(|s| s.next_end()).min();
-        self.shared.due.start.set(next_start(&shards));
-        self.shared.due.end.set(end.unwrap_or(Timestamp::MAX));
+        let mut stripes = self.stripes.lock_all();
+        let mut end = self.agenda.first_end();
+        for (number, stripe) in stripes.iter_mut().enumerate() {
+            end = end.min(Session::new(self, (number, stripe), after, now).next_end());
+        }
+        self.shared.due.start.set(self.next_start());
+        self.shared.due.end.set(end);
         let next = self.shared.due.next();
         Tick { promoted, next }
     }
@@ -59,8 +67,17 @@ impl MemoryEngine {
             return;
         }
         let full = out.len().saturating_add(limit);
-        for number in 0..SHARDS {
-            self.shards.lock(number).overdue(full, now, out);
+        let mut after = After::default();
+        for number in 0..STRIPES {
+            let mut stripe = self.stripes.lock(number);
+            Session::new(self, (number, &mut stripe), &mut after, now).overdue(full, out);
+        }
+        for slot in self.agenda.overdue(full - out.len(), now) {
+            let record = self
+                .slab
+                .lock(slot)
+                .filter(|r| r.taken() && r.state().is_waiting());
+            out.extend(record.filter(|r| r.deadline() <= now).map(|r| overdue(&r, slot)));
         }
     }
 
@@ -68,56 +85,73 @@ impl MemoryEngine {
     pub(super) fn forget(&self, keep: Retention, limit: usize, after: &mut After) -> usize {
         let _one = self.shared.forgetting.lock();
         let mut count = 0;
-        let ages = [
-            (Fate::Succeeded, keep.succeeded_before),
-            (Fate::Other, keep.others_before),
-        ];
-        for number in 0..SHARDS {
-            for age in ages {
-                let mut shard = self.shards.lock(number);
-                count += shard.forget_before(age, limit - count, after);
+        for number in 0..STRIPES {
+            let mut stripe = self.stripes.lock(number);
+            for (fate, before) in [
+                (Fate::Succeeded, keep.succeeded_before),
+                (Fate::Other, keep.others_before),
+            ] {
+                while count < limit
+                    && let Some(slot) = stripe.finished.pop_before(fate, before)
+                {
+                    Session::new(self, (number, &mut stripe), after, Timestamp::EPOCH).forget(slot);
+                    count += 1;
+                }
             }
         }
-        let kept = self.shared.count_kept(-(count as i64));
+        self.shared.kept_with(-(count as i64));
+        let kept = self.kept();
         count + self.forget_oldest(kept.saturating_sub(keep.most).min(limit - count), after)
     }
 
-    /// Forgets the oldest finished jobs if there are too many; a few more than needed, so that not every
-    /// end of a job has to.
+    /// Forgets the oldest finished jobs if there are too many.
     pub(super) fn forget_excess(&self, after: &mut After) {
-        let keep = self.shared.keep;
-        if after.kept == 0 || self.shared.count_kept(after.kept as i64) <= keep {
+        if !std::mem::take(&mut after.excess) {
             return;
         }
-        let _one = self.shared.forgetting.lock();
-        let kept = self.shared.count_kept(0);
-        if kept > keep {
-            self.forget_oldest(kept - keep + (keep / 16).min(SESSION), after);
+        // Who finds another one at it leaves it to that one, or to the next who ends a job.
+        let Some(_one) = self.shared.forgetting.try_lock() else {
+            return;
+        };
+        let most = self.shared.most_kept();
+        let kept = self.kept();
+        if kept > most {
+            self.forget_oldest(kept - most + (self.shared.keep / 16).min(EXTRA), after);
         }
     }
 
+    /// How many finished jobs are kept, those included that stripes have not counted in.
+    fn kept(&self) -> usize {
+        let uncounted = |number| std::mem::take(&mut self.stripes.lock(number).finished.uncounted);
+        let more: usize = (0..STRIPES).map(uncounted).sum();
+        self.shared.kept_with(more as i64)
+    }
+
+    /// Forgets this many jobs, oldest first over all stripes.
     fn forget_oldest(&self, count: usize, after: &mut After) -> usize {
-        let mut forgotten = 0;
-        while forgotten < count {
-            let some = forget_some(&mut self.shards.lock_all(), SESSION.min(count - forgotten), after);
-            self.shared.count_kept(-(some as i64));
-            forgotten += some;
-            if some == 0 {
-                break;
-            }
+        if count == 0 {
+            return 0;
         }
-        forgotten
+        let slots = take_oldest(&mut self.stripes.lock_all(), count);
+        self.shared.kept_with(-(slots.len() as i64));
+        for some in slots.chunks(SESSION) {
+            let mut stripe = self.stripes.mine();
+            let mut session = self.session(&mut stripe, after, Timestamp::EPOCH);
+            some.iter().for_each(|slot| session.forget(*slot));
+        }
+        slots.len()
     }
 
     /// Moves the live tickets of a lane aside if too many are stale, so that its line is empty. Returns
     /// whether a claimer may have looked for a job while it was in our hands.
-    pub(super) fn tidy(&self, (queue, priority): (QueueId, Priority)) -> bool {
+    pub(super) fn tidy(&self, (queue, priority): (QueueId, Priority), after: &mut After) -> bool {
         let queue = self.shared.queues.get(queue);
         let lane = queue.lanes.lane(priority);
         let Some(_one) = lane.tidy().filter(|_| lane.littered()) else {
             return false;
         };
-        let mut ring = false;
+        let (mut ring, mut stripe) = (false, self.stripes.mine());
+        let mut session = self.session(&mut stripe, after, Timestamp::EPOCH);
         for _ in 0..lane.len() {
             let popped = queue.lanes.pop(lane);
             ring |= popped.ring;
@@ -128,7 +162,7 @@ impl MemoryEngine {
                 lanes: &queue.lanes,
                 listed: Listed::Lane,
             };
-            if self.shards.lock(ticket.shard()).tidy(found) {
+            if session.tidy(found) {
                 ring = true;
             } else {
                 lane.swept();
@@ -138,28 +172,27 @@ impl MemoryEngine {
     }
 }
 
-fn next_start(shards: &Locked<'_>) -> Timestamp {
-    let next = shards.iter().filter_map(|s| Some(s.next_start()?.at)).min();
-    next.unwrap_or(Timestamp::MAX)
-}
-
-/// Forgets up to `most` jobs, oldest first over all shards. Jobs in a row often share a shard, so a shard is
-/// left only when another has an older one.
-fn forget_some(shards: &mut Locked<'_>, most: usize, after: &mut After) -> usize {
-    let mut count = 0;
-    while count < most {
-        let mut oldest: Vec<_> = (0..SHARDS)
-            .filter_map(|n| Some((shards[n].oldest()?, n)))
+/// Takes up to `most` jobs out of the lines, oldest first. A stripe is left only when another has an older
+/// one.
+fn take_oldest(stripes: &mut Locked<'_>, most: usize) -> Vec<u32> {
+    let mut slots = Vec::with_capacity(most);
+    while slots.len() < most {
+        let heads = stripes.iter().enumerate();
+        let mut heads: Vec<_> = heads
+            .filter_map(|(n, s)| Some((s.finished.oldest()?.0, n)))
             .collect();
-        oldest.sort_unstable();
-        let Some((_, shard)) = oldest.first().copied() else {
+        heads.sort_unstable();
+        let Some((_, number)) = heads.first().copied() else {
             break;
         };
-        let other = oldest.get(1).map_or(u64::MAX, |(order, _)| *order);
-        while count < most && shards[shard].oldest().is_some_and(|order| order < other) {
-            shards[shard].forget_oldest(after);
-            count += 1;
+        let other = heads.get(1).map_or(Timestamp::MAX, |(ended, _)| *ended);
+        let finished = &mut stripes[number].finished;
+        while slots.len() < most
+            && let Some((ended, fate)) = finished.oldest()
+            && ended <= other
+        {
+            slots.extend(finished.pop(fate));
         }
     }
-    count
+    slots
 }

@@ -3,8 +3,9 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use parking_lot::MutexGuard;
+
 use super::MemoryEngine;
-use super::place::SHARDS;
 use super::record::Record;
 use crate::engine::QueueCounts;
 use crate::error::Result;
@@ -25,29 +26,27 @@ impl MemoryEngine {
     }
 
     pub(super) fn job(&self, id: JobId) -> Option<Job> {
-        self.shards.of(id).find(id).map(|record| self.to_job(record))
+        let (_, record) = self.index.find(id, &self.slab)?;
+        Some(self.to_job(&record))
     }
 
-    /// One page. Shards are looked at one after the other, so that a long look holds few up.
+    /// One page. Jobs are looked at one after the other, so that a long look holds nobody up.
     pub(super) fn page(&self, filter: &Filter) -> Result<Page> {
         let size = filter.page_size()?;
         let Some(search) = self.search(filter) else {
             return Ok(Page::default());
         };
         let (mut newest, mut total) = (BinaryHeap::new(), 0);
-        for number in 0..SHARDS {
-            for record in self.shards.lock(number).records().filter(|r| search.matches(r)) {
-                total += 1;
-                if filter.after.is_none_or(|after| record.id < after) {
-                    keep_largest(&mut newest, record.id, size);
-                }
+        for record in self.records().filter(|r| search.matches(r)) {
+            total += 1;
+            if filter.after.is_none_or(|after| record.id() < after) {
+                keep_largest(&mut newest, record.id(), size);
             }
         }
         let ids = newest.into_sorted_vec();
         let jobs = ids.into_iter().filter_map(|Reverse(id)| {
-            let shard = self.shards.of(id);
-            let record = shard.find(id).filter(|r| search.matches(r))?;
-            Some(self.to_job(record))
+            let (_, record) = self.index.find(id, &self.slab)?;
+            search.matches(&record).then(|| self.to_job(&record))
         });
         Ok(Page {
             jobs: jobs.collect(),
@@ -66,14 +65,20 @@ impl MemoryEngine {
         })
     }
 
+    /// Every job, locked one after the other.
+    fn records(&self) -> impl Iterator<Item = MutexGuard<'_, Record>> {
+        let slots = self.slab.slots().filter_map(|slot| self.slab.lock(slot));
+        slots.filter(|record| record.taken())
+    }
+
     /// Every unfinished job, as of one instant, in the order of [`Engine::export`].
     ///
     /// [`Engine::export`]: crate::engine::Engine::export
     pub(super) fn unfinished(&self) -> Vec<Record> {
-        let shards = self.shards.lock_all();
-        let all = shards.iter().flat_map(|s| s.records());
-        let mut records: Vec<Record> = all.filter(|r| !r.state.is_final()).cloned().collect();
-        drop(shards);
+        let stripes = self.stripes.lock_all();
+        let unfinished = self.records().filter(|r| !r.state().is_final());
+        let mut records: Vec<Record> = unfinished.map(|r| r.clone()).collect();
+        drop(stripes);
         let ranks = self.ranks();
         records.sort_unstable_by_key(|r| place(r, &ranks));
         records
@@ -100,12 +105,12 @@ impl MemoryEngine {
 
     /// The counts of every queue that has a name.
     pub(super) fn count(&self) -> Vec<QueueCounts> {
-        let shards = self.shards.lock_all();
+        let stripes = self.stripes.lock_all();
         // After the locks: whoever counted a job under one of them had named its queue before.
         let queues = self.names.queues();
         let mut sums: Vec<_> = queues.into_iter().map(|(id, _)| QueueCounts::new(id)).collect();
-        shards.iter().for_each(|s| s.count(&mut sums));
-        drop(shards);
+        stripes.iter().for_each(|s| s.count(&mut sums));
+        drop(stripes);
         for sum in &mut sums {
             sum.paused = self.shared.queues.find(sum.queue).is_some_and(|q| q.paused());
         }
@@ -123,18 +128,18 @@ impl Search<'_> {
 /// they were claimed, then scheduled ones by time and push, then blocked ones by age.
 fn place(record: &Record, ranks: &[usize]) -> (u8, i64, Reverse<Priority>, u64, JobId) {
     let none = Reverse(0);
-    let (group, first, priority, order) = match record.state {
+    let (group, first, priority, order) = match record.state() {
         State::Queued => (
             0,
-            ranks[record.queue.index()] as i64,
-            Reverse(record.priority),
-            record.order,
+            ranks[record.queue().index()] as i64,
+            Reverse(record.priority()),
+            record.order(),
         ),
-        State::Running => (1, record.started.as_micros(), none, record.order),
-        State::Scheduled => (2, record.run_at.as_micros(), none, record.order),
-        _ => (3, record.created.as_micros(), none, 0),
+        State::Running => (1, record.started().as_micros(), none, record.order()),
+        State::Scheduled => (2, record.run_at().as_micros(), none, record.order()),
+        _ => (3, record.created().as_micros(), none, 0),
     };
-    (group, first, priority, order, record.id)
+    (group, first, priority, order, record.id())
 }
 
 /// A name that was asked for must be known; none asked for is fine.

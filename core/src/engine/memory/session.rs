@@ -1,0 +1,483 @@
+//! One call at work on jobs. Every change of a job's state is made in this file, together with its count,
+//! its timers and its entry in a lane.
+//!
+//! A session has the lock of a stripe, and takes the lock of one record at a time.
+
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::MemoryEngine;
+use super::after::After;
+use super::finished::Fate;
+use super::lane::{Lane, Lanes};
+use super::place::{Ticket, slot_of};
+use super::record::{Listed, Record, Remains, Start};
+use super::stripe::Stripe;
+use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue};
+use crate::id::JobId;
+use crate::job::State;
+use crate::outcome::Transition;
+use crate::time::Timestamp;
+
+/// A call that holds a stripe.
+pub(super) struct Session<'a> {
+    pub(super) engine: &'a MemoryEngine,
+    /// Which stripe it holds.
+    pub(super) number: usize,
+    stripe: &'a mut Stripe,
+    pub(super) after: &'a mut After,
+    pub(super) now: Timestamp,
+}
+
+/// A ticket that was taken out of its lane.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Found<'a> {
+    pub(super) ticket: Ticket,
+    pub(super) lane: &'a Lane,
+    pub(super) lanes: &'a Lanes,
+    /// Out of which part of the lane.
+    pub(super) listed: Listed,
+}
+
+/// What became of a ticket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Leased {
+    /// The job is claimed.
+    Yes,
+    /// The claim has no slot for its kind: the job is set aside.
+    Aside,
+    /// Its deadline has passed: it stays where it is until somebody decides.
+    Late,
+    /// The job is no longer there.
+    Gone,
+}
+
+impl<'a> Session<'a> {
+    pub(super) fn new(
+        engine: &'a MemoryEngine,
+        (number, stripe): (usize, &'a mut Stripe),
+        after: &'a mut After,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            engine,
+            number,
+            stripe,
+            after,
+            now,
+        }
+    }
+
+    /// Stores a job, if its id is new, the engine is not sealed and fewer than `bound` wait (0 is no
+    /// bound).
+    pub(super) fn insert(&mut self, job: &Insert<'_>, bound: usize) -> Inserted {
+        let engine = self.engine;
+        let known = || engine.index.has(job.id, &engine.slab);
+        if engine.shared.sealed() {
+            return if known() {
+                Inserted::Duplicate
+            } else {
+                Inserted::Sealed
+            };
+        }
+        let room = &engine.shared.queues.get(job.queue).room;
+        if let Err(waiting) = room.try_enter(bound) {
+            if known() {
+                return Inserted::Duplicate;
+            }
+            self.refuse(job);
+            return Inserted::Full(waiting);
+        }
+        let Some(slot) = engine.slab.take(&mut self.stripe.free) else {
+            room.leave(self.number, 1);
+            self.refuse(job);
+            return Inserted::Full(room.waiting());
+        };
+        if self.store(job, slot) {
+            return Inserted::New;
+        }
+        room.leave(self.number, 1);
+        Inserted::Duplicate
+    }
+
+    /// Counts a push that was refused because the queue is full.
+    pub(super) fn refuse(&mut self, job: &Insert<'_>) {
+        self.stripe.tally(job.queue).totals.refused += 1;
+    }
+
+    /// Keeps a job in this slot; false, and the slot is free again, if there is one with its id.
+    fn store(&mut self, job: &Insert<'_>, slot: u32) -> bool {
+        let engine = self.engine;
+        let lanes = &engine.shared.queues.get(job.queue).lanes;
+        let lane = lanes.lane(job.priority);
+        let Some(mut record) = engine.slab.lock(slot) else {
+            return false;
+        };
+        record.fill(job, self.now);
+        let state = match record.waits() {
+            [] if job.run_at <= self.now => State::Queued,
+            [] => State::Scheduled,
+            _ => State::Blocked,
+        };
+        record.enter(state);
+        let order = match state {
+            State::Queued => lane.next_order(),
+            State::Scheduled => engine.shared.next_scheduled(),
+            _ => 0,
+        };
+        let listed = if state == State::Queued {
+            Listed::Lane
+        } else {
+            Listed::No
+        };
+        record.line_up(order, listed);
+        drop(record);
+        if !engine.index.insert(job.id, slot, &engine.slab) {
+            self.discard(slot);
+            return false;
+        }
+        self.count_new(job, state);
+        if state == State::Scheduled || job.deadline < Timestamp::MAX {
+            self.arm_new(job.id, slot);
+        }
+        if state == State::Queued {
+            lanes.push(lane, Ticket::new(order, slot));
+            self.after.ready += 1;
+        }
+        true
+    }
+
+    /// Sets the timers of a job that others can already see.
+    fn arm_new(&mut self, id: JobId, slot: u32) {
+        if let Some(mut record) = self.engine.slab.lock(slot).filter(|r| r.is(id)) {
+            self.arm(&mut record, slot);
+        }
+    }
+
+    fn count_new(&mut self, job: &Insert<'_>, state: State) {
+        let tally = self.stripe.tally(job.queue);
+        match job.restored {
+            None => tally.totals.pushed += 1,
+            Some(_) => tally.totals.restored += 1,
+        }
+        tally.add(state);
+    }
+
+    fn discard(&mut self, slot: u32) {
+        if let Some(mut record) = self.engine.slab.lock(slot) {
+            self.after.trash.push(record.vacate().content);
+        }
+        self.engine.slab.give(slot, &mut self.stripe.free);
+    }
+
+    /// Claims the job of a ticket.
+    pub(super) fn lease(&mut self, found: Found<'_>, claim: &mut Claim<'_>, node: u16) -> Leased {
+        let slot = found.ticket.slot();
+        let Some(mut record) = self.queued(found) else {
+            return Leased::Gone;
+        };
+        if record.deadline() <= self.now {
+            record.list(Listed::No);
+            return Leased::Late;
+        }
+        let kind = claim.kinds.get_mut(record.kind().index());
+        let Some(kind) = kind.filter(|k| k.allowance > 0) else {
+            set_aside(&mut record, found);
+            return Leased::Aside;
+        };
+        kind.allowance -= 1;
+        let start = Start {
+            max_attempts: kind.max_attempts,
+            timeout: kind.timeout,
+            lease: claim.lease,
+            node,
+            worker: claim.worker,
+        };
+        record.list(Listed::No);
+        record.start(&start, self.now);
+        let from = record.enter(State::Running);
+        let tally = self.stripe.tally(record.queue());
+        tally.step(from, State::Running);
+        tally.totals.claimed += 1;
+        if record.timed() {
+            self.arm(&mut record, slot);
+        }
+        claim.out.push(record.to_claimed(slot));
+        if record.overdue_at() < Timestamp::MAX {
+            self.watch(record, slot);
+        }
+        Leased::Yes
+    }
+
+    /// Notes a running job that can be overdue.
+    fn watch(&mut self, record: MutexGuard<'_, Record>, slot: u32) {
+        let (claim, due) = (record.job_ref(slot), record.overdue_at());
+        drop(record);
+        if self.stripe.running.push(claim.handle, claim.fence) {
+            let slab = &self.engine.slab;
+            self.stripe.running.retain(|handle, fence| {
+                slab.lock(slot_of(handle))
+                    .is_some_and(|record| record.runs_as_of(handle, fence))
+            });
+        }
+        self.after.sooner |= self.engine.shared.due.note(Timestamp::MAX, due);
+    }
+
+    /// Appends the jobs that were claimed here and are overdue, until `out` has `full` of them.
+    pub(super) fn overdue(&mut self, full: usize, out: &mut Vec<Overdue>) {
+        let (slab, now) = (&self.engine.slab, self.now);
+        self.stripe.running.retain(|handle, fence| {
+            let record = slab.lock(slot_of(handle)).filter(|r| r.runs_as_of(handle, fence));
+            let Some(record) = record else { return false };
+            if record.overdue_at() <= now && out.len() < full {
+                out.push(overdue(&record, slot_of(handle)));
+            }
+            true
+        });
+    }
+
+    /// When a job that was claimed here is overdue next.
+    pub(super) fn next_end(&mut self) -> Timestamp {
+        let (slab, mut next) = (&self.engine.slab, Timestamp::MAX);
+        self.stripe.running.retain(|handle, fence| {
+            let record = slab.lock(slot_of(handle)).filter(|r| r.runs_as_of(handle, fence));
+            next = record.as_ref().map_or(next, |r| next.min(r.overdue_at()));
+            record.is_some()
+        });
+        next
+    }
+
+    /// Applies a transition if the job stands where it says.
+    pub(super) fn apply(&mut self, t: &mut Transition) -> Applied {
+        let engine = self.engine;
+        let slot = slot_of(t.job.handle);
+        let held = engine.slab.lock(slot).filter(|record| record.is_held_by(t.job));
+        let Some(mut record) = held.filter(|_| !engine.shared.sealed()) else {
+            return Applied::Stale;
+        };
+        let verdict = record.verdict(t, record.state());
+        if verdict == Applied::Stale {
+            self.stripe.tally(record.queue()).totals.stale += 1;
+        }
+        if verdict == Applied::Yes {
+            self.leave(&mut record, t);
+            if t.to.is_final() {
+                self.finish(record, slot, t);
+            } else {
+                record.set_run_at(self.now.after(t.delay));
+                record.wait_no_more();
+                self.line_up(&mut record, slot);
+            }
+        }
+        verdict
+    }
+
+    /// Counts an answer that came too late, if its job is still known.
+    pub(super) fn count_stale(&mut self, job: JobRef) {
+        let record = self.engine.slab.lock(slot_of(job.handle));
+        if let Some(record) = record.filter(|r| r.is_held_by(job)) {
+            self.stripe.tally(record.queue()).totals.stale += 1;
+        }
+    }
+
+    /// Takes a token off a job's list; a job that waits for no more tokens is scheduled or queued.
+    pub(super) fn deliver(&mut self, id: JobId, token: &str) {
+        let engine = self.engine;
+        let Some((slot, mut record)) = engine.index.find(id, &engine.slab) else {
+            return;
+        };
+        if record.state() == State::Blocked && record.arrived(token) {
+            self.line_up(&mut record, slot);
+        }
+    }
+
+    /// Moves the end of a lease.
+    pub(super) fn extend(&mut self, job: JobRef, lease: Duration) -> Held {
+        let slot = slot_of(job.handle);
+        let record = self.engine.slab.lock(slot).filter(|r| r.runs_as(job));
+        let Some(mut record) = record else {
+            return Held::Lost;
+        };
+        let asked = record.cancel_requested();
+        let watched = record.overdue_at() < Timestamp::MAX;
+        record.extend(self.now.after(lease));
+        if watched {
+            let due = record.overdue_at();
+            self.after.sooner |= self.engine.shared.due.note(Timestamp::MAX, due);
+        } else {
+            self.watch(record, slot);
+        }
+        if asked { Held::CancelRequested } else { Held::Yes }
+    }
+
+    /// Queues a scheduled job whose time has come.
+    pub(super) fn promote(&mut self, slot: u32) {
+        if let Some(mut record) = self.engine.slab.lock(slot) {
+            self.line_up(&mut record, slot);
+        }
+    }
+
+    /// Sets the job of a ticket aside, whatever its kind, if the ticket is good.
+    pub(super) fn tidy(&mut self, found: Found<'_>) -> bool {
+        let record = self.queued(found);
+        record.is_some_and(|mut record| {
+            set_aside(&mut record, found);
+            true
+        })
+    }
+
+    /// Forgets a finished job that no line has any more.
+    pub(super) fn forget(&mut self, slot: u32) {
+        if let Some(mut record) = self.engine.slab.lock(slot) {
+            let remains = record.vacate();
+            drop(record);
+            self.stripe.tally(remains.queue).keep(-1);
+            self.bury(slot, remains);
+        }
+    }
+
+    /// The queued job that a ticket leads to, if it is still the job's.
+    fn queued(&self, found: Found<'_>) -> Option<MutexGuard<'a, Record>> {
+        let record = self.engine.slab.lock(found.ticket.slot())?;
+        let good = record.taken()
+            && record.state() == State::Queued
+            && record.listed() == found.listed
+            && found.lane.is_for(record.queue(), record.priority())
+            && found.ticket.is_of(record.order());
+        good.then_some(record)
+    }
+
+    /// Counts the job in another state.
+    fn enter(&mut self, record: &mut Record, state: State) {
+        let from = record.enter(state);
+        self.stripe.tally(record.queue()).step(from, state);
+    }
+
+    /// Sets the timers of a waiting job to what its state asks for; one that does not wait has none.
+    fn arm(&mut self, record: &mut Record, slot: u32) {
+        let waits = record.state().is_waiting();
+        let end = if waits { record.deadline() } else { Timestamp::MAX };
+        let start = match record.state() {
+            State::Scheduled => record.run_at(),
+            _ => Timestamp::MAX,
+        };
+        let wanted = start.min(end) < Timestamp::MAX;
+        if wanted || record.timed() {
+            self.engine.agenda.set(slot, start, end, record.order());
+            record.set_timed(wanted);
+        }
+        if wanted {
+            self.after.sooner |= self.engine.shared.due.note(start, end);
+        }
+    }
+
+    /// Schedules or queues a job that nothing else blocks.
+    fn line_up(&mut self, record: &mut Record, slot: u32) {
+        let shared = &self.engine.shared;
+        let lanes = &shared.queues.get(record.queue()).lanes;
+        if record.run_at() > self.now {
+            record.line_up(shared.next_scheduled(), Listed::No);
+            self.enter(record, State::Scheduled);
+            self.arm(record, slot);
+            return;
+        }
+        let lane = lanes.lane(record.priority());
+        record.line_up(lane.next_order(), Listed::Lane);
+        self.enter(record, State::Queued);
+        self.arm(record, slot);
+        lanes.push(lane, Ticket::new(record.order(), slot));
+        self.after.ready += 1;
+    }
+
+    /// Takes a job out of the state in which a transition found it.
+    fn leave(&mut self, record: &mut Record, t: &mut Transition) {
+        let shared = &self.engine.shared;
+        if record.state() == State::Running {
+            if record.overdue_at() < Timestamp::MAX {
+                self.stripe.running.remove(t.job.handle, t.job.fence);
+            }
+            record.end_attempt(t, self.now, &shared.nodes);
+            if !t.to.is_final() {
+                let totals = &mut self.stripe.tally(record.queue()).totals;
+                *(if t.refund {
+                    &mut totals.returned
+                } else {
+                    &mut totals.retried
+                }) += 1;
+                shared.queues.get(record.queue()).room.enter();
+            }
+            return;
+        }
+        self.unlist(record);
+        if t.to.is_final() {
+            record.end_waiting(t);
+            shared.queues.get(record.queue()).room.leave(self.number, 1);
+            self.after.room = true;
+        }
+    }
+
+    /// Makes it impossible for a claim to find a job.
+    fn unlist(&mut self, record: &mut Record) {
+        let listed = record.list(Listed::No);
+        if listed == Listed::No {
+            return;
+        }
+        let lane = (record.queue(), record.priority());
+        let line = self.engine.shared.queues.get(lane.0).lanes.lane(lane.1);
+        if listed == Listed::Aside {
+            line.forget_aside(record.kind(), record.order());
+        } else if line.litter() && self.after.littered.last() != Some(&lane) {
+            self.after.littered.push(lane);
+        }
+    }
+
+    /// Ends a job for good.
+    fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
+        self.enter(&mut record, t.to);
+        self.after.trash.extend(record.end(t, self.now));
+        self.after.ended.push(record.id());
+        if t.to == State::Cancelled && record.key().is_some() {
+            let keyed = record.extras().map(|extras| (extras.clone(), record.id()));
+            self.after.freed.extend(keyed);
+        }
+        if record.timed() {
+            self.arm(&mut record, slot);
+        }
+        if self.engine.shared.keep == 0 {
+            let remains = record.vacate();
+            drop(record);
+            self.bury(slot, remains);
+            return;
+        }
+        self.stripe.tally(record.queue()).keep(1);
+        drop(record);
+        self.stripe.finished.push(Fate::of(t.to), self.now, slot);
+        self.stripe.finished.uncounted += 1;
+        self.after.excess |= self.engine.shared.count_kept(&mut self.stripe.finished.uncounted);
+    }
+
+    /// Frees the slot of a job that was taken out of it.
+    fn bury(&mut self, slot: u32, remains: Remains) {
+        self.engine.index.remove(remains.id, slot);
+        self.engine.slab.give(slot, &mut self.stripe.free);
+        let id = remains.id;
+        self.after.freed.extend(remains.keyed.map(|extras| (extras, id)));
+        self.after.trash.push(remains.content);
+    }
+}
+
+/// An overdue job that is in this slot.
+pub(super) fn overdue(record: &Record, slot: u32) -> Overdue {
+    Overdue {
+        cause: record.cause(),
+        at: record.located(slot),
+    }
+}
+
+fn set_aside(record: &mut Record, found: Found<'_>) {
+    record.list(Listed::Aside);
+    found
+        .lanes
+        .set_aside(found.lane, record.kind(), record.order(), found.ticket);
+}
