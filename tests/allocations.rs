@@ -59,13 +59,13 @@ const WAYS: [Way; 4] = [
         name: "a closure, one push per job",
         concurrency: 1,
         work: closures,
-        bound: 3000,
+        bound: 4500,
     },
     Way {
         name: "a closure, 64 jobs per push",
         concurrency: 1,
         work: closures_in_batches,
-        bound: 3200,
+        bound: 4500,
     },
     Way {
         name: "claimed one by one",

@@ -104,7 +104,9 @@ fn calls(options: Options, work: impl FnOnce(&Dispatcher)) -> Vec<Call> {
         ear.lock().expect("nobody panics").push(call);
         Ok(())
     });
-    let d = Dispatcher::with_engine(engine, options).expect("fitting options");
+    // No upkeep thread, which has calls of its own to make.
+    let clock = Arc::new(CountingClock::default());
+    let d = Dispatcher::with_clock(engine, options, clock).expect("fitting options");
     heard.lock().expect("nobody panics").clear();
     work(&d);
     std::mem::take(&mut *heard.lock().expect("nobody panics"))
@@ -184,22 +186,4 @@ fn voluntary_switches() -> u64 {
         .find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.and_then(|number| number.trim().parse().ok())
         .expect("a number")
-}
-
-/// An idle worker is woken once by a push, not once per job that comes while it is on its way.
-#[test]
-fn a_burst_wakes_each_idle_worker_once() {
-    let d = Dispatcher::open("memory:", running_at_once(1)).expect("fitting options");
-    d.register("noop", |_| ()).expect("a valid name");
-    d.start().expect("a thread can be had");
-    assert!(d.settle_to(1, LONG), "the worker falls asleep");
-    let sleeps = d.stats().expect("memory does not fail").sleeps;
-    let kind = d.kind("noop").expect("a valid name");
-    let jobs: Vec<_> = (0..JOBS).map(|_| NewJob::new(kind, ())).collect();
-    d.push_many(&jobs).expect("there is room");
-    d.drain(Deadline::after(LONG)).expect("no-op jobs end");
-    assert!(d.settle_to(1, LONG), "the worker falls asleep again");
-    let slept = d.stats().expect("memory does not fail").sleeps - sleeps;
-    assert_eq!(slept, 1, "once, when all jobs were done");
-    d.stop(LONG).expect("it ends");
 }
