@@ -55,6 +55,8 @@ mod _forebay {
     #[pymodule_export]
     use crate::handler::{Handler, JobHandler};
     #[pymodule_export]
+    use crate::json::{from_json, to_json};
+    #[pymodule_export]
     use crate::read::option_names;
     #[pymodule_export]
     use crate::record::{Attempt, JobInfo};

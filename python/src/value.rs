@@ -46,7 +46,7 @@ impl Value {
     fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
         let (bytes, content_type) = match &*self.carried {
             Carried::One(value) => (json::write(value.bind(py))?, JSON),
-            Carried::Call(call) => (json::write(&call.object(py)?)?, CALL),
+            Carried::Call(call) => (json::write_call(py, call)?, CALL),
         };
         Ok(Encoded {
             bytes,
