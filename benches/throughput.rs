@@ -7,6 +7,7 @@
 //!   --producers 1,2,4,8 --workers 1,2,4 --payload 1,100,10240   one table for each combination
 //!   --only rayon,forebay     these contenders         --jobs 1000000  per run
 //!   --rounds 5               runs of each, in turn    --json          a line per table instead
+//!   --warm 250000            jobs that are run before those that are measured
 //!   --shared                 all in one process, to see what a heap that others have used does
 //! ```
 
@@ -28,6 +29,7 @@ struct Shape {
     workers: usize,
     payload: usize,
     jobs: u64,
+    warm: u64,
 }
 
 fn main() {
@@ -43,15 +45,8 @@ fn main() {
     for producers in arguments.list("producers", "2") {
         for workers in arguments.list("workers", "2") {
             for payload in arguments.list("payload", "100") {
-                compare(
-                    &arguments,
-                    Shape {
-                        producers,
-                        workers,
-                        payload,
-                        jobs: most_jobs(payload).min(arguments.value("jobs", 1_000_000)),
-                    },
-                );
+                let shape = Shape::asked(&arguments, (producers, workers, payload));
+                compare(&arguments, shape);
             }
         }
     }
@@ -112,7 +107,7 @@ fn measure(name: &str, shape: Shape) -> Sample {
         tally.wait_for(so_far);
         contender.settle();
     };
-    run(shape.jobs / 4 / shape.producers * shape.producers);
+    run(shape.warm / shape.producers * shape.producers);
     let jobs = shape.jobs / shape.producers * shape.producers;
     Sample::of(jobs, || run(jobs))
 }
@@ -133,14 +128,26 @@ fn touch(payload: &[u8]) {
 }
 
 impl Shape {
+    /// The shape with these producers, workers and bytes of payload, and as many jobs as the arguments say.
+    fn asked(arguments: &Arguments, (producers, workers, payload): (u64, usize, usize)) -> Self {
+        let jobs = most_jobs(payload).min(arguments.value("jobs", 1_000_000));
+        Self {
+            producers,
+            workers,
+            payload,
+            jobs,
+            warm: arguments.value("warm", jobs / 4),
+        }
+    }
+
     /// The shape that [`Shape::written`] wrote.
     fn read(arguments: &Arguments) -> Self {
-        Self {
-            producers: arguments.value("producers", 2),
-            workers: arguments.value("workers", 2),
-            payload: arguments.value("payload", 100),
-            jobs: arguments.value("jobs", 1_000_000),
-        }
+        let shape = (
+            arguments.value("producers", 2),
+            arguments.value("workers", 2),
+            arguments.value("payload", 100),
+        );
+        Self::asked(arguments, shape)
     }
 
     /// The arguments with which one contender runs alone.
@@ -151,6 +158,7 @@ impl Shape {
             ("workers", self.workers.to_string()),
             ("payload", self.payload.to_string()),
             ("jobs", self.jobs.to_string()),
+            ("warm", self.warm.to_string()),
         ];
         pairs
             .into_iter()
@@ -166,6 +174,7 @@ impl std::fmt::Display for Shape {
             workers,
             payload,
             jobs,
+            ..
         } = self;
         write!(
             f,

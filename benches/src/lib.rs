@@ -6,6 +6,7 @@
 
 pub mod arguments;
 pub mod contenders;
+pub mod figures;
 pub mod measure;
 pub mod round;
 pub mod summary;

@@ -55,14 +55,41 @@ pub fn cpu_seconds() -> f64 {
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
 
+/// Memory of this process that is in the machine now, in bytes.
+pub fn resident_bytes() -> u64 {
+    let kilobytes = status("/proc/self/status", "VmRSS:");
+    kilobytes * 1024
+}
+
+/// How often the other threads of this process have left a processor so far, by themselves or not: each time they
+/// had been woken before.
+pub fn switches_of_others() -> u64 {
+    let threads = std::fs::read_dir("/proc/self/task").expect("Linux lists the threads");
+    let me = format!("/proc/self/task/{}", std::process::id());
+    threads
+        .map(|thread| {
+            format!(
+                "/proc/self/task/{}",
+                thread.expect("an entry").file_name().display()
+            )
+        })
+        .filter(|thread| *thread != me)
+        .map(|thread| {
+            let file = format!("{thread}/status");
+            status(&file, "voluntary_ctxt_switches:") + status(&file, "nonvoluntary_ctxt_switches:")
+        })
+        .sum()
+}
+
+/// The number after `label` in a status file of Linux's.
+fn status(file: &str, label: &str) -> u64 {
+    let text = std::fs::read_to_string(file).expect("Linux tells");
+    let line = text.lines().find_map(|line| line.strip_prefix(label));
+    let number = line.and_then(|rest| rest.split_whitespace().next());
+    number.and_then(|number| number.parse().ok()).expect("a number")
+}
+
 /// The middle one of some figures, or the mean of the two in the middle; `None` of none.
-///
-/// ```
-/// use forebay_benches::measure::median;
-///
-/// assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
-/// assert_eq!(median([]), None);
-/// ```
 pub fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.into_iter().collect();
     figures.sort_unstable_by(f64::total_cmp);
@@ -88,5 +115,7 @@ mod tests {
     #[test]
     fn an_even_number_of_figures_has_the_mean_of_the_middle_two() {
         assert_eq!(median([1.0, 4.0, 2.0, 9.0]), Some(3.0));
+        assert_eq!(median([9.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median([]), None);
     }
 }

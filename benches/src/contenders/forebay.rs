@@ -31,6 +31,8 @@ pub enum Way {
     Optioned,
     /// One job per push, and nothing is remembered of finished jobs.
     Unkept,
+    /// One job per push, and a million finished jobs are remembered.
+    Kept,
 }
 
 impl Way {
@@ -42,6 +44,7 @@ impl Way {
             "forebay-4096" => Self::Bounded,
             "forebay-options" => Self::Optioned,
             "forebay-unkept" => Self::Unkept,
+            "forebay-kept" => Self::Kept,
             _ => return None,
         })
     }
@@ -56,6 +59,7 @@ impl Way {
                 options.on_full = OnFull::Block(AGES);
             }
             Self::Unkept => options.keep_finished = 0,
+            Self::Kept => options.keep_finished = 1_000_000,
             Self::Single | Self::Many | Self::Optioned => {}
         }
         options
