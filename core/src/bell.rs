@@ -133,6 +133,12 @@ impl Bell {
         self.mixed.store(profiles.len() > 1, Ordering::SeqCst);
     }
 
+    /// Whether members of more than one profile exist.
+    #[must_use]
+    pub fn mixed(&self) -> bool {
+        self.mixed.load(Ordering::SeqCst)
+    }
+
     /// How many threads are registered and not yet rung.
     #[must_use]
     pub fn waiting(&self) -> usize {

@@ -55,8 +55,6 @@ pub(crate) struct Cell {
     /// Its place among the cells.
     place: u32,
     stop: AtomicU8,
-    /// Futures that want to hear of a reason to stop.
-    wakers: Mutex<Vec<Waker>>,
     seat: Mutex<Seat>,
 }
 
@@ -71,13 +69,11 @@ struct Seat {
     answered: Option<Outcome>,
     /// The lease, once its body has left it to the holder of the ticket.
     parked: Option<Lease>,
+    /// Futures that want to hear of a reason to stop.
+    wakers: Vec<Waker>,
 }
 
 /// What a ticket was good for.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart at once; a box per answer would be dear"
-)]
 pub(crate) enum Redeemed {
     /// The lease, which had been left to the ticket.
     Parked(Lease),
@@ -94,11 +90,11 @@ impl Cell {
             job: None,
             answered: None,
             parked: None,
+            wakers: Vec::new(),
         };
         Self {
             place,
             stop: AtomicU8::new(0),
-            wakers: Mutex::default(),
             seat: Mutex::new(seat),
         }
     }
@@ -114,27 +110,34 @@ impl Cell {
         StopReason::from_code(self.stop.load(Ordering::Acquire))
     }
 
-    /// Tells the handler to stop. Stronger reasons replace a mere stopping; the first of those stays.
-    pub(crate) fn signal(&self, reason: StopReason) {
-        let changed =
-            self.stop.fetch_update(
-                Ordering::AcqRel,
-                Ordering::Acquire,
-                |old| match StopReason::from_code(old) {
-                    None | Some(StopReason::Stopping) => Some(reason as u8),
-                    Some(_) => None,
-                },
-            );
-        if changed.is_ok() {
-            // Waking runs code of an executor: not under the lock.
-            let wakers = std::mem::take(&mut *self.wakers.lock());
-            wakers.into_iter().for_each(Waker::wake);
+    /// Raises the flag that tells the handler to stop; false if it was up. Stronger reasons replace a mere
+    /// stopping; the first of those stays.
+    pub(crate) fn raise(&self, reason: StopReason) -> bool {
+        let stronger = |old| match StopReason::from_code(old) {
+            None | Some(StopReason::Stopping) => Some(reason as u8),
+            Some(_) => None,
+        };
+        self.stop
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, stronger)
+            .is_ok()
+    }
+
+    /// Leaves a lease to the holder of its ticket, or gives it back with what the holder has answered
+    /// already.
+    pub(crate) fn park(&self, lease: Lease) -> Option<Box<(Lease, Outcome)>> {
+        let mut seat = self.seat.lock();
+        match &seat.answered {
+            Some(outcome) => Some(Box::new((lease, outcome.clone()))),
+            None => {
+                seat.parked = Some(lease);
+                None
+            }
         }
     }
 
     /// Wakes `waker` at the next signal. Look at the reason after this.
     pub(crate) fn listen(&self, waker: &Waker) {
-        let mut wakers = self.wakers.lock();
+        let wakers = &mut self.seat.lock().wakers;
         if !wakers.iter().any(|w| w.will_wake(waker)) {
             wakers.push(waker.clone());
         }
@@ -152,47 +155,46 @@ pub(crate) struct Cells {
 }
 
 impl Cells {
-    /// A cell for a lease, and the lease's turn.
-    pub(crate) fn begin(&self, job: JobRef) -> (Arc<Cell>, u32) {
-        let cell = self.free.pop().unwrap_or_else(|| {
+    /// A cell that no lease has.
+    pub(crate) fn take(&self) -> Arc<Cell> {
+        self.free.pop().unwrap_or_else(|| {
             let mut all = self.all.write();
             let cell = Arc::new(Cell::new(all.len() as u32));
             all.push(cell.clone());
             cell
-        });
-        // Before it is live, so that whoever compares the two never sees fewer active than live ones.
-        self.active.fetch_add(1, Ordering::SeqCst);
-        cell.stop.store(0, Ordering::Release);
-        cell.wakers.lock().clear();
-        let mut seat = cell.seat.lock();
-        seat.job = Some(job);
-        let turn = seat.turn;
-        drop(seat);
-        (cell, turn)
+        })
     }
 
-    /// The body has ended: the cell is free for another lease. False if its ticket has answered before.
-    pub(crate) fn end(&self, cell: Arc<Cell>) -> bool {
+    /// Takes a cell back whose lease has ended.
+    pub(crate) fn give(&self, cell: Arc<Cell>) {
+        self.free.push(cell);
+    }
+
+    /// Counts leases in that are about to begin: before they are live, so that whoever compares the two never
+    /// sees fewer active than live ones.
+    pub(crate) fn enter(&self, count: usize) {
+        self.active.fetch_add(count, Ordering::SeqCst);
+    }
+
+    /// Begins a lease, which must have been counted, in a cell that no other has. Returns its turn.
+    pub(crate) fn begin(&self, cell: &Cell, job: JobRef) -> u32 {
+        cell.stop.store(0, Ordering::Release);
+        let mut seat = cell.seat.lock();
+        seat.job = Some(job);
+        seat.turn
+    }
+
+    /// The body has ended: the cell may have another lease. False if its ticket has answered before.
+    pub(crate) fn end(&self, cell: &Cell) -> bool {
         let mut seat = cell.seat.lock();
         seat.job = None;
         seat.turn = seat.turn.wrapping_add(1);
-        let first = seat.answered.take().is_none();
+        let answered = seat.answered.take();
+        let wakers = std::mem::take(&mut seat.wakers);
+        // What they hold may run code of an executor or of the host as it goes: not under the lock.
         drop(seat);
-        self.free.push(cell);
-        first
-    }
-
-    /// Leaves a lease to the holder of its ticket, or gives it back with what the holder has answered
-    /// already.
-    pub(crate) fn park(&self, cell: &Cell, lease: Lease) -> Option<Box<(Lease, Outcome)>> {
-        let mut seat = cell.seat.lock();
-        match &seat.answered {
-            Some(outcome) => Some(Box::new((lease, outcome.clone()))),
-            None => {
-                seat.parked = Some(lease);
-                None
-            }
-        }
+        drop(wakers);
+        answered.is_none()
     }
 
     /// Takes the right to answer for a lease: the first to come gets it, all others get `None`.
@@ -251,13 +253,16 @@ impl Cells {
 
     /// Tells the handlers of the claims that `which` chooses to stop.
     pub(crate) fn signal_all(&self, reason: StopReason, mut which: impl FnMut(JobRef) -> bool) {
+        let mut woken = Vec::new();
         for cell in self.all.read().iter() {
             // The seat stays locked, so that the cell cannot pass to another lease in between.
-            let seat = cell.seat.lock();
-            if seat.job.is_some_and(&mut which) {
-                cell.signal(reason);
+            let mut seat = cell.seat.lock();
+            if seat.job.is_some_and(&mut which) && cell.raise(reason) {
+                woken.append(&mut seat.wakers);
             }
         }
+        // Waking runs code of an executor: not under a lock.
+        woken.into_iter().for_each(Waker::wake);
     }
 }
 

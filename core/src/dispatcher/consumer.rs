@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::kinds::{Asked, Handler, KindSet};
 use super::lease::{Lease, handling};
 use super::settle::{Answer, Settling};
-use super::slots::{Held, Permits};
+use super::slots::{Baton, Held, Permits, Place};
 use super::{Dispatcher, Inner};
 use crate::engine::{Claim, Claimed, KindClaim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
 use crate::outcome::Outcome;
-use crate::time::Deadline;
+use crate::time::{Deadline, Timestamp};
 
 /// Asks for work. One thread at a time; make one per thread.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Consumer {
     ask: Ask,
     settling: Settling,
     interrupted: Arc<AtomicBool>,
+    /// Whether its last claim has found no job, a moment ago.
+    dry: bool,
 }
 
 /// Ends the wait of one consumer, from any thread.
@@ -50,6 +52,9 @@ impl Interrupt {
     }
 }
 
+/// Of how many ended leases a consumer keeps what they were made of.
+const SPARES: usize = 64;
+
 /// What a consumer asks for, and the buffers it asks with.
 #[derive(Debug)]
 struct Ask {
@@ -64,10 +69,10 @@ struct Ask {
     asked: Vec<Asked>,
     /// The versions of what `asked` was made from.
     asked_at: (u64, u64, usize),
-    /// Whether any kind has a limit of its own.
-    limited: bool,
+    /// The kinds that have a limit of their own, and how many permits of it are reserved for the claim.
+    limited: Vec<(usize, Arc<Permits>, usize)>,
+    /// What the engine is asked for. It counts the allowances down; they are put right after each claim.
     claims: Vec<KindClaim>,
-    reserved: Vec<usize>,
     claimed: Vec<Claimed>,
     leases: Vec<Lease>,
 }
@@ -107,17 +112,17 @@ impl Consumer {
             turn: 0,
             asked: Vec::new(),
             asked_at: (u64::MAX, 0, 0),
-            limited: false,
+            limited: Vec::new(),
             claims: Vec::new(),
-            reserved: Vec::new(),
             claimed: Vec::new(),
             leases: Vec::new(),
         };
         Self {
             inner,
             ask,
-            settling: Settling::default(),
+            settling: Settling::keeping(SPARES),
             interrupted: Arc::default(),
+            dry: false,
         }
     }
 
@@ -173,20 +178,30 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`].
     pub fn next_many(&mut self, max: usize, deadline: Deadline, out: &mut Vec<Lease>) -> Result<usize> {
+        let Self {
+            inner,
+            ask,
+            settling,
+            interrupted,
+            dry,
+        } = self;
+        settling.clear();
+        let mut place = Place::new(inner);
+        let mut claim = |place: &mut Place<'_>| {
+            let mut baton = Baton::new(inner);
+            ask.claim(inner, settling, &mut baton, place, max, out)
+        };
         loop {
-            self.inner.check_claims()?;
-            let got = self.claim(max, out)?;
-            if got > 0 || max == 0 {
-                return Ok(got);
+            inner.check_claims()?;
+            if !std::mem::take(dry) {
+                let got = claim(&mut place)?;
+                if got > 0 || max == 0 {
+                    return Ok(got);
+                }
             }
-            let Self {
-                inner,
-                ask,
-                settling,
-                interrupted,
-            } = self;
             let listener = inner.engine.signals().work.listen();
-            let got = ask.claim(inner, settling, max, out)?;
+            place.patient = true;
+            let got = claim(&mut place)?;
             if got > 0 || deadline.passed() {
                 return Ok(got);
             }
@@ -221,28 +236,40 @@ impl Consumer {
         max: usize,
         out: &mut Vec<Lease>,
     ) -> Result<&[Answer]> {
-        self.settling.clear();
+        let Self {
+            inner,
+            ask,
+            settling,
+            dry,
+            ..
+        } = self;
+        settling.clear();
+        let mut baton = Baton::new(inner);
         let mut known = Vec::new();
         for (place, (lease, outcome)) in done.into_iter().enumerate() {
-            match lease.end_or_park(outcome) {
-                Ok(ended) => self.settling.ended.push(ended),
+            let ended = if Arc::ptr_eq(lease.inner(), inner) {
+                lease.pass_or_park(outcome, &mut baton)
+            } else {
+                // It is another dispatcher's. If the store there fails, the lease ends by itself.
+                Err(lease.complete(outcome).unwrap_or(Answer::Stale))
+            };
+            match ended {
+                Ok(ended) => settling.ended.push(ended),
                 Err(answer) => known.push((place, answer)),
             }
         }
-        self.claim(max, out)?;
+        let got = ask.claim(inner, settling, &mut baton, &mut Place::new(inner), max, out)?;
+        *dry = got == 0 && max > 0;
+        drop(baton);
         for (place, answer) in known {
-            self.settling.answers.insert(place, answer);
+            settling.answers.insert(place, answer);
         }
-        Ok(&self.settling.answers)
+        Ok(&settling.answers)
     }
 
     /// The Rust handler of a lease's kind, as this consumer last looked it up.
     pub(crate) fn handler(&self, lease: &Lease) -> Option<&Arc<dyn Handler>> {
         self.ask.asked.get(lease.kind_id().index())?.handler.as_ref()
-    }
-
-    fn claim(&mut self, max: usize, out: &mut Vec<Lease>) -> Result<usize> {
-        self.ask.claim(&self.inner, &mut self.settling, max, out)
     }
 }
 
@@ -252,25 +279,18 @@ impl Ask {
         &mut self,
         inner: &Arc<Inner>,
         settling: &mut Settling,
+        baton: &mut Baton<'_>,
+        place: &mut Place<'_>,
         max: usize,
         out: &mut Vec<Lease>,
     ) -> Result<usize> {
         let before = out.len();
-        let mut left = inner.slots.take(&inner.slots.global, max);
+        let wanted = baton.take(max, place);
         // The slots are taken before the phase is read: a stop that set it first is obeyed here, and one
         // that sets it later sees the slots and waits for them.
-        let stopping = inner.stopping();
+        let wanted = if inner.stopping() { 0 } else { wanted };
         self.refresh(inner);
-        let mut wanted = if stopping { 0 } else { left };
-        let result = self.round(inner, settling, &mut wanted, out);
-        left -= out.len() - before;
-        if inner.slots.give(&inner.slots.global, left) {
-            inner.engine.signals().work.ring_all();
-        }
-        if inner.stopping() {
-            // The stop may have seen the slots that were just given back, whether it was seen here or not.
-            inner.cells.idle.ring_all();
-        }
+        let result = self.round(inner, settling, baton, wanted, out);
         match (result, out.len() - before) {
             (Err(error), 0) => Err(error),
             // What was claimed before the store failed must be run, not lost.
@@ -282,9 +302,12 @@ impl Ask {
         &mut self,
         inner: &Arc<Inner>,
         settling: &mut Settling,
-        left: &mut usize,
+        baton: &mut Baton<'_>,
+        wanted: usize,
         out: &mut Vec<Lease>,
     ) -> Result<()> {
+        let now = inner.now();
+        let (mut left, mut settled) = (wanted, false);
         let all = self.queues.is_empty();
         let known = if all {
             inner.engine.names().queue_count()
@@ -292,7 +315,7 @@ impl Ask {
             self.queues.len()
         };
         for i in 0..known {
-            if *left == 0 {
+            if left == 0 {
                 break;
             }
             let place = (self.turn + i) % known;
@@ -301,87 +324,90 @@ impl Ask {
             } else {
                 self.queues[place]
             };
-            let got = self.claim_from(inner, settling, queue, *left, out)?;
+            let Some(room) = self.reserve(inner, queue, left) else {
+                continue;
+            };
+            let got = self.claim_from(inner, settling, baton, room, now, out)?;
+            settled = true;
             if got > 0 {
-                *left -= got;
+                left -= got;
                 self.turn = place + 1;
             }
         }
-        if settling.ended.is_empty() {
+        if settled || settling.ended.is_empty() {
             return Ok(());
         }
-        inner.settle(settling)
+        inner.settle_and_claim(settling, None, baton, now)
     }
 
-    /// Claims up to `limit` jobs of one queue, within the limits of the queue and of each kind.
+    /// Claims jobs of one queue, up to the room in it and the limit of each kind.
     fn claim_from(
         &mut self,
         inner: &Arc<Inner>,
         settling: &mut Settling,
-        queue: QueueId,
-        limit: usize,
+        baton: &mut Baton<'_>,
+        room: Room,
+        now: Timestamp,
         out: &mut Vec<Lease>,
     ) -> Result<usize> {
-        let of_queue = inner.slots.queue(queue);
-        let room = of_queue.as_ref().map_or(limit, |p| inner.slots.take(p, limit));
-        if room == 0 {
-            return Ok(0);
-        }
-        self.reserve(inner, room);
         let mut claim = Claim {
-            queue,
+            queue: room.queue,
             kinds: &mut self.claims,
-            limit: room,
+            limit: room.limit,
             lease: self.lease,
             node: &inner.node,
             worker: self.worker,
             out: &mut self.claimed,
         };
-        let result = inner.settle_and_claim(settling, Some(&mut claim));
+        let result = inner.settle_and_claim(settling, Some(&mut claim), baton, now);
         let got = self.claimed.len();
-        self.give_back(inner, of_queue.as_ref(), room - got);
+        self.give_back(inner, &room, got);
+        baton.spend(got);
         for claimed in self.claimed.drain(..) {
-            let kind = self.asked[claimed.kind.index()].permits.clone();
-            out.push(Lease::new(
-                inner,
-                claimed,
-                Held {
-                    queue: of_queue.clone(),
-                    kind,
-                },
-            ));
+            let asked = &self.asked[claimed.kind.index()];
+            self.claims[claimed.kind.index()].allowance = asked.claim.allowance;
+            let held = Held {
+                queue: room.permits.clone(),
+                kind: asked.permits.clone(),
+            };
+            out.push(Lease::begin(inner, claimed, held, settling.spare.pop()));
         }
         result.map(|()| got)
     }
 
-    /// Takes a permit of every limited kind for each job that might be claimed.
-    fn reserve(&mut self, inner: &Inner, limit: usize) {
-        self.claims.clear();
-        self.claims.extend(self.asked.iter().map(|asked| asked.claim));
-        if !self.limited {
-            return;
+    /// Takes a permit of the queue, if it has a limit, and of every limited kind for each job that might be
+    /// claimed. `None` if the queue has no room.
+    fn reserve(&mut self, inner: &Inner, queue: QueueId, limit: usize) -> Option<Room> {
+        let permits = inner.slots.queue(queue);
+        let limit = permits.as_ref().map_or(limit, |p| inner.slots.take(p, limit));
+        if limit == 0 {
+            return None;
         }
-        self.reserved.clear();
-        for (asked, claim) in self.asked.iter().zip(&mut self.claims) {
-            let taken = match &asked.permits {
-                Some(permits) if claim.allowance > 0 => {
-                    let taken = inner.slots.take(permits, limit);
-                    claim.allowance = taken as u32;
-                    taken
-                }
-                _ => 0,
+        for (kind, permits, reserved) in &mut self.limited {
+            let asked = self.asked[*kind].claim.allowance;
+            *reserved = if asked > 0 {
+                inner.slots.take(permits, limit)
+            } else {
+                0
             };
-            self.reserved.push(taken);
+            self.claims[*kind].allowance = *reserved as u32;
         }
+        Some(Room {
+            queue,
+            limit,
+            permits,
+        })
     }
 
     /// Gives back the permits that the claim did not use.
-    fn give_back(&self, inner: &Inner, of_queue: Option<&Arc<Permits>>, unused: usize) {
-        let mut wanted = of_queue.is_some_and(|p| inner.slots.give(p, unused));
-        let limited = self.asked.iter().enumerate().filter(|_| self.limited);
-        for (i, permits) in limited.filter_map(|(i, asked)| Some((i, asked.permits.as_ref()?))) {
-            let used = self.claimed.iter().filter(|c| c.kind.index() == i).count();
-            wanted |= inner.slots.give(permits, self.reserved[i] - used);
+    fn give_back(&self, inner: &Inner, room: &Room, got: usize) {
+        let mut wanted = room
+            .permits
+            .as_ref()
+            .is_some_and(|p| inner.slots.give(p, room.limit - got));
+        for (kind, permits, reserved) in &self.limited {
+            let used = self.claimed.iter().filter(|c| c.kind.index() == *kind).count();
+            wanted |= inner.slots.give(permits, reserved - used);
         }
         if wanted {
             inner.engine.signals().work.ring_all();
@@ -399,10 +425,21 @@ impl Ask {
                 timeout: inner.options.timeout,
             };
             self.asked = inner.kinds.claims(&self.kinds, known, default);
-            self.limited = self.asked.iter().any(|asked| asked.permits.is_some());
+            self.claims.clear();
+            self.claims.extend(self.asked.iter().map(|asked| asked.claim));
+            let limited = self.asked.iter().enumerate();
+            let limited = limited.filter_map(|(kind, asked)| Some((kind, asked.permits.clone()?, 0)));
+            self.limited = limited.collect();
             self.asked_at = at;
         }
     }
+}
+
+/// How many jobs of a queue may be claimed.
+struct Room {
+    queue: QueueId,
+    limit: usize,
+    permits: Option<Arc<Permits>>,
 }
 
 impl Drop for Consumer {
@@ -412,6 +449,7 @@ impl Drop for Consumer {
             return;
         }
         self.inner.engine.signals().work.leave(self.ask.profile);
+        self.settling.spare.drain(..).for_each(|body| body.retire());
     }
 }
 
@@ -478,5 +516,155 @@ mod tests {
         let error = consumer.next(Deadline::NEVER).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::WouldDeadlock);
         drop(inside);
+    }
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn one_slot() -> Dispatcher {
+        Dispatcher::open("memory:?concurrency=1", crate::Options::default()).expect("the options fit")
+    }
+
+    fn kinds(d: &Dispatcher, kind: &str) -> Arc<KindSet> {
+        let set = KindSet::new();
+        set.add(d.kind(kind).expect("a valid name"));
+        Arc::new(set)
+    }
+
+    /// Answers for a lease and for those that follow on it, until there is none.
+    fn work(consumer: &mut Consumer, first: Option<Lease>, mut body: impl FnMut()) {
+        let mut next = first;
+        while let Some(lease) = next {
+            body();
+            let answer = consumer.complete_and_next(lease, Outcome::done());
+            next = answer.expect("the engine answers").1;
+        }
+    }
+
+    #[test]
+    fn a_consumer_of_another_kind_gets_its_turn() {
+        let d = one_slot();
+        let (mut busy, mut other) = (d.consumer(kinds(&d, "endless")), d.consumer(kinds(&d, "rare")));
+        d.push(NewJob::new("endless", ())).unwrap();
+        let served = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let first = busy.next(Deadline::NEVER).unwrap();
+            d.push(NewJob::new("rare", ())).unwrap();
+            let waiting = scope.spawn(|| {
+                let lease = other.next(Deadline::after(SOON)).unwrap();
+                served.store(true, Ordering::SeqCst);
+                lease.expect("a permit is kept for it").complete(Outcome::done())
+            });
+            let mut next = first;
+            while !served.load(Ordering::SeqCst) {
+                work(&mut busy, next, || {
+                    if !served.load(Ordering::SeqCst) {
+                        d.push(NewJob::new("endless", ())).unwrap();
+                    }
+                });
+                next = busy.next(Deadline::after(Duration::ZERO)).unwrap();
+            }
+            waiting.join().unwrap().unwrap();
+            work(&mut busy, next, || ());
+        });
+        assert_eq!(d.stats().unwrap().bodies, 0);
+    }
+
+    #[test]
+    fn two_consumers_share_one_slot() {
+        let d = one_slot();
+        let same = kinds(&d, "k");
+        for set in [same.clone(), kinds(&d, "k")] {
+            const JOBS: usize = 2_000;
+            for _ in 0..JOBS {
+                d.push(NewJob::new("k", ())).unwrap();
+            }
+            let (inside, done) = (AtomicU32::new(0), AtomicU32::new(0));
+            let drain = |mut consumer: Consumer| {
+                while (done.load(Ordering::SeqCst) as usize) < JOBS {
+                    let lease = consumer.next(Deadline::after(Duration::from_millis(1))).unwrap();
+                    work(&mut consumer, lease, || {
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "one slot");
+                        done.fetch_add(1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    });
+                }
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| drain(d.consumer(same.clone())));
+                scope.spawn(|| drain(d.consumer(set.clone())));
+            });
+            assert_eq!((done.into_inner() as usize, d.stats().unwrap().bodies), (JOBS, 0));
+        }
+    }
+
+    #[test]
+    fn whoever_waits_for_nothing_active_sees_no_gap() {
+        let d = Dispatcher::in_memory().unwrap();
+        for _ in 0..20_000 {
+            d.push(NewJob::new("k", ())).unwrap();
+        }
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let first = consumer.next(Deadline::NEVER).unwrap();
+        let ended = AtomicBool::new(false);
+        let gaps = std::thread::scope(|scope| {
+            let (inner, ended) = (&d.0, &ended);
+            let watch = scope.spawn(move || {
+                let mut gaps = 0;
+                loop {
+                    let seen = (inner.cells.active(), inner.slots.all.used());
+                    if ended.load(Ordering::SeqCst) {
+                        return gaps;
+                    }
+                    gaps += usize::from(seen != (1, 1));
+                }
+            });
+            let mut left = 20_000;
+            let mut next = first;
+            while let Some(lease) = next {
+                left -= 1;
+                ended.store(left == 0, Ordering::SeqCst);
+                next = consumer.complete_and_next(lease, Outcome::done()).unwrap().1;
+            }
+            watch.join().unwrap()
+        });
+        assert_eq!((gaps, d.0.cells.active(), d.0.slots.all.used()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_lease_that_follows_has_its_own_ticket_and_nothing_of_the_last() {
+        let d = Dispatcher::in_memory().unwrap();
+        for header in ["one", "two"] {
+            d.push(NewJob::new("k", header).header("h", header)).unwrap();
+        }
+        let mut consumer = d.consumer(Arc::new(KindSet::any()));
+        let first = consumer.next(Deadline::NEVER).unwrap().unwrap();
+        let ticket = first.ticket();
+        let (_, second) = consumer.complete_and_next(first, Outcome::done()).unwrap();
+        let second = second.unwrap();
+        assert_ne!(second.ticket(), ticket);
+        assert_eq!(d.finish([(ticket, Outcome::done())]).unwrap(), [Answer::Stale]);
+        assert_eq!(second.headers(), [("h".to_owned(), "two".to_owned())]);
+        let done = d.finish([(second.ticket(), Outcome::done())]).unwrap();
+        assert_eq!(done, [Answer::Stored(crate::State::Succeeded)]);
+        let (late, none) = consumer.complete_and_next(second, Outcome::done()).unwrap();
+        assert_eq!((late, none.is_none()), (Answer::Stale, true));
+        assert_eq!((d.0.cells.active(), d.0.slots.all.used()), (0, 0));
+    }
+
+    #[test]
+    fn a_lease_of_another_dispatcher_is_answered_there() {
+        let (here, there) = (Dispatcher::in_memory().unwrap(), Dispatcher::in_memory().unwrap());
+        let id = there.push(NewJob::new("k", ())).unwrap().id;
+        let lease = there
+            .consumer(Arc::new(KindSet::any()))
+            .next(Deadline::NEVER)
+            .unwrap();
+        let mut consumer = here.consumer(Arc::new(KindSet::any()));
+        let (answer, _) = consumer
+            .complete_and_next(lease.unwrap(), Outcome::done())
+            .unwrap();
+        assert_eq!(answer, Answer::Stored(crate::State::Succeeded));
+        assert_eq!(there.state(id).unwrap(), crate::State::Succeeded);
+        assert_eq!((there.0.cells.active(), here.0.slots.all.used()), (0, 0));
     }
 }

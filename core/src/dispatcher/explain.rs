@@ -142,7 +142,7 @@ impl Inner {
             reasons.push(Why::NoHandler(job.kind.clone()));
         }
         reasons.extend(self.limits(job, kind, queue));
-        if reasons.is_empty() && self.slots.global.used() == 0 && self.engine.signals().work.waiting() == 0 {
+        if reasons.is_empty() && self.slots.all.used() == 0 && self.engine.signals().work.waiting() == 0 {
             reasons.push(Why::NoWorker);
         }
         if reasons.is_empty() {
@@ -162,8 +162,8 @@ impl Inner {
         let of_kind = of_kind.map(|p| (format!("kind {:?}", job.kind), p.used(), p.limit()));
         let all = (
             "the dispatcher".to_owned(),
-            self.slots.global.used(),
-            self.slots.global.limit(),
+            self.slots.all.used(),
+            self.slots.all.limit(),
         );
         [of_queue, of_kind, Some(all)]
             .into_iter()

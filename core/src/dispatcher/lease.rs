@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use super::Inner;
 use super::cells::{Cell, StopReason};
-use super::settle::{Answer, Ended};
-use super::slots::Held;
+use super::settle::{Answer, Ended, Whose};
+use super::slots::{Baton, Held};
+use super::tickets::Ticket;
 use crate::engine::{Claimed, Held as HeldLease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::id::JobId;
-use crate::job::{JobRef, NewJob, Priority, State};
+use crate::job::{Extras, JobRef, NewJob, Priority, State};
 use crate::outcome::{Failure, FailureKind, Outcome, Standing};
 use crate::panics::{let_go, panic_text};
 use crate::payload::Payload;
@@ -27,133 +28,150 @@ use crate::time::Timestamp;
 ///
 /// Threads: any; one at a time.
 pub struct Lease {
-    pub(crate) claimed: Claimed,
-    pub(crate) inner: Arc<Inner>,
-    /// `None` once ended.
-    pub(super) live: Option<Live>,
-    /// What a drop answers, if more is known than that the lease was dropped.
-    parting: OnceLock<Outcome>,
+    /// `None` only in the call that ends it. In a box, because a lease passes through many hands.
+    body: Option<Box<Body>>,
 }
 
-/// What a lease holds until its body has ended.
-pub(super) struct Live {
+/// What a lease is made of. Whoever asks for work again and again uses that of an ended lease for the next.
+#[derive(Debug)]
+pub(super) struct Body {
+    claimed: Claimed,
+    inner: Arc<Inner>,
     pub(super) cell: Arc<Cell>,
-    pub(super) turn: u32,
+    turn: u32,
     held: Held,
+    /// What a drop answers, if more is known than that the lease was dropped.
+    parting: OnceLock<Box<Outcome>>,
 }
 
 impl Lease {
-    pub(crate) fn new(inner: &Arc<Inner>, claimed: Claimed, held: Held) -> Self {
-        let (cell, turn) = inner.cells.begin(claimed.job);
-        if inner.stopping() {
-            cell.signal(StopReason::Stopping);
-        }
-        let lease = Self {
-            claimed,
-            inner: inner.clone(),
-            live: Some(Live { cell, turn, held }),
-            parting: OnceLock::new(),
+    /// Begins a lease of a job that was just claimed. Its place among the active ones must have been counted.
+    pub(super) fn begin(inner: &Arc<Inner>, claimed: Claimed, held: Held, spare: Option<Box<Body>>) -> Self {
+        let mut body = match spare {
+            Some(mut body) => {
+                (body.claimed, body.held) = (claimed, held);
+                body
+            }
+            None => Box::new(Body {
+                claimed,
+                inner: inner.clone(),
+                cell: inner.cells.take(),
+                turn: 0,
+                held,
+                parting: OnceLock::new(),
+            }),
         };
-        if inner.events.wanted() {
-            inner.publish(
-                EventKind::Started,
-                &lease.ended(Outcome::LeaseLost),
-                None,
-                lease.claimed.started,
-            );
+        body.turn = inner.cells.begin(&body.cell, body.claimed.job);
+        if inner.stopping() {
+            body.cell.raise(StopReason::Stopping);
         }
-        lease
+        if inner.events.wanted() {
+            inner.publish(EventKind::Started, body.whose(), None, body.claimed.started);
+        }
+        Self { body: Some(body) }
+    }
+
+    pub(super) fn body(&self) -> &Body {
+        self.body.as_deref().expect("whoever ends a lease has taken it")
+    }
+
+    fn claimed(&self) -> &Claimed {
+        &self.body().claimed
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.body().inner
     }
 
     /// The job's id.
     #[must_use]
     pub fn id(&self) -> JobId {
-        self.claimed.job.id
+        self.claimed().job.id
     }
 
     /// The name of the job's queue.
     #[must_use]
     pub fn queue(&self) -> Arc<str> {
-        self.inner.engine.names().queue_name(self.claimed.queue)
+        self.inner().engine.names().queue_name(self.claimed().queue)
     }
 
     /// The name of the job's kind.
     #[must_use]
     pub fn kind(&self) -> Arc<str> {
-        self.inner.engine.names().kind_name(self.claimed.kind)
+        self.inner().engine.names().kind_name(self.claimed().kind)
     }
 
     /// The name of the job's queue, where it stands: cheaper than [`Lease::queue`].
     #[must_use]
     pub fn queue_text(&self) -> &str {
-        self.inner.engine.names().queue_text(self.claimed.queue)
+        self.inner().engine.names().queue_text(self.claimed().queue)
     }
 
     /// The name of the job's kind, where it stands: cheaper than [`Lease::kind`].
     #[must_use]
     pub fn kind_text(&self) -> &str {
-        self.inner.engine.names().kind_text(self.claimed.kind)
+        self.inner().engine.names().kind_text(self.claimed().kind)
     }
 
     /// The number of the job's kind: cheaper than its name.
     #[must_use]
     pub fn kind_id(&self) -> crate::KindId {
-        self.claimed.kind
+        self.claimed().kind
     }
 
     /// What the job carries.
     #[must_use]
     pub fn payload(&self) -> &Payload {
-        &self.claimed.payload
+        &self.claimed().payload
     }
 
     /// The number of this attempt, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        self.claimed.attempt
+        self.claimed().attempt
     }
 
     /// How often the job may run in all; `u32::MAX` is without limit.
     #[must_use]
     pub fn max_attempts(&self) -> u32 {
-        self.claimed.max_attempts
+        self.claimed().max_attempts
     }
 
     /// The job's priority.
     #[must_use]
     pub fn priority(&self) -> Priority {
-        self.claimed.priority
+        self.claimed().priority
     }
 
     /// The fence of this claim: grows with every claim of the job, and lets whatever the handler writes
     /// to refuse a late writer.
     #[must_use]
     pub fn fence(&self) -> u64 {
-        self.claimed.job.fence
+        self.claimed().job.fence
     }
 
     /// When the job was pushed.
     #[must_use]
     pub fn created(&self) -> Timestamp {
-        self.claimed.created
+        self.claimed().created
     }
 
     /// When this attempt is overdue, by its timeout or its lease, if it can be.
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
-        (self.claimed.due != Timestamp::MAX).then_some(self.claimed.due)
+        (self.claimed().due != Timestamp::MAX).then_some(self.claimed().due)
     }
 
     /// The headers the job was pushed with.
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
-        self.claimed.extras.as_ref().map_or(&[], |e| &e.headers)
+        self.claimed().extras.as_ref().map_or(&[], |e| &e.headers)
     }
 
     /// The idempotency key the job was pushed with.
     #[must_use]
     pub fn key(&self) -> Option<&str> {
-        self.claimed.extras.as_ref()?.key.as_deref()
+        self.claimed().extras.as_ref()?.key.as_deref()
     }
 
     /// Whether the handler should stop: the job was cancelled, the attempt timed out, or the lease is
@@ -166,7 +184,7 @@ impl Lease {
     /// Why the handler should stop, or might want to.
     #[must_use]
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.live.as_ref()?.cell.stop_reason()
+        self.body().cell.stop_reason()
     }
 
     /// Resolves when the handler should stop ([`Lease::cancelled`]); needs no particular runtime.
@@ -193,7 +211,7 @@ impl Lease {
     /// # Errors
     /// `Stale` if it is no longer held; of the store.
     pub fn extend(&self, lease: Duration) -> Result<()> {
-        self.inner.extend(self.claimed.job, lease)
+        self.inner().extend(self.claimed().job, lease)
     }
 
     /// Runs `body` as this job's handler: hooks before and after, a panic becomes a failed attempt with
@@ -212,7 +230,7 @@ impl Lease {
     /// dropped. For callers that run handlers by other means than [`Lease::run`].
     pub fn enter(&self) -> Inside {
         let inside = self.mark();
-        if !self.inner.hooks.call(|h| h.before(self)) {
+        if !self.inner().hooks.call(|h| h.before(self)) {
             self.hook_failed();
         }
         inside
@@ -220,25 +238,25 @@ impl Lease {
 
     /// Marks this thread as running this job's handler until the guard is dropped.
     pub(crate) fn mark(&self) -> Inside {
-        Inside::of(&self.inner, self.id())
+        Inside::of(self.inner(), self.id())
     }
 
     /// Tells the hooks what the handler answered. The counterpart of [`Lease::enter`].
     pub fn leave(&self, outcome: &Outcome) {
-        if self.inner.hooks.present() {
-            let took = self.inner.now().since(self.claimed.started);
-            if !self.inner.hooks.call(|h| h.after(self, outcome, took)) {
+        if self.inner().hooks.present() {
+            let took = self.inner().now().since(self.claimed().started);
+            if !self.inner().hooks.call(|h| h.after(self, outcome, took)) {
                 self.hook_failed();
             }
         }
     }
 
     fn hook_failed(&self) {
-        self.inner.publish(
+        self.inner().publish(
             EventKind::HookFailed,
-            &self.ended(Outcome::LeaseLost),
+            self.body().whose(),
             None,
-            self.inner.now(),
+            self.inner().now(),
         );
     }
 
@@ -251,8 +269,8 @@ impl Lease {
     /// # Errors
     /// Of the store; then the attempt is unanswered and its lease ends by itself, if it has an end.
     pub fn complete(self, outcome: impl Into<Outcome>) -> Result<Answer> {
-        self.inner.birth.check()?;
-        let inner = self.inner.clone();
+        self.inner().birth.check()?;
+        let inner = self.inner().clone();
         match self.end_or_park(outcome.into()) {
             Ok(ended) => inner.settle_one(ended),
             Err(answer) => Ok(answer),
@@ -265,8 +283,8 @@ impl Lease {
     /// As [`Lease::complete`]; `Conflict` if a follow-up's key belongs to another job and `Invalid` if a
     /// follow-up is not valid: then the attempt has failed with that text.
     pub fn complete_and_push(self, outcome: impl Into<Outcome>, jobs: &[NewJob<'_>]) -> Result<Answer> {
-        self.inner.birth.check()?;
-        let inner = self.inner.clone();
+        self.inner().birth.check()?;
+        let inner = self.inner().clone();
         match self.end_or_park(outcome.into()) {
             Ok(ended) => inner.settle_with(ended, jobs),
             Err(answer) => Ok(answer),
@@ -277,53 +295,102 @@ impl Lease {
     #[cfg(feature = "tokio")]
     pub(crate) fn answer_at_drop(&self, outcome: Outcome) {
         // A second answer would come too late anyway.
-        let _ = self.parting.set(outcome);
+        let _ = self.body().parting.set(Box::new(outcome));
     }
 
     /// Ends the body, or parks the lease if its answer is pending. What is to be stored, or the answer if
     /// there is nothing to store.
-    pub(crate) fn end_or_park(mut self, outcome: Outcome) -> Result<Ended, Answer> {
+    fn end_or_park(self, outcome: Outcome) -> Result<Ended, Answer> {
+        match outcome {
+            Outcome::Pending => Err(self.pending()),
+            outcome => self.end(outcome).ok_or(Answer::Stale),
+        }
+    }
+
+    /// The same; the permit of the body goes to `baton`.
+    pub(super) fn pass_or_park(mut self, outcome: Outcome, baton: &mut Baton<'_>) -> Result<Ended, Answer> {
         if matches!(outcome, Outcome::Pending) {
-            self.park();
-            return Err(Answer::Stored(State::Running));
+            return Err(self.pending());
         }
-        self.end(outcome).ok_or(Answer::Stale)
+        let ended = self
+            .body
+            .take()
+            .and_then(|body| body.end(outcome, |_| baton.permits += 1));
+        ended.ok_or(Answer::Stale)
     }
 
-    /// Ends the body: frees the slot and hands the rest to whoever stores the outcome. `None` if it has
-    /// ended before, or its ticket has answered.
-    pub(crate) fn end(&mut self, outcome: Outcome) -> Option<Ended> {
-        let Live { cell, held, .. } = self.live.take()?;
-        let mut ended = self.ended(outcome);
-        ended.at.cancel_requested = cell.stop_reason() == Some(StopReason::Cancelled);
-        let first = self.inner.cells.end(cell);
-        if self.inner.slots.release(&held) {
-            self.inner.engine.signals().work.ring_all();
-        }
-        if !first {
-            self.inner.settled(1);
-        }
-        first.then_some(ended)
+    /// Leaves the lease to its ticket.
+    fn pending(self) -> Answer {
+        self.park();
+        Answer::Stored(State::Running)
     }
 
-    fn ended(&self, outcome: Outcome) -> Ended {
-        let c = &self.claimed;
-        Ended {
-            at: Standing {
-                job: c.job,
-                running: true,
-                attempt: c.attempt,
-                max_attempts: c.max_attempts,
-                cancel_requested: false,
-            },
-            queue: c.queue,
-            kind: c.kind,
-            started: Some(c.started),
-            extras: c.extras.clone(),
-            outcome,
-            failure: None,
-            leased: true,
+    /// Ends the body: frees the slot and hands the rest to whoever stores the outcome. `None` if its ticket
+    /// has answered before.
+    pub(crate) fn end(mut self, outcome: Outcome) -> Option<Ended> {
+        self.body.take()?.end(outcome, Inner::give_permit)
+    }
+}
+
+impl Body {
+    /// Ends the body; `pass` gets its permit.
+    fn end(self: Box<Self>, outcome: Outcome, pass: impl FnOnce(&Inner)) -> Option<Ended> {
+        let inner = &*self.inner;
+        let cancel_requested = self.cell.stop_reason() == Some(StopReason::Cancelled);
+        let first = inner.cells.end(&self.cell);
+        if inner.slots.release(&self.held) {
+            inner.engine.signals().work.ring_all();
         }
+        pass(inner);
+        if first {
+            return Some(Ended::leased(self, outcome, cancel_requested));
+        }
+        inner.settled(1);
+        self.retire();
+        None
+    }
+
+    /// Lets go of all that belonged to the job.
+    pub(super) fn clear(&mut self) {
+        self.claimed.payload = Payload::empty();
+        self.claimed.extras = None;
+        self.held = Held::default();
+        self.parting = OnceLock::new();
+    }
+
+    /// Gives the cell of an ended lease back.
+    pub(super) fn retire(self: Box<Self>) {
+        let Self { inner, cell, .. } = *self;
+        inner.cells.give(cell);
+    }
+
+    /// How far the job had come with this attempt.
+    pub(super) fn standing(&self, cancel_requested: bool) -> Standing {
+        Standing {
+            job: self.claimed.job,
+            running: true,
+            attempt: self.claimed.attempt,
+            max_attempts: self.claimed.max_attempts,
+            cancel_requested,
+        }
+    }
+
+    pub(super) fn ticket(&self) -> Ticket {
+        self.cell.ticket(self.turn)
+    }
+
+    pub(super) fn whose(&self) -> Whose {
+        Whose {
+            id: self.claimed.job.id,
+            queue: self.claimed.queue,
+            kind: self.claimed.kind,
+            attempt: self.claimed.attempt,
+            started: Some(self.claimed.started),
+        }
+    }
+
+    pub(super) fn extras(&self) -> Option<&Extras> {
+        self.claimed.extras.as_deref()
     }
 }
 
@@ -356,9 +423,7 @@ impl Future for Stopped<'_> {
     type Output = StopReason;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<StopReason> {
-        if let Some(live) = &self.0.live {
-            live.cell.listen(cx.waker());
-        }
+        self.0.body().cell.listen(cx.waker());
         match self.0.stop_reason() {
             None | Some(StopReason::Stopping) => Poll::Pending,
             Some(reason) => Poll::Ready(reason),
@@ -368,19 +433,20 @@ impl Future for Stopped<'_> {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if self.live.is_none() || !self.inner.birth.is_here() {
+        let Some(mut body) = self.body.take().filter(|body| body.inner.birth.is_here()) else {
             return;
-        }
-        let outcome = if let Some(outcome) = self.parting.take() {
-            outcome
-        } else if self.inner.stopping() {
-            self.inner.interrupted()
+        };
+        let inner = body.inner.clone();
+        let outcome = if let Some(outcome) = body.parting.take() {
+            *outcome
+        } else if inner.stopping() {
+            inner.interrupted()
         } else {
             Outcome::failed("the handler dropped its lease without an answer")
         };
-        if let Some(ended) = self.end(outcome) {
+        if let Some(ended) = body.end(outcome, Inner::give_permit) {
             // Nobody is left to hear of a store that fails here; the job's lease ends by itself.
-            let _ = self.inner.settle_one(ended);
+            let _ = inner.settle_one(ended);
         }
     }
 }
@@ -388,7 +454,7 @@ impl Drop for Lease {
 impl std::fmt::Debug for Lease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lease")
-            .field("claimed", &self.claimed)
+            .field("claimed", self.claimed())
             .finish_non_exhaustive()
     }
 }

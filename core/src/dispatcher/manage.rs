@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::cells::StopReason;
-use super::settle::{Answer, Ended};
+use super::settle::{Answer, Ended, Whose};
 use super::wait::unknown;
 use super::{Dispatcher, Inner};
 use crate::config::OnFull;
@@ -195,12 +195,8 @@ impl Dispatcher {
                 if self.0.engine.request_cancel(at.job)? {
                     self.0.dumps.note_uncounted();
                     self.0.cells.signal(at.job, StopReason::Cancelled);
-                    self.0.publish(
-                        EventKind::CancelRequested,
-                        &Ended::located(&at, Outcome::LeaseLost),
-                        None,
-                        self.now(),
-                    );
+                    self.0
+                        .publish(EventKind::CancelRequested, Whose::located(&at), None, self.now());
                     return Ok(State::Running);
                 }
             } else if self
@@ -333,8 +329,8 @@ impl Dispatcher {
             .collect();
         Ok(Stats {
             queues,
-            bodies: self.0.slots.global.used(),
-            concurrency: self.0.slots.global.limit(),
+            bodies: self.0.slots.all.used(),
+            concurrency: self.0.slots.all.limit(),
             hook_failures: self.0.hooks.failures(),
             sleeps: self.0.engine.signals().work.sleeps(),
         })

@@ -3,14 +3,15 @@
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 
 use super::hooks::End;
-use super::lease::Inside;
+use super::lease::{Body, Inside};
+use super::slots::Baton;
 use super::{Inner, closed};
 use crate::engine::{Applied, Batch, BatchReceipt, Claim, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
+use crate::id::JobId;
 use crate::job::{Extras, NewJob, State};
 use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, Outcome, Standing, Transition, decide};
@@ -35,9 +36,22 @@ pub(crate) struct Settling {
     pub(crate) answers: Vec<Answer>,
     transitions: Vec<Transition>,
     applied: Vec<Applied>,
+    /// What leases were made of, for new ones.
+    #[expect(clippy::vec_box, reason = "each goes into a lease as it is")]
+    pub(super) spare: Vec<Box<Body>>,
+    /// How many of them to keep.
+    spares: usize,
 }
 
 impl Settling {
+    /// Keeps what up to this many leases were made of.
+    pub(super) fn keeping(spares: usize) -> Self {
+        Self {
+            spares,
+            ..Self::default()
+        }
+    }
+
     /// One attempt to be settled.
     pub(crate) fn one(ended: Ended) -> Self {
         Self {
@@ -51,48 +65,118 @@ impl Settling {
         self.ended.clear();
         self.answers.clear();
     }
+
+    /// Lets go of what has been settled.
+    fn let_go(&mut self) {
+        for ended in self.ended.drain(..) {
+            let Of::Lease(mut body) = ended.of else { continue };
+            if self.spare.len() < self.spares {
+                body.clear();
+                self.spare.push(body);
+            } else {
+                body.retire();
+            }
+        }
+    }
 }
 
 /// An attempt whose body has ended, or a waiting job that must not wait on.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    pub(crate) at: Standing,
+    of: Of,
+    outcome: Outcome,
+    cancel_requested: bool,
+    /// Why it ended badly, for those who are told of it: the engine takes the transition's own copy.
+    failure: Option<Box<Failure>>,
+}
+
+/// Whose end it is.
+#[derive(Debug)]
+enum Of {
+    /// That of a lease of this dispatcher.
+    Lease(Box<Body>),
+    /// That of a job that no local lease answers for: it waits, or its holder is gone.
+    Job(Box<Located>),
+}
+
+/// Which attempt of which job something is said about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whose {
+    pub(crate) id: JobId,
     pub(crate) queue: QueueId,
     pub(crate) kind: KindId,
+    pub(crate) attempt: u32,
     pub(crate) started: Option<Timestamp>,
-    pub(crate) extras: Option<Arc<Extras>>,
-    pub(crate) outcome: Outcome,
-    /// Why it ended badly, for those who are told of it: the engine takes the transition's own copy.
-    pub(crate) failure: Option<Failure>,
-    /// Whether a lease of this dispatcher ended with it.
-    pub(crate) leased: bool,
+}
+
+impl Whose {
+    /// Of a job that stands there.
+    pub(crate) fn located(at: &Located) -> Self {
+        Self {
+            id: at.job.id,
+            queue: at.queue,
+            kind: at.kind,
+            attempt: at.attempt,
+            started: at.started,
+        }
+    }
 }
 
 impl Ended {
-    /// A job that no local lease answers for: it waits, or its holder is gone.
-    pub(crate) fn located(at: &Located, outcome: Outcome) -> Self {
-        let standing = Standing {
-            job: at.job,
-            running: at.state == State::Running,
-            attempt: at.attempt,
-            max_attempts: if at.max_attempts == 0 {
-                u32::MAX
-            } else {
-                at.max_attempts
-            },
-            cancel_requested: at.cancel_requested,
-        };
-        let (started, extras) = (at.started, at.extras.clone());
+    /// The attempt of a lease.
+    pub(super) fn leased(body: Box<Body>, outcome: Outcome, cancel_requested: bool) -> Self {
         Self {
-            at: standing,
-            queue: at.queue,
-            kind: at.kind,
-            started,
-            extras,
+            of: Of::Lease(body),
             outcome,
+            cancel_requested,
             failure: None,
-            leased: false,
         }
+    }
+
+    /// A job that no local lease answers for.
+    pub(crate) fn located(at: &Located, outcome: Outcome) -> Self {
+        Self {
+            of: Of::Job(Box::new(at.clone())),
+            outcome,
+            cancel_requested: at.cancel_requested,
+            failure: None,
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match &self.of {
+            Of::Lease(body) => body.standing(self.cancel_requested),
+            Of::Job(at) => Standing {
+                job: at.job,
+                running: at.state == State::Running,
+                attempt: at.attempt,
+                // Before the first claim nobody has said how often it may run.
+                max_attempts: match at.max_attempts {
+                    0 => u32::MAX,
+                    most => most,
+                },
+                cancel_requested: self.cancel_requested,
+            },
+        }
+    }
+
+    fn whose(&self) -> Whose {
+        match &self.of {
+            Of::Lease(body) => body.whose(),
+            Of::Job(at) => Whose::located(at),
+        }
+    }
+
+    fn extras(&self) -> Option<&Extras> {
+        match &self.of {
+            Of::Lease(body) => body.extras(),
+            Of::Job(at) => at.extras.as_deref(),
+        }
+    }
+
+    /// Whether a lease of this dispatcher ended with it.
+    fn is_leased(&self) -> bool {
+        matches!(self.of, Of::Lease(_))
     }
 }
 
@@ -108,7 +192,8 @@ impl Inner {
 
     /// Stores what became of these attempts; one answer per attempt.
     pub(crate) fn settle(&self, settling: &mut Settling) -> Result<()> {
-        self.settle_and_claim(settling, None)
+        let mut baton = Baton::new(self);
+        self.settle_and_claim(settling, None, &mut baton, self.now())
     }
 
     /// Stores what became of one attempt.
@@ -118,27 +203,29 @@ impl Inner {
         Ok(settling.answers[0])
     }
 
-    /// Stores what became of these attempts, and claims what is next in the same call to the engine.
-    pub(crate) fn settle_and_claim(
+    /// Stores what became of these attempts, and claims what is next in the same call to the engine. The
+    /// places of the ended leases among the active ones go to `baton`.
+    pub(super) fn settle_and_claim(
         &self,
         settling: &mut Settling,
         claim: Option<&mut Claim<'_>>,
+        baton: &mut Baton<'_>,
+        now: Timestamp,
     ) -> Result<()> {
-        let leased = settling.ended.iter().filter(|e| e.leased).count();
-        let result = self.store(settling, claim);
-        settling.ended.clear();
-        // Only now is the attempt over for those who wait until nothing runs.
-        self.settled(leased);
+        // Whatever happens, the attempts are over for those who wait until nothing runs when the baton goes.
+        baton.places += settling.ended.iter().filter(|e| e.is_leased()).count();
+        let result = self.store(settling, claim, now);
+        settling.let_go();
         result
     }
 
-    fn store(&self, settling: &mut Settling, claim: Option<&mut Claim<'_>>) -> Result<()> {
-        let now = self.now();
+    fn store(&self, settling: &mut Settling, claim: Option<&mut Claim<'_>>, now: Timestamp) -> Result<()> {
         let Settling {
             ended,
             answers,
             transitions,
             applied,
+            ..
         } = settling;
         transitions.clear();
         applied.clear();
@@ -160,7 +247,7 @@ impl Inner {
         transition: &mut Transition,
         now: Timestamp,
     ) -> Result<Applied> {
-        ended.at.cancel_requested = true;
+        ended.cancel_requested = true;
         *transition = self.decide(ended);
         let mut applied = Vec::with_capacity(1);
         self.engine
@@ -170,13 +257,15 @@ impl Inner {
 
     /// Stores an answer and its follow-up jobs in one write.
     pub(crate) fn settle_with(&self, ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
-        let leased = usize::from(ended.leased);
-        let result = self.store_with(ended, jobs);
-        self.settled(leased);
+        let mut settling = Settling::one(ended);
+        let mut baton = Baton::new(self);
+        baton.places = 1;
+        let result = self.store_with(&mut settling, jobs);
+        settling.let_go();
         result
     }
 
-    fn store_with(&self, mut ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
+    fn store_with(&self, settling: &mut Settling, jobs: &[NewJob<'_>]) -> Result<Answer> {
         let now = self.now();
         let prepared = jobs
             .iter()
@@ -184,12 +273,13 @@ impl Inner {
             .collect::<Result<Vec<_>>>();
         let prepared = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return self.fail_follow_up(ended, error),
+            Err(error) => return self.fail_follow_up(settling, error),
         };
         // Follow-ups belong to work that was accepted: a full queue does not refuse them.
         let inserts: Vec<_> = prepared.iter().map(|p| p.insert(0)).collect();
+        let ended = &mut settling.ended[0];
         let asked = Asked::by(&ended.outcome);
-        let mut transition = self.decide(&mut ended);
+        let mut transition = self.decide(ended);
         loop {
             let mut receipt = BatchReceipt::default();
             let mut batch = Batch {
@@ -204,28 +294,29 @@ impl Inner {
                         self.announce_push(prepared, now);
                     }
                 }
-                return Ok(self.announce(&ended, &transition, Applied::Yes, now));
+                return Ok(self.announce(ended, &transition, Applied::Yes, now));
             }
             match receipt.transitions.first() {
                 Some(Applied::CancelRequested) => {
-                    ended.at.cancel_requested = true;
-                    transition = self.decide(&mut ended);
+                    ended.cancel_requested = true;
+                    transition = self.decide(ended);
                 }
-                Some(Applied::Stale) => return Ok(self.announce(&ended, &transition, Applied::Stale, now)),
+                Some(Applied::Stale) => return Ok(self.announce(ended, &transition, Applied::Stale, now)),
                 _ if receipt.inserted.contains(&Inserted::Sealed) => {
-                    return self.fail_follow_up(ended, closed());
+                    return self.fail_follow_up(settling, closed());
                 }
                 _ => {
                     let error = Error::new(ErrorKind::Conflict, "a follow-up's key belongs to another job");
-                    return self.fail_follow_up(ended, error);
+                    return self.fail_follow_up(settling, error);
                 }
             }
         }
     }
 
-    fn fail_follow_up(&self, mut ended: Ended, error: Error) -> Result<Answer> {
-        ended.outcome = Outcome::failed(format!("a follow-up job could not be pushed: {error}"));
-        self.store(&mut Settling::one(ended), None)?;
+    fn fail_follow_up(&self, settling: &mut Settling, error: Error) -> Result<Answer> {
+        let text = format!("a follow-up job could not be pushed: {error}");
+        settling.ended[0].outcome = Outcome::failed(text);
+        self.store(settling, None, self.now())?;
         Err(error)
     }
 
@@ -234,16 +325,16 @@ impl Inner {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
         let transition = match self.bounded(outcome) {
             // The hot path: no policy is asked about a success.
-            success @ Outcome::Success(_) => decide(&ended.at, success, &RetryPolicy::DEFAULT, 0.0),
+            success @ Outcome::Success(_) => decide(&ended.standing(), success, &RetryPolicy::DEFAULT, 0.0),
             outcome => decide(
-                &ended.at,
+                &ended.standing(),
                 outcome,
-                &self.policy(ended.kind, ended.extras.as_deref()),
+                &self.policy(ended.whose().kind, ended.extras()),
                 random(),
             ),
         };
         if transition.failure.is_some() && (self.events.wanted() || self.hooks.present()) {
-            ended.failure.clone_from(&transition.failure);
+            ended.failure = transition.failure.clone().map(Box::new);
         }
         transition
     }
@@ -271,7 +362,7 @@ impl Inner {
     /// Tells whoever listens what became of an attempt.
     fn announce(&self, ended: &Ended, transition: &Transition, applied: Applied, now: Timestamp) -> Answer {
         if applied != Applied::Yes {
-            self.publish(EventKind::Stale, ended, None, now);
+            self.publish(EventKind::Stale, ended.whose(), None, now);
             return Answer::Stale;
         }
         let state = transition.lands_in();
@@ -287,7 +378,7 @@ impl Inner {
                 _ if transition.refund => EventKind::Returned,
                 _ => EventKind::Retried,
             };
-            self.publish(kind, ended, ended.failure.as_ref(), now);
+            self.publish(kind, ended.whose(), ended.failure.as_deref(), now);
         }
         Answer::Stored(state)
     }
@@ -297,29 +388,30 @@ impl Inner {
         if !self.hooks.present() {
             return;
         }
+        let whose = ended.whose();
         let end = End {
-            id: ended.at.job.id,
-            queue: ended.queue,
-            kind: ended.kind,
+            id: whose.id,
+            queue: whose.queue,
+            kind: whose.kind,
             state,
-            attempts: ended.at.attempt,
-            failure: ended.failure.clone(),
+            attempts: whose.attempt,
+            failure: ended.failure.as_deref().cloned(),
         };
         // A hook runs where the job ends, which a stop or a wait in it would wait for.
         let _inside = Inside::of(self, end.id);
         if !self.hooks.call(|h| h.finished(&end)) {
-            self.publish(EventKind::HookFailed, ended, None, self.now());
+            self.publish(EventKind::HookFailed, whose, None, self.now());
         }
     }
 
-    pub(crate) fn publish(&self, kind: EventKind, about: &Ended, failure: Option<&Failure>, at: Timestamp) {
+    pub(crate) fn publish(&self, kind: EventKind, about: Whose, failure: Option<&Failure>, at: Timestamp) {
         if self.events.wanted() {
             self.events.publish(&Event {
                 kind,
-                id: about.at.job.id,
+                id: about.id,
                 queue: Some(about.queue),
                 job_kind: Some(about.kind),
-                attempt: about.at.attempt,
+                attempt: about.attempt,
                 at,
                 took: about
                     .started

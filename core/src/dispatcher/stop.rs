@@ -186,7 +186,7 @@ impl Inner {
     fn wait_idle(&self, deadline: Deadline) {
         loop {
             let listener = self.cells.idle.listen();
-            let busy = self.cells.active() > 0 || self.slots.global.used() > 0;
+            let busy = self.cells.active() > 0 || self.slots.all.used() > 0;
             if !busy || !listener.wait(deadline) {
                 return;
             }
@@ -202,7 +202,7 @@ impl Inner {
             let listener = self.cells.idle.listen();
             // A claim holds slots that belong to no lease yet, a lease lets its slot go before its answer is
             // stored, and it is active until then.
-            let (slots, active) = (self.slots.global.used(), self.cells.active());
+            let (slots, active) = (self.slots.all.used(), self.cells.active());
             if slots.max(active) <= self.cells.live() || !listener.wait(deadline) {
                 return;
             }

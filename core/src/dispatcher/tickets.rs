@@ -71,22 +71,16 @@ impl Lease {
     /// The number under which any thread can answer for this lease: see [`Dispatcher::finish`].
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        self.live
-            .as_ref()
-            .map_or(Ticket(0), |live| live.cell.ticket(live.turn))
+        self.body().ticket()
     }
 
     /// Leaves the lease to whoever holds its ticket; it keeps its slot until they answer. If they have
     /// answered already, it ends now.
     pub fn park(self) -> Ticket {
-        let ticket = self.ticket();
-        let parked = self.live.as_ref().map(|live| live.cell.clone());
-        if let Some(cell) = parked {
-            let inner = self.inner.clone();
-            if let Some(answered) = inner.cells.park(&cell, self) {
-                let (lease, outcome) = *answered;
-                lease.leave(&outcome);
-            }
+        let (ticket, cell) = (self.ticket(), self.body().cell.clone());
+        if let Some(answered) = cell.park(self) {
+            let (lease, outcome) = *answered;
+            lease.leave(&outcome);
         }
         ticket
     }
@@ -97,7 +91,7 @@ impl Inner {
     fn redeem(&self, ticket: Ticket, outcome: Outcome) -> Result<Option<Ended>> {
         match self.cells.redeem(ticket, &outcome) {
             None => Ok(None),
-            Some(Redeemed::Parked(mut lease)) => {
+            Some(Redeemed::Parked(lease)) => {
                 lease.leave(&outcome);
                 Ok(lease.end(outcome))
             }

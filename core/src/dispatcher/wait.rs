@@ -60,7 +60,7 @@ impl Inner {
         let guard = WaitingHandler(self);
         // Elsewhere a running job goes on; here it may be one of the handlers that wait.
         let elsewhere = self.engine.capabilities().shared && state == State::Running;
-        if !elsewhere && before + 1 >= self.slots.global.limit() as u64 {
+        if !elsewhere && before + 1 >= self.slots.all.limit() as u64 {
             let text =
                 "every slot would be held by a handler that waits for another job; raise option concurrency";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
