@@ -27,7 +27,7 @@ type Lists = (Vec<JobId>, Vec<Payload>);
 const SPARE_CAPACITY: usize = 256;
 
 /// Things left for later.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct After {
     /// Jobs that can now be claimed.
     pub(super) ready: usize,
@@ -38,7 +38,7 @@ pub(super) struct After {
     /// Whether the next due time came forward.
     pub(super) sooner: bool,
     /// Jobs that ended.
-    pub(super) ended: Vec<JobId>,
+    ended: Vec<JobId>,
     /// Whether more finished jobs are kept than should be.
     pub(super) excess: bool,
     /// Keys whose job was cancelled or forgotten.
@@ -46,28 +46,29 @@ pub(super) struct After {
     /// Lanes with too many stale tickets.
     pub(super) littered: Vec<(QueueId, Priority)>,
     /// Payloads that nobody needs.
-    pub(super) trash: Vec<Payload>,
-}
-
-impl Default for After {
-    fn default() -> Self {
-        // Nothing is spare while the thread ends.
-        let (ended, trash) = SPARE.try_with(Cell::take).unwrap_or_default();
-        Self {
-            ready: 0,
-            everyone: false,
-            room: false,
-            sooner: false,
-            ended,
-            excess: false,
-            freed: Vec::new(),
-            littered: Vec::new(),
-            trash,
-        }
-    }
+    trash: Vec<Payload>,
 }
 
 impl After {
+    /// A job has ended.
+    pub(super) fn end(&mut self, id: JobId) {
+        self.lists();
+        self.ended.push(id);
+    }
+
+    /// Nobody needs this payload any more.
+    pub(super) fn drop_later(&mut self, payload: Payload) {
+        self.lists();
+        self.trash.push(payload);
+    }
+
+    /// Most calls end no job; the others find room for it here.
+    fn lists(&mut self) {
+        if self.ended.capacity() == 0 && self.trash.capacity() == 0 {
+            // Nothing is spare while the thread ends.
+            (self.ended, self.trash) = SPARE.try_with(Cell::take).unwrap_or_default();
+        }
+    }
     /// Rings the bells.
     pub(super) fn ring(&self, signals: &Signals) {
         if self.everyone {
@@ -89,6 +90,9 @@ impl After {
 
 impl Drop for After {
     fn drop(&mut self) {
+        if self.ended.capacity() == 0 && self.trash.capacity() == 0 {
+            return;
+        }
         // Dropping a payload may run code of the host that calls us again: the trash is nobody's then.
         let mut trash = std::mem::take(&mut self.trash);
         trash.clear();

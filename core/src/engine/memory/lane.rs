@@ -21,6 +21,9 @@ use crate::engine::KindClaim;
 use crate::job::Priority;
 use crate::names::{KindId, QueueId};
 
+/// This many lanes of a queue may be empty and marked as busy.
+const FEW: u32 = 3;
+
 /// The lanes of one queue.
 #[derive(Debug)]
 pub(super) struct Lanes {
@@ -106,6 +109,11 @@ impl Lanes {
         }
     }
 
+    fn few(&self) -> bool {
+        let marks = self.busy.iter().map(|word| word.load(Relaxed).count_ones());
+        marks.sum::<u32>() <= FEW
+    }
+
     /// Says that the lane is busy. A pusher writes only if the lane was at rest.
     fn mark(&self, lane: &Lane) {
         let (word, bit) = lane.bit();
@@ -116,9 +124,12 @@ impl Lanes {
 
     /// Says that the lane is at rest, unless it is not. Of a pusher, which adds and then reads the bit, and
     /// this, which clears the bit and then reads the lane, one sees the other.
+    ///
+    /// While few lanes are busy none is put to rest: looking at an empty one costs less than a mark that
+    /// pushers and claimers take turns to write.
     fn rest(&self, lane: &Lane) -> Popped {
         let (word, bit) = lane.bit();
-        if lane.has_aside() {
+        if lane.has_aside() || self.few() {
             return Popped {
                 ticket: None,
                 ring: false,
@@ -287,18 +298,36 @@ mod tests {
         assert!(!lane.has_aside());
     }
 
+    /// Lanes of which so many are busy that empty ones are put to rest.
+    fn crowded() -> Lanes {
+        let lanes = Lanes::new(QueueId(0));
+        for p in 1..=FEW {
+            lanes.push(lanes.lane(-(p as Priority)), ticket(0));
+        }
+        lanes
+    }
+
+    #[test]
+    fn while_few_are_busy_none_is_put_to_rest() {
+        let lanes = Lanes::new(QueueId(0));
+        lanes.push(lanes.lane(0), ticket(0));
+        assert!(lanes.pop(lanes.lane(0)).ticket.is_some() && lanes.pop(lanes.lane(0)).ticket.is_none());
+        assert_eq!(lanes.busy().count(), 1);
+    }
+
     #[test]
     fn a_lane_that_was_wrongly_thought_at_rest_is_busy_again() {
-        let lanes = Lanes::new(QueueId(0));
+        let lanes = crowded();
         let lane = lanes.lane(0);
+        let busy = |lanes: &Lanes| lanes.busy().count() - FEW as usize;
         (1..=2).for_each(|n| lanes.push(lane, ticket(n)));
         // As if both came after the first look, by a pusher that saw the mark still set.
         let popped = lanes.rest(lane);
         assert_eq!((popped.ticket, popped.ring), (Some(ticket(1)), true));
-        assert_eq!(lanes.busy().count(), 1);
+        assert_eq!(busy(&lanes), 1);
         assert_eq!(lanes.pop(lane).ticket, Some(ticket(2)));
         let popped = lanes.rest(lane);
-        assert!(popped.ticket.is_none() && !popped.ring && lanes.busy().count() == 0);
+        assert!(popped.ticket.is_none() && !popped.ring && busy(&lanes) == 0);
     }
 
     /// Few tickets at a time, and nobody who looks at the lane unless it is marked: one that is lost in
@@ -306,11 +335,7 @@ mod tests {
     #[test]
     fn no_ticket_is_lost_between_mark_and_rest() {
         const ROUNDS: usize = 100_000;
-        let (lanes, taken, stop) = (
-            Lanes::new(QueueId(0)),
-            AtomicUsize::new(0),
-            AtomicBool::new(false),
-        );
+        let (lanes, taken, stop) = (crowded(), AtomicUsize::new(0), AtomicBool::new(false));
         let limit = Deadline::after(Duration::from_secs(60));
         std::thread::scope(|scope| {
             scope.spawn(|| {

@@ -119,15 +119,15 @@ impl MemoryEngine {
     }
 
     /// Does what a call has left for when it holds no lock.
-    fn settle(&self, mut after: After) {
+    fn settle(&self, after: &mut After) {
         after.ring(&self.signals);
-        self.forget_excess(&mut after);
+        self.forget_excess(after);
         for lane in std::mem::take(&mut after.littered) {
-            if self.tidy(lane, &mut after) {
+            if self.tidy(lane, after) {
                 shout(&self.signals.work);
             }
         }
-        self.free_keys(&after);
+        self.free_keys(after);
     }
 }
 
@@ -163,7 +163,7 @@ impl Engine for MemoryEngine {
         let mut after = After::default();
         self.promote(usize::MAX, now, &mut after);
         self.store_all(jobs, now, receipt, &mut after);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Engine for MemoryEngine {
             session.claim(claim);
         }
         drop(stripe);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl Engine for MemoryEngine {
         let mut after = After::default();
         self.promote(usize::MAX, now, &mut after);
         self.commit_all(batch, now, receipt, &mut after);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(())
     }
 
@@ -200,7 +200,7 @@ impl Engine for MemoryEngine {
         let mut session = self.session(&mut stripe, &mut after, now);
         held.extend(leases.iter().map(|job| session.extend(*job, lease)));
         drop(stripe);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(())
     }
 
@@ -215,7 +215,7 @@ impl Engine for MemoryEngine {
     fn tick(&self, limit: usize, now: Timestamp) -> Result<Tick> {
         let mut after = After::default();
         let tick = self.tick_to(limit, now, &mut after);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(tick)
     }
 
@@ -227,7 +227,7 @@ impl Engine for MemoryEngine {
     fn prune(&self, keep: Retention, limit: usize, _now: Timestamp) -> Result<usize> {
         let mut after = After::default();
         let count = self.forget(keep, limit, &mut after);
-        self.settle(after);
+        self.settle(&mut after);
         Ok(count)
     }
 
@@ -264,7 +264,7 @@ impl Engine for MemoryEngine {
         self.shared.queues.get(queue).pause(paused);
         let mut after = After::default();
         after.everyone = !paused;
-        self.settle(after);
+        self.settle(&mut after);
         Ok(())
     }
 }

@@ -166,7 +166,7 @@ impl<'a> Session<'a> {
 
     fn discard(&mut self, slot: u32) {
         if let Some(mut record) = self.engine.slab.lock(slot) {
-            self.after.trash.push(record.vacate().content);
+            self.after.drop_later(record.vacate().content);
         }
         self.engine.slab.give(slot, &mut self.stripe.free);
     }
@@ -435,8 +435,10 @@ impl<'a> Session<'a> {
     /// Ends a job for good.
     fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
         self.enter(&mut record, t.to);
-        self.after.trash.extend(record.end(t, self.now));
-        self.after.ended.push(record.id());
+        if let Some(payload) = record.end(t, self.now) {
+            self.after.drop_later(payload);
+        }
+        self.after.end(record.id());
         if t.to == State::Cancelled && record.key().is_some() {
             let keyed = record.extras().map(|extras| (extras.clone(), record.id()));
             self.after.freed.extend(keyed);
@@ -463,7 +465,7 @@ impl<'a> Session<'a> {
         self.engine.slab.give(slot, &mut self.stripe.free);
         let id = remains.id;
         self.after.freed.extend(remains.keyed.map(|extras| (extras, id)));
-        self.after.trash.push(remains.content);
+        self.after.drop_later(remains.content);
     }
 }
 
