@@ -41,6 +41,8 @@ pub(super) struct After {
     ended: Vec<JobId>,
     /// Whether more finished jobs are kept than should be.
     pub(super) excess: bool,
+    /// Whether the next push finds no free slot in its stripe.
+    pub(super) hungry: bool,
     /// Keys whose job was cancelled or forgotten.
     pub(super) freed: Vec<(Arc<Extras>, JobId)>,
     /// Lanes with too many stale tickets.

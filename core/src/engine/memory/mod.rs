@@ -41,6 +41,7 @@ mod keys;
 mod lane;
 mod nodes;
 mod place;
+mod prefetch;
 mod queue;
 mod record;
 mod room;
@@ -121,7 +122,7 @@ impl MemoryEngine {
     /// Does what a call has left for when it holds no lock.
     fn settle(&self, after: &mut After) {
         after.ring(&self.signals);
-        self.forget_excess(after);
+        self.make_room(after);
         for lane in std::mem::take(&mut after.littered) {
             if self.tidy(lane, after) {
                 shout(&self.signals.work);

@@ -94,6 +94,7 @@ impl<'a> Session<'a> {
             self.refuse(job);
             return Inserted::Full(room.waiting());
         };
+        self.after.hungry = self.stripe.free.is_empty();
         if self.store(job, slot) {
             return Inserted::New;
         }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::due::Due;
 use super::nodes::Nodes;
 use super::queue::Queues;
+use super::slab::MAGAZINE;
 use super::stripe::STRIPES;
 
 /// Queues, due times, and the counters that all threads use.
@@ -60,6 +61,13 @@ impl Shared {
     /// The most finished jobs that are kept by the count alone.
     pub(super) fn most_kept(&self) -> usize {
         self.keep - STRIPES * self.slack()
+    }
+
+    /// Whether so many finished jobs are kept that pushers take the slots of the oldest. Never where few are
+    /// kept: there every one of them counts.
+    pub(super) fn nearly_full(&self) -> bool {
+        self.keep >= 64 * MAGAZINE
+            && self.kept.load(Relaxed).max(0) as usize + 8 * MAGAZINE > self.most_kept()
     }
 
     /// Counts finished jobs of a stripe in, if they are many; true if too many are now kept.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::prefetch::prefetch;
 use super::record::Record;
 use super::table::Table;
 
@@ -20,7 +21,9 @@ const CHUNK: usize = 256;
 /// How many chunks there can be, in two steps: 2^28 jobs.
 const WIDTH: usize = 1024;
 /// How many free slots change hands at once.
-const MAGAZINE: usize = 64;
+pub(super) const MAGAZINE: usize = 64;
+/// How many pushes before its own a slot is fetched.
+const AHEAD: usize = 2;
 
 type Chunk = [Mutex<Record>; CHUNK];
 
@@ -43,6 +46,13 @@ struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct Free(Vec<u32>);
 
+impl Free {
+    /// Whether the next push must look for a slot elsewhere.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl Slab {
     /// The most jobs there can be.
     pub(super) const MOST: usize = CHUNK * WIDTH * WIDTH;
@@ -53,7 +63,18 @@ impl Slab {
         if free.0.is_empty() {
             self.load(free);
         }
-        free.0.pop()
+        let slot = free.0.pop();
+        if let Some(soon) = free.0.len().checked_sub(AHEAD) {
+            self.prefetch(free.0[soon]);
+        }
+        slot
+    }
+
+    /// Says that the record in this slot is about to be written.
+    pub(super) fn prefetch(&self, slot: u32) {
+        if let Some(chunk) = self.chunks.get(slot as usize / CHUNK) {
+            prefetch(&chunk[slot as usize % CHUNK]);
+        }
     }
 
     /// Takes a slot back.

@@ -6,6 +6,7 @@ use super::after::After;
 use super::finished::Fate;
 use super::record::Listed;
 use super::session::{Found, Session, overdue};
+use super::slab::MAGAZINE;
 use super::stripe::{self, Locked, STRIPES};
 use crate::engine::{Overdue, Retention, Tick};
 use crate::job::Priority;
@@ -104,18 +105,28 @@ impl MemoryEngine {
         count + self.forget_oldest(kept.saturating_sub(keep.most).min(limit - count), after)
     }
 
-    /// Forgets the oldest finished jobs if there are too many.
-    pub(super) fn forget_excess(&self, after: &mut After) {
-        if !std::mem::take(&mut after.excess) {
+    /// Forgets the oldest finished jobs if there are too many, or if a pusher needs their slots before long
+    /// and there will be too many soon.
+    ///
+    /// A pusher is the one to forget, if it can be: it is about to write those slots, and whoever forgets has to
+    /// fetch them from far away.
+    pub(super) fn make_room(&self, after: &mut After) {
+        let (excess, hungry) = (
+            std::mem::take(&mut after.excess),
+            std::mem::take(&mut after.hungry),
+        );
+        if !excess && !(hungry && self.shared.nearly_full()) {
             return;
         }
-        // Who finds another one at it leaves it to that one, or to the next who ends a job.
+        // Who finds another one at it leaves it to that one, or to the next.
         let Some(_one) = self.shared.forgetting.try_lock() else {
             return;
         };
         let most = self.shared.most_kept();
         let kept = self.kept();
-        if kept > most {
+        if hungry {
+            self.forget_oldest(MAGAZINE.max(kept.saturating_sub(most)), after);
+        } else if kept > most {
             self.forget_oldest(kept - most + (self.shared.keep / 16).min(EXTRA), after);
         }
     }
@@ -137,6 +148,7 @@ impl MemoryEngine {
         for some in slots.chunks(SESSION) {
             let mut stripe = self.stripes.mine();
             let mut session = self.session(&mut stripe, after, Timestamp::EPOCH);
+            some.iter().for_each(|slot| self.slab.prefetch(*slot));
             some.iter().for_each(|slot| session.forget(*slot));
         }
         slots.len()

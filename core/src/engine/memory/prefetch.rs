@@ -1,0 +1,27 @@
+//! Fetching memory before it is needed.
+//!
+//! The slot of the next push was last written by whoever finished the job in it, mostly on another core. Asked
+//! for in time, its cache lines arrive while the present push is still at work; asked for by the write
+//! itself, each makes it wait for about a hundred nanoseconds.
+
+/// Bytes per cache line.
+const LINE: usize = 64;
+
+/// Begins to fetch a value that is about to be written. A hint: it changes nothing, and does nothing where
+/// the machine has no such instruction.
+pub(super) fn prefetch<T>(value: &T) {
+    let start = std::ptr::from_ref(value).cast::<i8>();
+    for offset in (0..size_of::<T>().next_multiple_of(LINE)).step_by(LINE) {
+        fetch(start.wrapping_add(offset));
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn fetch(at: *const i8) {
+    use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+    // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_ET0>(at) };
+}
+
+#[cfg(not(all(target_arch = "x86_64", not(miri))))]
+fn fetch(_: *const i8) {}
