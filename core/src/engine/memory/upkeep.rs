@@ -115,7 +115,8 @@ impl MemoryEngine {
             std::mem::take(&mut after.excess),
             std::mem::take(&mut after.hungry),
         );
-        if !excess && !(hungry && self.shared.nearly_full()) {
+        let due = excess || hungry && self.shared.nearly_full();
+        if !due {
             return;
         }
         // Who finds another one at it leaves it to that one, or to the next.
