@@ -340,7 +340,7 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !stop.load(SeqCst) {
-                    let busy = lanes.busy().next();
+                    let busy = lanes.busy().find(|lane| lane.priority == 0);
                     let ticket = busy.and_then(|lane| lanes.pop(lane).ticket);
                     taken.fetch_add(usize::from(ticket.is_some()), SeqCst);
                 }

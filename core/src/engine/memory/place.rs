@@ -28,8 +28,8 @@ impl Ticket {
 }
 
 /// The handle of the job that is in a slot in its present generation.
-pub(super) fn handle(generation: u32, slot: u32) -> Handle {
-    Handle(pack(generation, slot))
+pub(super) fn handle(generation: u16, slot: u32) -> Handle {
+    Handle(pack(generation.into(), slot))
 }
 
 /// The slot that a handle leads to.
@@ -38,8 +38,8 @@ pub(super) fn slot_of(handle: Handle) -> u32 {
 }
 
 /// Whether the handle was made in this generation of its slot.
-pub(super) fn is_of(handle: Handle, generation: u32) -> bool {
-    (handle.0 >> 32) as u32 == generation
+pub(super) fn is_of(handle: Handle, generation: u16) -> bool {
+    (handle.0 >> 32) as u32 == u32::from(generation)
 }
 
 fn pack(counter: u32, slot: u32) -> u64 {

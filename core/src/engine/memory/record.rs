@@ -33,26 +33,57 @@ pub(super) struct Record {
     /// The payload; once it has succeeded, the result.
     content: Payload,
     rare: Option<Box<Rare>>,
-    /// Grows when the job goes, so that old handles are recognised. Never 0: the handle that nobody was
-    /// given is never valid.
-    generation: u32,
     attempt: u32,
     max_attempts: u32,
     worker: u32,
+    /// Grows when the job goes, so that an old handle is recognised even if a job with the same id comes
+    /// here. Never 0: the handle that nobody was given is never valid.
+    generation: u16,
     queue: QueueId,
     kind: KindId,
     node: u16,
     priority: Priority,
     state: State,
-    listed: Listed,
-    /// Whether there is a job here.
-    taken: bool,
-    cancel_requested: bool,
-    has_result: bool,
-    /// Whether `until` is the end of a lease and not a timeout.
-    by_lease: bool,
-    /// Whether it has a timer as a waiting job.
-    timed: bool,
+    flags: Flags,
+}
+
+/// Several yes and no in one byte, and where the job is listed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Flags(u8);
+
+/// There is a job here.
+const TAKEN: u8 = 1;
+/// It is asked to stop.
+const CANCEL_REQUESTED: u8 = 2;
+/// It ended with a result.
+const HAS_RESULT: u8 = 4;
+/// `until` is the end of a lease and not a timeout.
+const BY_LEASE: u8 = 8;
+/// It has a timer as a waiting job.
+const TIMED: u8 = 16;
+/// The first of the two bits of [`Listed`].
+const LISTED: u32 = 5;
+
+impl Flags {
+    fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    fn listed(self) -> Listed {
+        match self.0 >> LISTED {
+            1 => Listed::Lane,
+            2 => Listed::Aside,
+            _ => Listed::No,
+        }
+    }
+
+    fn list(&mut self, listed: Listed) {
+        self.0 = self.0 & ((1 << LISTED) - 1) | (listed as u8) << LISTED;
+    }
 }
 
 /// What most jobs do not have.
@@ -83,13 +114,14 @@ struct Ends {
 
 /// Where a queued job can be found by a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub(super) enum Listed {
     /// Nowhere: it is not queued, or its deadline has passed.
-    No,
+    No = 0,
     /// In its lane.
-    Lane,
+    Lane = 1,
     /// Among those set aside from its lane.
-    Aside,
+    Aside = 2,
 }
 
 /// What a job leaves behind when it is forgotten.
@@ -114,21 +146,16 @@ impl Default for Record {
             order: 0,
             content: Payload::empty(),
             rare: None,
-            generation: 1,
             attempt: 0,
             max_attempts: 0,
             worker: 0,
+            generation: 1,
             queue: QueueId(0),
             kind: KindId(0),
             node: 0,
             priority: 0,
             state: State::Blocked,
-            listed: Listed::No,
-            taken: false,
-            cancel_requested: false,
-            has_result: false,
-            by_lease: false,
-            timed: false,
+            flags: Flags::default(),
         }
     }
 }
@@ -142,8 +169,7 @@ impl Record {
         self.content.clone_from(job.payload);
         self.max_attempts = job.max_attempts;
         (self.queue, self.kind, self.priority) = (job.queue, job.kind, job.priority);
-        (self.state, self.listed, self.taken) = (State::Blocked, Listed::No, true);
-        (self.cancel_requested, self.has_result, self.by_lease, self.timed) = (false, false, false, false);
+        (self.state, self.flags) = (State::Blocked, Flags(TAKEN));
         if let Some(restored) = job.restored {
             (self.attempt, self.fence, self.created) = (restored.attempt, restored.fence, restored.created);
             self.started = last_start(restored);
@@ -159,7 +185,7 @@ impl Record {
 
     /// Takes the job away.
     pub(super) fn vacate(&mut self) -> Remains {
-        self.taken = false;
+        self.flags.set(TAKEN, false);
         self.generation = self.generation.wrapping_add(1).max(1);
         let rare = self.rare.take();
         Remains {
@@ -176,11 +202,11 @@ impl Record {
 
     /// Whether there is a job, and it is this one.
     pub(super) fn is(&self, id: JobId) -> bool {
-        self.taken && self.id == id.to_bytes()
+        self.taken() && self.id == id.to_bytes()
     }
 
     pub(super) fn taken(&self) -> bool {
-        self.taken
+        self.flags.has(TAKEN)
     }
 
     pub(super) fn queue(&self) -> QueueId {
@@ -261,25 +287,28 @@ impl Record {
 
     /// Notes its place in its lane, or among the scheduled ones.
     pub(super) fn line_up(&mut self, order: u64, listed: Listed) {
-        (self.order, self.listed) = (order, listed);
+        self.order = order;
+        self.flags.list(listed);
     }
 
     pub(super) fn listed(&self) -> Listed {
-        self.listed
+        self.flags.listed()
     }
 
     /// Notes where a claim can find it; returns where it could before.
     pub(super) fn list(&mut self, listed: Listed) -> Listed {
-        std::mem::replace(&mut self.listed, listed)
+        let before = self.flags.listed();
+        self.flags.list(listed);
+        before
     }
 
     /// Whether it has a timer as a waiting job.
     pub(super) fn timed(&self) -> bool {
-        self.timed
+        self.flags.has(TIMED)
     }
 
     pub(super) fn set_timed(&mut self, timed: bool) {
-        self.timed = timed;
+        self.flags.set(TIMED, timed);
     }
 
     /// The handle of its holders. `slot` is where it is.
@@ -298,7 +327,7 @@ impl Record {
 
     /// Whether it runs under the claim with this handle and fence.
     pub(super) fn runs_as_of(&self, handle: Handle, fence: u64) -> bool {
-        self.taken
+        self.taken()
             && super::place::is_of(handle, self.generation)
             && self.state == State::Running
             && self.fence == fence
@@ -332,7 +361,7 @@ impl Record {
     /// Why it needs a decision when it is overdue.
     pub(super) fn cause(&self) -> Cause {
         match self.state {
-            State::Running if self.by_lease => Cause::Lease,
+            State::Running if self.by_lease() => Cause::Lease,
             State::Running => Cause::Timeout,
             _ => Cause::Deadline,
         }
@@ -350,7 +379,7 @@ impl Record {
         if !stands || !possible || self.fence != t.job.fence {
             return Applied::Stale;
         }
-        if self.cancel_requested && state == self.state && !t.answers_cancel {
+        if self.cancel_requested() && state == self.state && !t.answers_cancel {
             return Applied::CancelRequested;
         }
         Applied::Yes
@@ -358,12 +387,12 @@ impl Record {
 
     /// Notes that it is asked to stop.
     pub(super) fn request_cancel(&mut self) {
-        self.cancel_requested = true;
+        self.flags.set(CANCEL_REQUESTED, true);
     }
 
     /// Whether it was asked to stop.
     pub(super) fn cancel_requested(&self) -> bool {
-        self.cancel_requested
+        self.flags.has(CANCEL_REQUESTED)
     }
 
     /// Starts an attempt.
@@ -383,13 +412,14 @@ impl Record {
     pub(super) fn extend(&mut self, lease: Timestamp) {
         let timeout = match self.ends() {
             Some(ends) => Some(ends.timeout),
-            None => (!self.by_lease && self.until < Timestamp::MAX).then_some(self.until),
+            None => (!self.by_lease() && self.until < Timestamp::MAX).then_some(self.until),
         };
         self.set_ends(timeout, Some(lease));
     }
 
     fn set_ends(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
-        self.by_lease = lease.unwrap_or(Timestamp::MAX) < timeout.unwrap_or(Timestamp::MAX);
+        let by_lease = lease.unwrap_or(Timestamp::MAX) < timeout.unwrap_or(Timestamp::MAX);
+        self.flags.set(BY_LEASE, by_lease);
         self.until = match (timeout, lease) {
             (None, None) => Timestamp::MAX,
             (Some(at), None) | (None, Some(at)) => at,
@@ -400,6 +430,10 @@ impl Record {
         };
     }
 
+    fn by_lease(&self) -> bool {
+        self.flags.has(BY_LEASE)
+    }
+
     fn ends(&self) -> Option<Ends> {
         self.rare.as_ref()?.ends
     }
@@ -408,7 +442,7 @@ impl Record {
         match self.ends() {
             _ if self.state != State::Running => None,
             Some(ends) => Some(ends.lease),
-            None => self.by_lease.then_some(self.until),
+            None => self.by_lease().then_some(self.until),
         }
     }
 
@@ -427,7 +461,8 @@ impl Record {
         if t.refund {
             self.attempt = self.attempt.saturating_sub(1);
         }
-        (self.cancel_requested, self.by_lease, self.until) = (false, false, Timestamp::MAX);
+        self.flags.set(CANCEL_REQUESTED | BY_LEASE, false);
+        self.until = Timestamp::MAX;
         if let Some(rare) = &mut self.rare {
             rare.ends = None;
         }
@@ -449,7 +484,7 @@ impl Record {
         if t.to != State::Succeeded {
             return None;
         }
-        self.has_result = t.result.is_some();
+        self.flags.set(HAS_RESULT, t.result.is_some());
         let result = t.result.take().unwrap_or_default();
         Some(std::mem::replace(&mut self.content, result))
     }
@@ -522,8 +557,8 @@ impl Record {
             lease_until: self.lease_until(),
             extras: self.extras().cloned(),
             waits: self.waits().to_vec(),
-            cancel_requested: self.cancel_requested,
-            result: (succeeded && self.has_result).then(content),
+            cancel_requested: self.cancel_requested(),
+            result: (succeeded && self.flags.has(HAS_RESULT)).then(content),
             error: self.error(),
             history: self.history(nodes),
         }
@@ -556,7 +591,7 @@ impl Record {
             state: self.state,
             attempt: self.attempt,
             max_attempts: self.max_attempts,
-            cancel_requested: self.cancel_requested,
+            cancel_requested: self.cancel_requested(),
             started: self.has_started().filter(|_| self.state == State::Running),
             extras: self.extras().cloned(),
         }
@@ -644,7 +679,7 @@ mod tests {
 
     #[test]
     fn it_is_compact() {
-        assert!(size_of::<Record>() <= 168, "{}", size_of::<Record>());
+        assert!(size_of::<Record>() <= 144, "{}", size_of::<Record>());
     }
 
     #[test]

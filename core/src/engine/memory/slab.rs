@@ -117,8 +117,11 @@ impl Slab {
         self.chunks.get_or(first as usize / CHUNK, || {
             std::array::from_fn(|_| Mutex::default())
         });
-        // The lowest is taken first.
-        free.0.extend((first..first + MAGAZINE as u32).rev());
+        // The even ones are taken first: neighbours share a cache line, and of two jobs pushed one after the
+        // other one may still be written while the other already runs.
+        let all = first..first + MAGAZINE as u32;
+        free.0.extend(all.clone().skip(1).step_by(2).rev());
+        free.0.extend(all.step_by(2).rev());
     }
 }
 
