@@ -64,3 +64,30 @@ impl Agenda {
         (0..).zip(self.0.iter().map(Mutex::lock))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_all_parts_comes_first() {
+        let (agenda, at) = (Agenda::default(), Timestamp::from_micros);
+        for slot in 0..100u32 {
+            agenda.set(
+                slot,
+                at(1000 - i64::from(slot)),
+                at(2000 + i64::from(slot)),
+                u64::from(slot),
+            );
+        }
+        let (timer, slot) = agenda.first_start().unwrap();
+        assert_eq!((timer.at, slot), (at(901), 99));
+        assert_eq!(agenda.first_end(), at(2000));
+        let mut slots = agenda.overdue(usize::MAX, at(2033));
+        slots.sort_unstable();
+        assert_eq!(slots, (0..34).collect::<Vec<_>>());
+        assert_eq!(agenda.overdue(5, at(2033)).len(), 5);
+        (0..100).for_each(|slot| agenda.set(slot, Timestamp::MAX, Timestamp::MAX, 0));
+        assert!(agenda.first_start().is_none() && agenda.first_end() == Timestamp::MAX);
+    }
+}

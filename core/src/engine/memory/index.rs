@@ -86,9 +86,9 @@ impl Index {
         let block = bits >> RUN;
         let high = (block >> 64) as u64 ^ self.secret[1];
         let product = u128::from(block as u64 ^ self.secret[0]) * u128::from(high.rotate_left(29) | 1);
-        let mixed = (product >> 64) as u64 ^ product as u64;
+        let mixed = scramble((product >> 64) as u64 ^ product as u64);
         // Neighbours stand side by side and differ in the tag, by which a table tells them apart.
-        let tag = (low.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ mixed) >> 57;
+        let tag = (low.wrapping_mul(GOLDEN) ^ mixed) >> 57;
         (mixed & ((1 << 57) - 1)).wrapping_add(low) & ((1 << 57) - 1) | tag << 57
     }
 
@@ -97,6 +97,110 @@ impl Index {
     }
 }
 
+/// 2^64 divided by the golden ratio: an odd number without structure.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Spreads what differs over all bits (the steps of MurmurHash3's finalizer).
+fn scramble(bits: u64) -> u64 {
+    let bits = (bits ^ bits >> 32).wrapping_mul(GOLDEN);
+    bits ^ bits >> 29
+}
+
 fn is(slab: &Slab, slot: u32, id: JobId) -> bool {
     slab.lock(slot).is_some_and(|record| record.is(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::memory::slab::Free;
+    use crate::engine::memory::tests::plain;
+    use crate::time::Timestamp;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    /// An index, and the records it leads to.
+    #[derive(Default)]
+    struct Rig {
+        index: Index,
+        slab: Slab,
+        free: Free,
+    }
+
+    impl Rig {
+        fn insert(&mut self, n: u128) -> bool {
+            let (id, slot) = (JobId::from_u128(n), self.slab.take(&mut self.free).unwrap());
+            self.slab.lock(slot).unwrap().fill(&plain(id), Timestamp::EPOCH);
+            let new = self.index.insert(id, slot, &self.slab);
+            if !new {
+                self.slab.lock(slot).unwrap().vacate();
+                self.slab.give(slot, &mut self.free);
+            }
+            new
+        }
+
+        fn remove(&mut self, n: u128) {
+            let slot = self.slot(n).unwrap();
+            self.slab.lock(slot).unwrap().vacate();
+            self.index.remove(JobId::from_u128(n), slot);
+            self.slab.give(slot, &mut self.free);
+        }
+
+        fn slot(&self, n: u128) -> Option<u32> {
+            Some(self.index.find(JobId::from_u128(n), &self.slab)?.0)
+        }
+
+        fn entries(&self) -> usize {
+            self.index.tables.iter().map(|t| t.lock().len()).sum()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_map(steps in prop::collection::vec((any::<bool>(), 0..600u128), 1..2000)) {
+            let (mut rig, mut model) = (Rig::default(), HashMap::new());
+            for (insert, n) in steps {
+                // Two thirds of the ids differ in their high bits only.
+                let id = if n % 3 == 0 { n } else { n << 90 };
+                if insert {
+                    prop_assert_eq!(rig.insert(id), !model.contains_key(&id));
+                    model.insert(id, rig.slot(id).unwrap());
+                } else if model.remove(&id).is_some() {
+                    rig.remove(id);
+                }
+            }
+            for n in 0..600u128 {
+                for id in [n, n << 90] {
+                    prop_assert_eq!(rig.slot(id), model.get(&id).copied());
+                }
+            }
+            prop_assert_eq!(rig.entries(), model.len());
+        }
+    }
+
+    #[test]
+    fn an_entry_whose_job_has_just_gone_is_nobody() {
+        let mut rig = Rig::default();
+        assert!(rig.insert(7));
+        let slot = rig.slot(7).unwrap();
+        rig.slab.lock(slot).unwrap().vacate();
+        assert_eq!(
+            rig.slot(7),
+            None,
+            "the record says so before the entry is taken out"
+        );
+        assert!(rig.insert(7), "and another job may have the id");
+        rig.index.remove(JobId::from_u128(7), slot);
+        assert!(rig.slot(7).is_some_and(|other| other != slot) && rig.entries() == 1);
+    }
+
+    #[test]
+    fn jobs_in_a_row_share_a_table() {
+        let rig = Rig::default();
+        let table = |n: u128| rig.index.hash(JobId::from_u128(n)) >> 48 & (TABLES as u64 - 1);
+        let same = (0..6400u128).filter(|n| table(*n) == table(n & !63)).count();
+        assert!(same > 6000, "{same}");
+        let used: std::collections::BTreeSet<_> = (0..6400u128).map(table).collect();
+        assert!(used.len() > TABLES / 2, "{}", used.len());
+    }
 }
