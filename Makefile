@@ -52,10 +52,9 @@ demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad H
 test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'
 
-bench: $(PACKAGE) ## the benchmarks (ARGS=... goes to the Rust program)
+bench: $(PACKAGE) ## every measurement, beside the rivals (10 minutes; QUICK=1: one; ARGS=--write: the page)
 	@scripts/need.sh rust cc
-	$(CARGO) bench -p forebay-benches -- $(ARGS)
-	$(PY) benches/python.py
+	$(PY) benches/report $(if $(QUICK),--quick) $(ARGS)
 
 install: ## the C library, its header and forebay.pc under PREFIX (default /usr/local; DESTDIR is honoured)
 	@scripts/need.sh rust cc

@@ -46,7 +46,7 @@ pub fn table(rows: &[Row], against: &[&str]) -> String {
         .filter_map(|name| rows.iter().find(|row| row.name == *name))
         .collect();
     let mut text = String::from("| what | jobs/s (median) | from–to | CPU µs/job |");
-    text.extend(references.iter().map(|row| format!(" × {} |", row.name)));
+    text.extend(references.iter().map(|row| format!(" ratio to {} |", row.name)));
     text.push_str("\n|---|---|---|---|");
     text.push_str(&"---|".repeat(references.len()));
     for row in rows {
@@ -94,7 +94,7 @@ mod tests {
         let text = table(&rows, &["slow", "absent"]);
         let last = "| fast one | 2.00 M | 2.00 M–2.00 M | 2.000 | 4.00 |";
         assert_eq!(text.lines().last(), Some(last));
-        assert!(text.starts_with("| what | jobs/s (median) | from–to | CPU µs/job | × slow |\n"));
+        assert!(text.starts_with("| what | jobs/s (median) | from–to | CPU µs/job | ratio to slow |\n"));
     }
 
     #[test]

@@ -1,0 +1,208 @@
+"""The goals, and how far they are reached by what was measured last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from suites import Result
+
+Results = dict[str, list[Result]]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure, and what it should be: at least (or at most) the sure goal, if possible the stretch goal."""
+
+    workload: str
+    figure: str
+    sure: float
+    stretch: float
+    value: Callable[[Results], float]
+    most: bool = False
+
+    def verdict(self, value: float) -> str:
+        """Whether it is reached."""
+        sign = -1 if self.most else 1
+        if sign * value >= sign * self.stretch:
+            return "yes" if self.sure == self.stretch else "yes, the stretch too"
+        return "yes" if sign * value >= sign * self.sure else "**no**"
+
+
+def rate(results: Results, suite: str, name: str, figure: str = "jobs/s") -> float:
+    """A figure of a contender in the first table of a suite."""
+    row = next(row for row in results[suite][0]["rows"] if row["name"] == name)
+    value: float = row["figures"][figure]
+    return value
+
+
+def ratio(suite: str, name: str, other: str, figure: str = "jobs/s") -> Callable[[Results], float]:
+    """How many times the other one's figure."""
+    return lambda results: rate(results, suite, name, figure) / rate(results, suite, other, figure)
+
+
+def plain(suite: str, name: str, figure: str) -> Callable[[Results], float]:
+    """The figure itself."""
+    return lambda results: rate(results, suite, name, figure)
+
+
+def best_forebay(results: Results) -> float:
+    """Forebay at the best of its thread counts."""
+    return max(rate(results, "python", f"forebay:{setting}") for setting in ("1", "2", "4", "1 pinned"))
+
+
+def best_pool(results: Results) -> float:
+    """The better of the two thread pools, each at the best of its settings."""
+    rows = results["python"][0]["rows"]
+    return max(
+        row["figures"]["jobs/s"] for row in rows if row["name"].split(":")[0] in ("executor", "threadpool")
+    )
+
+
+def producers(results: Results) -> float:
+    """Eight producers against two, two workers."""
+    rates = {
+        result["shape"]["producers"]: row["figures"]["jobs/s"]
+        for result in results["axes"]
+        for row in result["rows"]
+        if row["name"] == "forebay" and result["shape"]["workers"] == 2
+    }
+    return float(rates[8] / rates[2])
+
+
+_PYTHON_CPU = plain("python", "forebay:1", "CPU µs/job")
+
+GOALS = (
+    *(
+        Goal(f"Rust closures, {allocator}", "ratio to `rayon::spawn`", 2, 3, ratio(suite, "forebay", "rayon"))
+        for allocator in ("glibc", "jemalloc", "mimalloc")
+        if (suite := f"throughput-{allocator}")
+    ),
+    Goal(
+        "Rust closures, glibc",
+        "ratio to crossbeam pool",
+        1,
+        1.4,
+        ratio("throughput-glibc", "forebay", "crossbeam"),
+    ),
+    Goal(
+        "Rust closures, jemalloc",
+        "ratio to crossbeam pool",
+        0.25,
+        0.4,
+        ratio("throughput-jemalloc", "forebay", "crossbeam"),
+    ),
+    Goal(
+        "Rust closures, glibc",
+        "CPU µs/job",
+        0.4,
+        0.25,
+        plain("throughput-glibc", "forebay", "CPU µs/job"),
+        True,
+    ),
+    Goal(
+        "`push_many` of 64",
+        "ratio to single pushes",
+        1.2,
+        2,
+        ratio("throughput-glibc", "forebay-many", "forebay"),
+    ),
+    Goal(
+        "batches of 64, both sides",
+        "ratio to single jobs",
+        1.2,
+        2,
+        ratio("throughput-glibc", "forebay-pull", "forebay"),
+    ),
+    Goal(
+        "Python, no-op handlers", "ratio to the better pool", 10, 20, lambda r: best_forebay(r) / best_pool(r)
+    ),
+    Goal("Python, no-op handlers", "CPU µs/job", 0.4, 0.25, _PYTHON_CPU, True),
+    Goal(
+        "Python, `task.push(a, b=1)`",
+        "ratio to the better pool",
+        8,
+        12,
+        lambda r: rate(r, "python", "forebay-task:1") / best_pool(r),
+    ),
+    Goal(
+        "Python memory per queued job",
+        "bytes",
+        160,
+        130,
+        plain("python-memory", "forebay:1", "bytes/job"),
+        True,
+    ),
+    Goal(
+        "Python push with 1 M queued",
+        "ratio to without",
+        1.2,
+        1.2,
+        plain("python-backlog", "forebay:1", "ratio"),
+        True,
+    ),
+    Goal(
+        "Python, payload as JSON",
+        "ratio to json loop",
+        3,
+        5,
+        ratio("python-json", "forebay-json:1", "json-loop"),
+    ),
+    Goal("C callbacks", "ratio to Rust closures", 0.9, 0.9, ratio("c", "c-callback", "forebay")),
+    Goal(
+        "memory per queued 100-byte job", "bytes", 230, 200, plain("memory", "forebay", "bytes per job"), True
+    ),
+    Goal(
+        "Rust latency at 1 000/s, p50",
+        "ratio to crossbeam",
+        1.5,
+        1.5,
+        ratio("latency", "forebay", "crossbeam", "p50 µs"),
+        True,
+    ),
+    *(
+        Goal(
+            f"Python latency at 1 000/s, {figure[:3]}",
+            "ratio to ThreadPoolExecutor",
+            1,
+            1,
+            ratio("python-latency", "forebay:2", "executor:2", figure),
+            True,
+        )
+        for figure in ("p50 µs", "p99 µs")
+    ),
+    Goal(
+        "1 M finished jobs kept",
+        "ratio to keeping none",
+        0.95,
+        0.95,
+        ratio("kept", "forebay-kept", "forebay-unkept"),
+    ),
+    Goal("8 producers", "ratio to 2 producers", 0.8, 0.8, producers),
+    Goal("idle", "wake-ups/s", 0, 0, plain("idle", "forebay", "wake-ups/s"), True),
+    Goal("idle", "% of a core", 0.1, 0.1, plain("idle", "forebay", "% of a core"), True),
+    Goal(
+        "beside a blocked handler",
+        "worst start, µs",
+        100_000,
+        20_000,
+        plain("blocked", "forebay", "worst µs"),
+        True,
+    ),
+)
+
+
+def goals_table(results: Results) -> str:
+    """Every goal with what was found."""
+    lines = ["| workload | figure | goal | stretch | found | reached |", "|---|---|---|---|---|---|"]
+    for goal in GOALS:
+        sign = "≤" if goal.most else "≥"
+        try:
+            value = goal.value(results)
+        except (KeyError, StopIteration):
+            found, verdict = "not measured", ""
+        else:
+            found, verdict = f"{value:,.2f}", goal.verdict(value)
+        bounds = f"{sign} {goal.sure:g} | {sign} {goal.stretch:g}"
+        lines.append(f"| {goal.workload} | {goal.figure} | {bounds} | {found} | {verdict} |")
+    return "\n".join(lines)
