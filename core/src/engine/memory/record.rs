@@ -4,7 +4,6 @@
 //! pointer ([`Rare`]) or shares a field with what excludes it.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +25,11 @@ pub(super) struct Record {
     created: Timestamp,
     /// When the present or last attempt started; [`Timestamp::MAX`] before the first.
     started: Timestamp,
-    /// While it runs: when it is overdue, by its timeout or its lease. Once it is over: when it ended.
+    /// While it runs: when it is overdue, by its timeout or its lease. Once it is over: when it ended. While
+    /// it waits: its own timeout, if it has one.
     until: Timestamp,
-    /// Its place among those it stands with: scheduled jobs by push, queued ones by lane.
+    /// Its place among those it stands with: scheduled jobs by push, queued ones by lane. Once it is over:
+    /// its own timeout, if it has one.
     order: u64,
     /// The payload; once it has succeeded, the result.
     content: Payload,
@@ -61,8 +62,10 @@ const HAS_RESULT: u8 = 4;
 const BY_LEASE: u8 = 8;
 /// It has a timer as a waiting job.
 const TIMED: u8 = 16;
+/// Its push said a timeout, which is where [`Record::timeout`] finds it.
+const OWN_TIMEOUT: u8 = 32;
 /// The first of the two bits of [`Listed`].
-const LISTED: u32 = 5;
+const LISTED: u32 = 6;
 
 impl Flags {
     fn has(self, flag: u8) -> bool {
@@ -94,7 +97,6 @@ struct Rare {
     deadline: Timestamp,
     /// When the present attempt is overdue, if by its timeout and by its lease.
     ends: Option<Ends>,
-    timeout: Option<NonZeroU64>,
     extras: Option<Arc<Extras>>,
     waits: Box<[Token]>,
     /// The attempts that count or failed, oldest first; at most [`Job::HISTORY`].
@@ -170,6 +172,10 @@ impl Record {
         self.max_attempts = job.max_attempts;
         (self.queue, self.kind, self.priority) = (job.queue, job.kind, job.priority);
         (self.state, self.flags) = (State::Blocked, Flags(TAKEN));
+        if let Some(timeout) = job.timeout {
+            self.flags.set(OWN_TIMEOUT, true);
+            self.until = Timestamp::from_micros(micros(timeout));
+        }
         if let Some(restored) = job.restored {
             (self.attempt, self.fence, self.created) = (restored.attempt, restored.fence, restored.created);
             self.started = last_start(restored);
@@ -177,7 +183,6 @@ impl Record {
         let special = job.run_at > now
             || job.restored.is_some()
             || job.deadline < Timestamp::MAX
-            || job.timeout.is_some()
             || job.extras.is_some()
             || !job.waits.is_empty();
         self.rare = special.then(|| Box::new(Rare::of(job, self.created)));
@@ -449,7 +454,7 @@ impl Record {
     /// Ends the present attempt. A first attempt that succeeds leaves no trace: its entry is written when
     /// somebody asks. One that is given back without a failure did not happen.
     pub(super) fn end_attempt(&mut self, t: &mut Transition, now: Timestamp, nodes: &Nodes) {
-        let failure = t.failure.take();
+        let (failure, timeout) = (t.failure.take(), self.timeout());
         let unremarkable = match t.to {
             State::Succeeded => !self.has_past(),
             _ => t.refund && failure.is_none(),
@@ -462,7 +467,7 @@ impl Record {
             self.attempt = self.attempt.saturating_sub(1);
         }
         self.flags.set(CANCEL_REQUESTED | BY_LEASE, false);
-        self.until = Timestamp::MAX;
+        self.until = timeout.map_or(Timestamp::MAX, |t| Timestamp::from_micros(micros(t)));
         if let Some(rare) = &mut self.rare {
             rare.ends = None;
         }
@@ -477,8 +482,10 @@ impl Record {
         }
     }
 
-    /// Notes the end of the job; returns what it no longer carries.
+    /// Notes the end of a job that waits or whose attempt has ended, before it enters its final state;
+    /// returns what it no longer carries.
     pub(super) fn end(&mut self, t: &mut Transition, now: Timestamp) -> Option<Payload> {
+        self.order = self.until.as_micros().unsigned_abs();
         self.until = now;
         self.wait_no_more();
         if t.to != State::Succeeded {
@@ -509,9 +516,19 @@ impl Record {
         }
     }
 
+    /// What its push said. It has no field of its own: it is kept where nothing else is at the time.
     fn timeout(&self) -> Option<Duration> {
-        let us = self.rare.as_ref()?.timeout?;
-        Some(Duration::from_micros(us.get()))
+        if !self.flags.has(OWN_TIMEOUT) {
+            return None;
+        }
+        Some(match self.state {
+            State::Running => self
+                .ends()
+                .map_or(self.until, |ends| ends.timeout)
+                .since(self.started),
+            state if state.is_final() => Duration::from_micros(self.order),
+            _ => Duration::from_micros(self.until.as_micros().unsigned_abs()),
+        })
     }
 
     fn has_started(&self) -> Option<Timestamp> {
@@ -624,7 +641,6 @@ impl Rare {
             run_at,
             deadline: Timestamp::MAX,
             ends: None,
-            timeout: None,
             extras: None,
             waits: Box::default(),
             attempts: VecDeque::new(),
@@ -640,7 +656,6 @@ impl Rare {
         };
         let mut rare = Self {
             deadline: job.deadline,
-            timeout: job.timeout.map(micros),
             extras: job.extras.cloned(),
             waits: job.waits.into(),
             ..Self::new(run_at)
@@ -668,9 +683,9 @@ fn last_start(restored: &Restored) -> Timestamp {
 }
 
 /// In microseconds, rounded up so that no timeout becomes none.
-fn micros(timeout: Duration) -> NonZeroU64 {
+fn micros(timeout: Duration) -> i64 {
     let us = timeout.as_nanos().div_ceil(1000);
-    NonZeroU64::new(u64::try_from(us).unwrap_or(u64::MAX)).unwrap_or(NonZeroU64::MIN)
+    i64::try_from(us).unwrap_or(i64::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -685,9 +700,50 @@ mod tests {
     #[test]
     fn timeouts_round_up() {
         for (ns, us) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
-            assert_eq!(micros(Duration::from_nanos(ns)).get(), us);
+            assert_eq!(micros(Duration::from_nanos(ns)), us);
         }
-        assert_eq!(micros(Duration::MAX).get(), u64::MAX);
+        assert_eq!(micros(Duration::MAX), i64::MAX);
+    }
+
+    #[test]
+    fn a_timeout_of_its_own_is_kept_through_every_state() {
+        let at = Timestamp::from_micros;
+        let own = Some(Duration::from_micros(30));
+        let insert = Insert {
+            timeout: own,
+            ..crate::engine::memory::tests::plain(JobId::from_u128(1))
+        };
+        let mut record = Record::default();
+        record.fill(&insert, at(5));
+        for lease in [
+            None,
+            Some(Duration::from_micros(20)),
+            Some(Duration::from_micros(40)),
+        ] {
+            let start = Start {
+                max_attempts: 3,
+                timeout: Some(Duration::from_secs(9)),
+                lease,
+                node: 0,
+                worker: 0,
+            };
+            assert_eq!(record.timeout(), own);
+            record.start(&start, at(100));
+            record.enter(State::Running);
+            let due = lease.map_or(30, |l| 30.min(l.as_micros() as i64));
+            assert_eq!((record.timeout(), record.overdue_at()), (own, at(100 + due)));
+            record.end_attempt(&mut says(&record, State::Queued), at(110), &Nodes::default());
+            record.enter(State::Queued);
+            record.line_up(7, Listed::Lane);
+        }
+        assert_eq!(record.timeout(), own);
+        record.end(&mut says(&record, State::Failed), at(200));
+        record.enter(State::Failed);
+        assert_eq!(record.timeout(), own);
+    }
+
+    fn says(record: &Record, to: State) -> Transition {
+        crate::engine::memory::tests::says(record.job_ref(0), true, to)
     }
 
     #[test]

@@ -435,10 +435,10 @@ impl<'a> Session<'a> {
 
     /// Ends a job for good.
     fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
-        self.enter(&mut record, t.to);
         if let Some(payload) = record.end(t, self.now) {
             self.after.drop_later(payload);
         }
+        self.enter(&mut record, t.to);
         self.after.end(record.id());
         if t.to == State::Cancelled && record.key().is_some() {
             let keyed = record.extras().map(|extras| (extras.clone(), record.id()));

@@ -64,7 +64,7 @@ fn keyed(key: &str, fingerprint: u64) -> Arc<Extras> {
 }
 
 /// What a running job's holder, or somebody about a waiting job, may say.
-fn says(job: JobRef, running: bool, to: State) -> Transition {
+pub(super) fn says(job: JobRef, running: bool, to: State) -> Transition {
     let failure = (to != State::Succeeded).then(|| Failure::new(FailureKind::Error, "told so"));
     Transition {
         job,
