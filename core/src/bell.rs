@@ -6,27 +6,53 @@
 //! registration, or the waiter sees the condition: a sequentially consistent fence on both sides rules
 //! out that neither does. As in the eventcount of Vyukov's and of the crossbeam parkers, a ringer takes
 //! the registration itself, so that ten rings wake ten waiters and never the same one twice.
+//!
+//! One waiter at a time may be the *searcher* ([`Listener::search`]): it stays awake for some microseconds
+//! before it sleeps, and looks at a word that nobody writes but to call it. While there is a searcher, a ring is
+//! one write to that word, and no system call; the searcher does the rest when it leaves: one of the calls is
+//! its own, and for each other it wakes somebody. (Schedulers that keep one spinning worker, as those of Go and
+//! of tokio do, have the same rule for the same reason: whoever takes up work passes the wake on.)
 
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
-use crate::sync::{Condvar, Mutex, lock};
+use crate::sync::{Condvar, Mutex, MutexGuard, lock, spin_loop, yield_now};
 use crate::time::Deadline;
 
 /// Wakes threads that wait for a condition. Any thread.
 #[derive(Debug, Default)]
 pub struct Bell {
+    board: CachePadded<Board>,
+    /// 0 without a searcher, else [`SEARCHING`], [`EVERYBODY`] if all are rung, and [`CALL`] for each ring that is
+    /// not in the register yet. Set and cleared under the lock of the register.
+    search: CachePadded<AtomicU32>,
+    profiles: Mutex<Vec<(u64, usize)>>,
+    register: Mutex<Register>,
+    rung: Condvar,
+    sleeps: AtomicU64,
+}
+
+/// What every ring looks at.
+#[derive(Debug, Default)]
+struct Board {
     /// Registered waiters that no ring has taken yet: a copy of `Register::unrung`, for a look without the lock.
     waiting: AtomicU32,
     /// Registered waiters that have not yet left the present round: a copy of `unrung` and `rung` together.
     present: AtomicU32,
     /// Whether members of more than one profile wait here: then every ring wakes everybody.
     mixed: AtomicBool,
-    profiles: Mutex<Vec<(u64, usize)>>,
-    register: Mutex<Register>,
-    rung: Condvar,
-    sleeps: AtomicU64,
 }
+
+const SEARCHING: u32 = 1;
+const EVERYBODY: u32 = 2;
+const CALL: u32 = 4;
+
+/// How long a searcher stays awake: first it only waits, less than two microseconds in all; then it lets others
+/// run in between, some microseconds more.
+const SPINS: usize = if cfg!(shuttle) { 1 } else { 64 };
+const YIELDS: usize = if cfg!(shuttle) { 2 } else { 16 };
 
 /// Who is registered. Of those who registered in the present round, as many as have not yet left are either
 /// `unrung` or `rung`; those of former rounds have all been rung.
@@ -39,6 +65,8 @@ struct Register {
     round: u64,
     unrung: u32,
     rung: u32,
+    /// How many sleep, rung or not.
+    asleep: u32,
 }
 
 /// A registration with a bell. Dropping it takes it back.
@@ -70,45 +98,83 @@ impl Bell {
     /// it after the condition became true. Costs a fence and a load when nobody waits.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.waiting.load(Ordering::SeqCst) == 0 {
-            return;
+        if self.board.waiting.load(Ordering::SeqCst) > 0 {
+            self.ring_one();
         }
-        if self.mixed.load(Ordering::SeqCst) {
+    }
+
+    fn ring_one(&self) {
+        if self.mixed() {
             return self.ring_all();
         }
-        let mut register = lock(&self.register);
-        if register.unrung == 0 {
+        if self.call() {
             return;
         }
-        register.unrung -= 1;
-        register.rung += 1;
-        self.publish(&register);
-        drop(register);
-        self.rung.notify_one();
+        let mut register = lock(&self.register);
+        // Somebody may have begun to search since.
+        if self.call() {
+            return;
+        }
+        if register.ring(1) > 0 {
+            self.publish(&register);
+            self.wake(register, 1);
+        }
+    }
+
+    /// Calls the searcher, if there is one: true if all is done.
+    fn call(&self) -> bool {
+        let waiting = self.board.waiting.load(Ordering::SeqCst);
+        let mut seen = self.search.load(Ordering::SeqCst);
+        // As many calls as there are waiters wake all of them, and that is enough.
+        while seen & SEARCHING != 0 && seen / CALL < waiting {
+            let called = self
+                .search
+                .compare_exchange(seen, seen + CALL, Ordering::SeqCst, Ordering::SeqCst);
+            match called {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        seen & SEARCHING != 0
     }
 
     /// Wakes every waiter.
     pub fn ring_all(&self) {
         fence(Ordering::SeqCst);
         // Not only those who are unrung: another may yet take the permit of one who was rung and sleeps.
-        if self.present.load(Ordering::SeqCst) == 0 {
+        if self.board.present.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut register = lock(&self.register);
         *register = Register {
             round: register.round + 1,
+            asleep: register.asleep,
             ..Register::default()
         };
         self.publish(&register);
-        drop(register);
-        self.rung.notify_all();
+        if self.search.load(Ordering::SeqCst) & SEARCHING != 0 {
+            self.search.fetch_or(EVERYBODY, Ordering::SeqCst);
+        }
+        self.wake(register, u32::MAX);
     }
 
     /// Copies what is looked at without the lock.
     fn publish(&self, register: &Register) {
-        self.waiting.store(register.unrung, Ordering::SeqCst);
-        self.present
+        self.board.waiting.store(register.unrung, Ordering::SeqCst);
+        self.board
+            .present
             .store(register.unrung + register.rung, Ordering::SeqCst);
+    }
+
+    /// Wakes up to `count` of those who sleep. Whoever is registered and not asleep looks before he sleeps.
+    fn wake(&self, register: MutexGuard<'_, Register>, count: u32) {
+        let asleep = register.asleep;
+        drop(register);
+        if count < asleep {
+            (0..count).for_each(|_| self.rung.notify_one());
+        } else if asleep > 0 {
+            self.rung.notify_all();
+        }
     }
 
     /// Says that waiters of this profile exist, until [`Bell::leave`]. Waiters of one profile can all use
@@ -120,7 +186,7 @@ impl Bell {
             Some((_, members)) => *members += 1,
             None => profiles.push((profile, 1)),
         }
-        self.mixed.store(profiles.len() > 1, Ordering::SeqCst);
+        self.board.mixed.store(profiles.len() > 1, Ordering::SeqCst);
     }
 
     /// Takes one [`Bell::join`] back.
@@ -130,19 +196,26 @@ impl Bell {
             *members -= usize::from(*p == profile);
             *members > 0
         });
-        self.mixed.store(profiles.len() > 1, Ordering::SeqCst);
+        self.board.mixed.store(profiles.len() > 1, Ordering::SeqCst);
     }
 
     /// Whether members of more than one profile exist.
     #[must_use]
     pub fn mixed(&self) -> bool {
-        self.mixed.load(Ordering::SeqCst)
+        self.board.mixed.load(Ordering::SeqCst)
     }
 
     /// How many threads are registered and not yet rung.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::SeqCst) as usize
+        self.board.waiting.load(Ordering::SeqCst) as usize
+    }
+
+    /// How many threads sleep and are not yet rung.
+    #[must_use]
+    pub fn asleep(&self) -> usize {
+        let register = lock(&self.register);
+        register.asleep.min(register.unrung) as usize
     }
 
     /// How often a thread has gone to sleep here since the start: a count for tests and statistics.
@@ -152,12 +225,59 @@ impl Bell {
     }
 }
 
+impl Register {
+    /// Rings up to `count` of those who are unrung; returns how many.
+    fn ring(&mut self, count: u32) -> u32 {
+        let count = count.min(self.unrung);
+        self.unrung -= count;
+        self.rung += count;
+        count
+    }
+}
+
 impl Listener<'_> {
     /// Sleeps until the bell rings for this registration; false if `deadline` passed first.
-    pub fn wait(mut self, deadline: Deadline) -> bool {
-        self.live = false;
+    pub fn wait(self, deadline: Deadline) -> bool {
+        let register = lock(&self.bell.register);
+        self.sleep(register, deadline)
+    }
+
+    /// The same, but stays awake for a moment first, if no other waiter does.
+    pub fn search(self, deadline: Deadline) -> bool {
         let bell = self.bell;
         let mut register = lock(&bell.register);
+        if register.round == self.round && register.rung == 0 && bell.search.load(Ordering::SeqCst) == 0 {
+            bell.search.store(SEARCHING, Ordering::SeqCst);
+            drop(register);
+            bell.stay_awake();
+            register = lock(&bell.register);
+            // The calls are rings that were not entered; one who was rung with everybody passes all of them on.
+            let calls = bell.search.swap(0, Ordering::SeqCst) / CALL;
+            let rung = register.ring(calls);
+            if rung > 0 && register.round == self.round {
+                return self.answer(register, rung - 1);
+            }
+            if rung > 0 {
+                bell.publish(&register);
+                bell.wake(register, rung);
+                register = lock(&bell.register);
+            }
+        }
+        self.sleep(register, deadline)
+    }
+
+    /// Leaves with one permit, and wakes others for the rest.
+    fn answer(mut self, mut register: MutexGuard<'_, Register>, others: u32) -> bool {
+        self.live = false;
+        register.rung -= 1;
+        self.bell.publish(&register);
+        self.bell.wake(register, others);
+        true
+    }
+
+    fn sleep(mut self, mut register: MutexGuard<'_, Register>, deadline: Deadline) -> bool {
+        self.live = false;
+        let bell = self.bell;
         loop {
             if register.round != self.round {
                 return true;
@@ -167,18 +287,21 @@ impl Listener<'_> {
                 bell.publish(&register);
                 return true;
             }
+            let left = deadline.left();
+            if left == Some(Duration::ZERO) {
+                self.unregister(&mut register);
+                return false;
+            }
             bell.sleeps.fetch_add(1, Ordering::Relaxed);
-            register = match deadline.left() {
+            register.asleep += 1;
+            register = match left {
                 None => bell.rung.wait(register).unwrap_or_else(|p| p.into_inner()),
-                Some(Duration::ZERO) => {
-                    self.unregister(&mut register);
-                    return false;
-                }
                 Some(left) => {
                     let woken = bell.rung.wait_timeout(register, left);
                     woken.unwrap_or_else(|p| p.into_inner()).0
                 }
             };
+            register.asleep -= 1;
         }
     }
 
@@ -193,6 +316,25 @@ impl Listener<'_> {
             None => register.rung -= 1,
         }
         self.bell.publish(register);
+    }
+}
+
+impl Bell {
+    /// Until the searcher is called, or has waited long enough.
+    fn stay_awake(&self) {
+        let called = || self.search.load(Ordering::Relaxed) != SEARCHING;
+        for _ in 0..SPINS {
+            if called() {
+                return;
+            }
+            spin_loop();
+        }
+        for _ in 0..YIELDS {
+            if called() {
+                return;
+            }
+            yield_now();
+        }
     }
 }
 
@@ -314,6 +456,90 @@ mod tests {
         });
         assert_eq!((taken.into_inner(), bell.waiting()), (N, 0));
     }
+
+    /// A ring that comes after the register was looked at, and before the search begins, and so on: whenever it
+    /// comes, the searcher hears it, and nobody is rung twice.
+    #[test]
+    fn a_searcher_hears_every_ring() {
+        let bell = Bell::default();
+        let (first, second) = (bell.listen(), bell.listen());
+        bell.ring();
+        assert!(first.search(Deadline::NEVER), "rung before it searched");
+        assert!(!second.search(Deadline::after(Duration::ZERO)), "not rung");
+        assert_eq!((bell.waiting(), bell.search.load(Ordering::SeqCst)), (0, 0));
+    }
+
+    #[test]
+    fn calls_beyond_its_own_wake_others() {
+        let bell = Bell::default();
+        let (searcher, others) = (bell.listen(), [bell.listen(), bell.listen()]);
+        bell.search.store(SEARCHING, Ordering::SeqCst);
+        for _ in 0..5 {
+            bell.ring();
+        }
+        assert_eq!(
+            bell.search.load(Ordering::SeqCst),
+            SEARCHING + 3 * CALL,
+            "there are three"
+        );
+        assert_eq!((bell.waiting(), bell.sleeps()), (3, 0));
+        bell.search.store(0, Ordering::SeqCst);
+        let mut register = lock(&bell.register);
+        assert_eq!(register.ring(3), 3);
+        assert!(searcher.answer(register, 2));
+        assert!(
+            others
+                .into_iter()
+                .all(|o| o.wait(Deadline::after(Duration::ZERO)))
+        );
+        assert_eq!(bell.waiting(), 0);
+    }
+
+    #[test]
+    fn a_ring_for_all_ends_a_search() {
+        let bell = Bell::default();
+        std::thread::scope(|scope| {
+            for _ in 0..200 {
+                let (searcher, sleeper) = (bell.listen(), bell.listen());
+                let searching = scope.spawn(|| searcher.search(Deadline::NEVER));
+                bell.ring_all();
+                assert!(searching.join().unwrap() && sleeper.wait(Deadline::after(Duration::ZERO)));
+            }
+        });
+        assert_eq!((bell.waiting(), bell.search.load(Ordering::SeqCst)), (0, 0));
+    }
+
+    #[test]
+    fn no_item_is_left_behind_by_searchers() {
+        let (bell, items, taken) = (Bell::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        const N: usize = 50_000;
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < N {
+                        let listener = bell.listen();
+                        let less = |n: usize| n.checked_sub(1);
+                        if items
+                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+                            .is_ok()
+                        {
+                            drop(listener);
+                            if taken.fetch_add(1, Ordering::SeqCst) + 1 == N {
+                                bell.ring_all();
+                            }
+                        } else if taken.load(Ordering::SeqCst) < N {
+                            listener.search(Deadline::NEVER);
+                        }
+                    }
+                });
+            }
+            for _ in 0..N {
+                items.fetch_add(1, Ordering::SeqCst);
+                bell.ring();
+            }
+        });
+        assert_eq!((taken.into_inner(), bell.waiting()), (N, 0));
+    }
 }
 
 #[cfg(all(test, shuttle))]
@@ -322,76 +548,136 @@ mod shuttle_tests {
     use shuttle::sync::Arc;
     use shuttle::sync::atomic::AtomicUsize;
 
-    /// Two consumers, three items: every schedule ends, so no ring is lost.
-    #[test]
-    fn no_ring_is_lost() {
-        let model = || {
-            let bell = Arc::new(Bell::default());
-            let items = Arc::new(AtomicUsize::new(0));
-            let left = Arc::new(AtomicUsize::new(3));
-            let consumers: Vec<_> = (0..2)
-                .map(|_| {
-                    let (bell, items, left) = (bell.clone(), items.clone(), left.clone());
-                    shuttle::thread::spawn(move || {
-                        while left.load(Ordering::SeqCst) > 0 {
-                            let listener = bell.listen();
-                            let less = |n: usize| n.checked_sub(1);
-                            if items
-                                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-                                .is_ok()
-                            {
-                                drop(listener);
-                                if left.fetch_sub(1, Ordering::SeqCst) == 1 {
-                                    bell.ring_all();
-                                }
-                            } else if left.load(Ordering::SeqCst) > 0 {
-                                listener.wait(Deadline::NEVER);
-                            }
-                        }
-                    })
-                })
-                .collect();
-            for _ in 0..3 {
-                items.fetch_add(1, Ordering::SeqCst);
-                bell.ring();
-            }
-            for consumer in consumers {
-                consumer.join().unwrap();
-            }
-        };
+    fn explore(model: fn()) {
         shuttle::check_random(model, 5_000);
         shuttle::check_pct(model, 5_000, 3);
     }
 
-    /// Two who wait for different things: every schedule ends, so a ring for all reaches both.
+    /// Takes an item, if there is one.
+    fn take(items: &AtomicUsize) -> bool {
+        let less = |n: usize| n.checked_sub(1);
+        items
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
+            .is_ok()
+    }
+
+    /// Two consumers, three items: every schedule ends, so no ring is lost.
+    fn three_items(wait: fn(Listener<'_>)) {
+        let bell = Arc::new(Bell::default());
+        let items = Arc::new(AtomicUsize::new(0));
+        let left = Arc::new(AtomicUsize::new(3));
+        let consumers: Vec<_> = (0..2)
+            .map(|_| {
+                let (bell, items, left) = (bell.clone(), items.clone(), left.clone());
+                shuttle::thread::spawn(move || {
+                    while left.load(Ordering::SeqCst) > 0 {
+                        let listener = bell.listen();
+                        if take(&items) {
+                            drop(listener);
+                            if left.fetch_sub(1, Ordering::SeqCst) == 1 {
+                                bell.ring_all();
+                            }
+                        } else if left.load(Ordering::SeqCst) > 0 {
+                            wait(listener);
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..3 {
+            items.fetch_add(1, Ordering::SeqCst);
+            bell.ring();
+        }
+        for consumer in consumers {
+            consumer.join().unwrap();
+        }
+    }
+
     #[test]
-    fn a_ring_for_all_reaches_everyone() {
-        let model = || {
-            let bell = Arc::new(Bell::default());
-            let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-            let waiters: Vec<_> = (0..2)
-                .map(|i| {
-                    let (bell, flags) = (bell.clone(), flags.clone());
+    fn no_ring_is_lost() {
+        explore(|| three_items(|listener| _ = listener.wait(Deadline::NEVER)));
+    }
+
+    #[test]
+    fn no_ring_is_lost_on_a_searcher() {
+        explore(|| three_items(|listener| _ = listener.search(Deadline::NEVER)));
+    }
+
+    /// Two items and two consumers, each of which takes one and then is busy until the other has one too: every
+    /// schedule ends, so a searcher that leaves passes on what it was called for beyond its own.
+    #[test]
+    fn a_searcher_passes_the_wake_on() {
+        explore(|| {
+            let (bell, meeting) = (Arc::new(Bell::default()), Arc::new(Bell::default()));
+            let (items, busy) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+            let consumers: Vec<_> = (0..2)
+                .map(|_| {
+                    let (bell, meeting) = (bell.clone(), meeting.clone());
+                    let (items, busy) = (items.clone(), busy.clone());
                     shuttle::thread::spawn(move || {
                         loop {
                             let listener = bell.listen();
-                            if flags[i].load(Ordering::SeqCst) == 1 {
-                                return;
+                            if take(&items) {
+                                break;
+                            }
+                            listener.search(Deadline::NEVER);
+                        }
+                        busy.fetch_add(1, Ordering::SeqCst);
+                        meeting.ring_all();
+                        loop {
+                            let listener = meeting.listen();
+                            if busy.load(Ordering::SeqCst) == 2 {
+                                break;
                             }
                             listener.wait(Deadline::NEVER);
                         }
                     })
                 })
                 .collect();
-            for flag in flags.iter() {
-                flag.store(1, Ordering::SeqCst);
-                bell.ring_all();
+            for _ in 0..2 {
+                items.fetch_add(1, Ordering::SeqCst);
+                bell.ring();
             }
-            for waiter in waiters {
-                waiter.join().unwrap();
+            for consumer in consumers {
+                consumer.join().unwrap();
             }
-        };
-        shuttle::check_random(model, 5_000);
-        shuttle::check_pct(model, 5_000, 3);
+        });
+    }
+
+    /// Two who wait for different things: every schedule ends, so a ring for all reaches both.
+    fn two_flags(wait: fn(Listener<'_>)) {
+        let bell = Arc::new(Bell::default());
+        let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let waiters: Vec<_> = (0..2)
+            .map(|i| {
+                let (bell, flags) = (bell.clone(), flags.clone());
+                shuttle::thread::spawn(move || {
+                    loop {
+                        let listener = bell.listen();
+                        if flags[i].load(Ordering::SeqCst) == 1 {
+                            return;
+                        }
+                        wait(listener);
+                    }
+                })
+            })
+            .collect();
+        for flag in flags.iter() {
+            flag.store(1, Ordering::SeqCst);
+            bell.ring_all();
+        }
+        for waiter in waiters {
+            waiter.join().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_ring_for_all_reaches_everyone() {
+        explore(|| two_flags(|listener| _ = listener.wait(Deadline::NEVER)));
+    }
+
+    #[test]
+    fn a_ring_for_all_reaches_a_searcher() {
+        explore(|| two_flags(|listener| _ = listener.search(Deadline::NEVER)));
     }
 }

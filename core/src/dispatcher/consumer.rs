@@ -207,7 +207,7 @@ impl Consumer {
             }
             if !inner.stopping() {
                 inner.check_wait(interrupted, deadline)?;
-                listener.wait(deadline);
+                listener.search(deadline);
             }
         }
     }

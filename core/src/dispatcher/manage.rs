@@ -342,7 +342,7 @@ impl Dispatcher {
     #[must_use]
     pub fn settle_to(&self, idle: usize, timeout: Duration) -> bool {
         let deadline = crate::time::Deadline::after(timeout);
-        while self.0.engine.signals().work.waiting() < idle {
+        while self.0.engine.signals().work.asleep() < idle {
             if deadline.passed() {
                 return false;
             }
