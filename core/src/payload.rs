@@ -2,11 +2,18 @@
 //! must leave the process.
 //!
 //! The core never parses a payload: JSON libraries alter numbers, NaN and key order, bytes do not.
+//!
+//! A payload is one word. What it points to is a [block](block), for which jobs that come and go use the
+//! same memory again (see [`pool`]).
+
+mod block;
+mod magazine;
+mod pool;
 
 use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::io;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::panics::caught;
+use block::{Block, Host, Known, SMALL, View, no_memory};
 
 /// A content type that says nothing: plain bytes.
 pub const OCTETS: &str = "application/octet-stream";
@@ -50,33 +58,26 @@ pub struct Encoded {
 }
 
 /// What a job carries, and what a handler answers with. Cloning copies a reference.
+///
+/// It is one word. Up to 248 bytes of type [`OCTETS`], [`JSON`] or `text/plain` are kept in memory that
+/// payloads use over and over: once there has been room for as many as there are at a time, on whatever
+/// threads they are made and dropped, no more is asked of the system, and none is given back to it. More
+/// bytes, and other types, stay where they are.
 #[derive(Clone)]
-pub struct Payload(Repr);
+pub struct Payload(Block);
 
-#[derive(Clone)]
-enum Repr {
-    Bytes(Encoded),
-    Host(Arc<Host<dyn HostObject>>),
-}
-
-/// An object of the host, and its encoding once there is one.
-struct Host<T: ?Sized> {
-    encoded: OnceLock<Encoded>,
-    object: T,
-}
-
-impl Host<dyn HostObject> {
+impl Host<'_> {
     /// The object is asked outside the cell: one who waited for the cell might hold a lock of the host that
     /// the encoding needs.
     fn encode(&self) -> Result<Encoded> {
         if let Some(encoded) = self.encoded.get() {
-            return Ok(encoded.clone());
+            return Ok(Encoded::clone(encoded));
         }
         let fresh = caught(|| self.object.encode()).unwrap_or_else(|text| {
             let text = format!("the object panicked while it was encoded: {text}");
             Err(Error::new(ErrorKind::Encode, text))
         })?;
-        Ok(self.encoded.get_or_init(|| fresh).clone())
+        Ok(Encoded::clone(self.encoded.get_or_init(|| Box::new(fresh))))
     }
 }
 
@@ -87,22 +88,25 @@ impl Payload {
     /// No bytes at all.
     #[must_use]
     pub const fn empty() -> Self {
-        Self::bytes(Bytes::new(), OCTETS)
+        Self(Block::empty())
     }
 
     /// These bytes, of this content type.
     #[must_use]
-    pub const fn bytes(bytes: Bytes, content_type: &'static str) -> Self {
-        Self(Repr::Bytes(Encoded {
+    pub fn bytes(bytes: Bytes, content_type: &'static str) -> Self {
+        Self::encoded(Encoded {
             bytes,
             content_type: Cow::Borrowed(content_type),
-        }))
+        })
     }
 
     /// These bytes, of a content type known only at run time.
     #[must_use]
     pub fn encoded(encoded: Encoded) -> Self {
-        Self(Repr::Bytes(encoded))
+        match Known::find(&encoded.content_type) {
+            Some(known) if encoded.bytes.len() <= SMALL => Self::small(&encoded.bytes, known),
+            _ => Self::large(encoded),
+        }
     }
 
     /// A copy of bytes that belong to somebody else, as whoever answers for the memory of another
@@ -117,14 +121,22 @@ impl Payload {
                 "payload has {len} bytes; option max_payload allows {max}"
             )));
         }
-        let mut copy = Vec::new();
-        copy.try_reserve_exact(len)
-            .map_err(|e| Error::new(ErrorKind::NoMemory, format!("cannot copy {len} bytes")).caused_by(e))?;
-        copy.extend_from_slice(bytes);
-        Ok(Self::encoded(Encoded {
-            bytes: copy.into(),
-            content_type,
-        }))
+        let no_memory = || Error::new(ErrorKind::NoMemory, format!("cannot copy {len} bytes"));
+        let known = Known::find(&content_type).filter(|_| len <= SMALL);
+        let block = match known {
+            Some(known) => Block::small(bytes, known),
+            None => {
+                let mut copy = Vec::new();
+                copy.try_reserve_exact(len)
+                    .map_err(|e| no_memory().caused_by(e))?;
+                copy.extend_from_slice(bytes);
+                Block::large(Encoded {
+                    bytes: copy.into(),
+                    content_type,
+                })
+            }
+        };
+        block.map(Self).ok_or_else(no_memory)
     }
 
     /// `value` as JSON text.
@@ -132,42 +144,75 @@ impl Payload {
     /// # Errors
     /// `Encode` if serde cannot write the value as JSON.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
-        let text = serde_json::to_vec(value)
+        let mut text = Text::default();
+        serde_json::to_writer(&mut text, value)
             .map_err(|e| Error::new(ErrorKind::Encode, "the value cannot be written as JSON").caused_by(e))?;
-        Ok(Self::bytes(text.into(), JSON))
+        Ok(text.into_json())
     }
 
     /// An object of the host, by reference.
     #[must_use]
     pub fn host(object: impl HostObject) -> Self {
-        let encoded = OnceLock::new();
-        Self(Repr::Host(Arc::new(Host { encoded, object })))
+        Self(Block::host(object).unwrap_or_else(|| no_memory()))
+    }
+
+    /// A copy of at most [`SMALL`] bytes.
+    fn small(bytes: &[u8], known: Known) -> Self {
+        Self(Block::small(bytes, known).unwrap_or_else(|| no_memory()))
+    }
+
+    fn large(encoded: Encoded) -> Self {
+        Self(Block::large(encoded).unwrap_or_else(|| no_memory()))
+    }
+
+    /// A copy of bytes, however many.
+    fn of(bytes: &[u8], known: Known) -> Self {
+        if bytes.len() <= SMALL {
+            return Self::small(bytes, known);
+        }
+        Self::large(Encoded {
+            bytes: Bytes::copy_from_slice(bytes),
+            content_type: Cow::Borrowed(known.name()),
+        })
+    }
+
+    /// Bytes that may be kept, however many.
+    fn owned(bytes: Vec<u8>, known: Known) -> Self {
+        if bytes.len() <= SMALL {
+            return Self::small(&bytes, known);
+        }
+        Self::large(Encoded {
+            bytes: bytes.into(),
+            content_type: Cow::Borrowed(known.name()),
+        })
     }
 
     /// The bytes, if the payload is bytes.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {
-        match &self.0 {
-            Repr::Bytes(e) => Some(&e.bytes),
-            Repr::Host(_) => None,
+        match self.0.view() {
+            View::Small(bytes, _) => Some(bytes),
+            View::Large(encoded) => Some(&encoded.bytes),
+            View::Host(_) => None,
         }
     }
 
     /// What the bytes are, if the payload is bytes.
     #[must_use]
     pub fn content_type(&self) -> Option<&str> {
-        match &self.0 {
-            Repr::Bytes(e) => Some(&e.content_type),
-            Repr::Host(_) => None,
+        match self.0.view() {
+            View::Small(_, known) => Some(known.name()),
+            View::Large(encoded) => Some(&encoded.content_type),
+            View::Host(_) => None,
         }
     }
 
     /// The host's object, if the payload is one of type `T`.
     #[must_use]
     pub fn as_host<T: HostObject>(&self) -> Option<&T> {
-        match &self.0 {
-            Repr::Bytes(_) => None,
-            Repr::Host(h) => h.object.as_any().downcast_ref(),
+        match self.0.view() {
+            View::Host(host) => host.object.as_any().downcast_ref(),
+            View::Small(..) | View::Large(_) => None,
         }
     }
 
@@ -177,9 +222,17 @@ impl Payload {
     /// # Errors
     /// `Encode` if the host cannot encode its object.
     pub fn encode(&self) -> Result<Encoded> {
-        match &self.0 {
-            Repr::Bytes(e) => Ok(e.clone()),
-            Repr::Host(h) => h.encode(),
+        match self.0.view() {
+            View::Small(bytes, known) => Ok(Encoded {
+                bytes: if bytes.is_empty() {
+                    Bytes::new()
+                } else {
+                    Bytes::from_owner(Shared(self.clone()))
+                },
+                content_type: Cow::Borrowed(known.name()),
+            }),
+            View::Large(encoded) => Ok(encoded.clone()),
+            View::Host(host) => host.encode(),
         }
     }
 
@@ -188,9 +241,16 @@ impl Payload {
     /// # Errors
     /// `Encode` if the host cannot encode its object; `Invalid` if the bytes are not the JSON of a `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        let encoded = self.encode()?;
-        serde_json::from_slice(&encoded.bytes)
+        self.read(|bytes| serde_json::from_slice(bytes))?
             .map_err(|e| Error::invalid("the payload is not the JSON this handler takes").caused_by(e))
+    }
+
+    /// Looks at the bytes, which only an object of the host has to make.
+    fn read<R>(&self, look: impl FnOnce(&[u8]) -> R) -> Result<R> {
+        match self.as_bytes() {
+            Some(bytes) => Ok(look(bytes)),
+            None => Ok(look(&self.encode()?.bytes)),
+        }
     }
 
     /// How many bytes the payload holds, if that is known without encoding.
@@ -211,16 +271,73 @@ impl Payload {
     /// # Errors
     /// `Encode` if the host cannot encode its object.
     pub fn fingerprint(&self) -> Result<u64> {
-        Ok(xxh3_64(&self.encode()?.bytes))
+        self.read(xxh3_64)
+    }
+}
+
+/// The bytes of a small payload, shared with a [`Bytes`].
+struct Shared(Payload);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes().unwrap_or_default()
+    }
+}
+
+/// Text as it is being written: most of it never needs memory of its own.
+struct Text {
+    small: [u8; SMALL],
+    len: usize,
+    /// All of it, once it has outgrown `small`.
+    large: Vec<u8>,
+}
+
+impl Text {
+    fn into_json(self) -> Payload {
+        if self.large.is_empty() {
+            return Payload::small(&self.small[..self.len], Known::Json);
+        }
+        Payload::owned(self.large, Known::Json)
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self {
+            small: [0; SMALL],
+            len: 0,
+            large: Vec::new(),
+        }
+    }
+}
+
+impl io::Write for Text {
+    fn write(&mut self, more: &[u8]) -> io::Result<usize> {
+        let end = self.len + more.len();
+        if self.large.is_empty() {
+            if let Some(room) = self.small.get_mut(self.len..end) {
+                room.copy_from_slice(more);
+                self.len = end;
+                return Ok(more.len());
+            }
+            self.large.reserve(2 * end);
+            self.large.extend_from_slice(&self.small[..self.len]);
+        }
+        self.large.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl fmt::Debug for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            // Never the content: payloads hold personal data and secrets.
-            Repr::Bytes(e) => write!(f, "{} bytes of {}", e.bytes.len(), e.content_type),
-            Repr::Host(_) => f.write_str("a host object"),
+        // Never the content: payloads hold personal data and secrets.
+        match (self.len(), self.content_type()) {
+            (Some(len), Some(content_type)) => write!(f, "{len} bytes of {content_type}"),
+            _ => f.write_str("a host object"),
         }
     }
 }
@@ -239,13 +356,13 @@ impl From<Bytes> for Payload {
 
 impl From<Vec<u8>> for Payload {
     fn from(bytes: Vec<u8>) -> Self {
-        Bytes::from(bytes).into()
+        Self::owned(bytes, Known::Octets)
     }
 }
 
 impl From<&[u8]> for Payload {
     fn from(bytes: &[u8]) -> Self {
-        Bytes::copy_from_slice(bytes).into()
+        Self::of(bytes, Known::Octets)
     }
 }
 
@@ -257,13 +374,13 @@ impl<const N: usize> From<&[u8; N]> for Payload {
 
 impl From<&str> for Payload {
     fn from(text: &str) -> Self {
-        Self::bytes(Bytes::copy_from_slice(text.as_bytes()), "text/plain")
+        Self::of(text.as_bytes(), Known::Text)
     }
 }
 
 impl From<String> for Payload {
     fn from(text: String) -> Self {
-        Self::bytes(Bytes::from(text), "text/plain")
+        Self::owned(text.into_bytes(), Known::Text)
     }
 }
 
@@ -276,6 +393,8 @@ impl From<()> for Payload {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     struct Opaque;
@@ -365,5 +484,197 @@ mod tests {
             format!("{p:?} {:?}", Payload::from("secret")),
             "a host object 6 bytes of text/plain"
         );
+    }
+
+    #[test]
+    fn it_is_one_word() {
+        assert_eq!(size_of::<Payload>(), size_of::<usize>());
+        assert_eq!(size_of::<Option<Payload>>(), size_of::<usize>());
+    }
+
+    /// An object that counts itself, with more alignment than the pool has.
+    #[repr(align(64))]
+    struct Wide(Arc<AtomicUsize>, [u8; 300]);
+    impl HostObject for Wide {
+        fn encode(&self) -> Result<Encoded> {
+            Payload::from(&self.1).encode()
+        }
+        fn as_any(&self) -> &dyn Any {
+            self
+        }
+    }
+    impl Drop for Wide {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn an_object_goes_with_its_last_reference() {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let p = Payload::host(Wide(dropped.clone(), [7; 300]));
+        let q = p.clone();
+        assert!(std::ptr::eq(
+            p.as_host::<Wide>().unwrap(),
+            q.as_host::<Wide>().unwrap()
+        ));
+        assert_eq!(std::ptr::from_ref(p.as_host::<Wide>().unwrap()).addr() % 64, 0);
+        let bytes = p.encode().unwrap().bytes;
+        std::thread::spawn(move || drop(q)).join().unwrap();
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        drop(p);
+        assert_eq!(dropped.load(Ordering::SeqCst), 1);
+        assert_eq!(bytes, vec![7; 300]);
+    }
+
+    /// What is dropped when the thread has given its memory back already is given back too.
+    #[test]
+    fn a_payload_may_outlive_the_memory_of_its_thread() {
+        struct Late(std::cell::Cell<Option<Payload>>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                let kept = self.0.take().unwrap();
+                let fresh = Payload::from(kept.as_bytes().unwrap());
+                assert_eq!(fresh.as_bytes(), Some(&b"late"[..]));
+            }
+        }
+        thread_local!(static LATE: Late = const { Late(std::cell::Cell::new(None)) });
+        let rounds = if cfg!(miri) { 3 } else { 200 };
+        for _ in 0..rounds {
+            // The value that is made last goes first: here that is the thread's part of the pool.
+            let thread = std::thread::spawn(|| LATE.with(|late| late.0.set(Some(Payload::from(b"late")))));
+            thread.join().unwrap();
+        }
+    }
+
+    /// The child of a fork makes and drops payloads, whatever the other threads were doing.
+    #[test]
+    #[cfg(all(unix, not(miri), not(shuttle)))]
+    fn the_child_of_a_fork_is_never_held_up() {
+        /// A child that is held up is ended by this.
+        const SECONDS: u32 = 20;
+        fn child(kept: Payload) -> ! {
+            // SAFETY: `alarm` only sets a timer.
+            unsafe { libc::alarm(SECONDS) };
+            let all: Vec<_> = (0..1_000).map(|n| Payload::from(&[n as u8; 100])).collect();
+            let sound = kept.as_bytes() == Some(&[9; 100]) && all.iter().all(|p| p.len() == Some(100));
+            drop((kept, all));
+            // SAFETY: the child ends here, without the destructors of the parent.
+            unsafe { libc::_exit(i32::from(!sound)) }
+        }
+        let (stop, kept) = (
+            std::sync::atomic::AtomicBool::new(false),
+            Payload::from(&[9; 100]),
+        );
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        let all: Vec<_> = (0..300).map(|n| Payload::from(&[n as u8; 100])).collect();
+                        drop((kept.clone(), all));
+                    }
+                });
+            }
+            let ended = (0..40).map(|_| {
+                // SAFETY: the child calls nothing but what is safe in one: glibc's allocator is.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    child(kept.clone());
+                }
+                let mut status = -1;
+                // SAFETY: `status` is there to be written to.
+                let waited = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+                (waited == pid, status)
+            });
+            let ended: Vec<_> = ended.collect();
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(ended, [(true, 0); 40], "statuses of the children");
+        });
+    }
+
+    /// Every way to make a payload of bytes.
+    fn made(bytes: &[u8], way: usize) -> (Payload, &'static str) {
+        let text = || String::from_utf8(bytes.iter().map(|b| b & 127).collect()).unwrap();
+        let odd = "application/x-odd";
+        match way {
+            0 => (bytes.into(), OCTETS),
+            1 => (bytes.to_vec().into(), OCTETS),
+            2 => (Bytes::copy_from_slice(bytes).into(), OCTETS),
+            3 => (Payload::bytes(Bytes::copy_from_slice(bytes), JSON), JSON),
+            4 => (Payload::bytes(Bytes::copy_from_slice(bytes), odd), odd),
+            5 => (Payload::copy(bytes, JSON.to_owned().into(), 600).unwrap(), JSON),
+            6 => (Payload::copy(bytes, odd.into(), 600).unwrap(), odd),
+            7 => (text().as_str().into(), "text/plain"),
+            _ => (text().into(), "text/plain"),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 12 } else { 512 }))]
+
+        #[test]
+        fn whatever_way_it_is_made_the_content_is_the_same(
+            bytes in prop::collection::vec(any::<u8>(), 0..600),
+            way in 0..9usize,
+        ) {
+            let (p, content_type) = made(&bytes, way);
+            let expected: Vec<u8> = if way < 7 { bytes } else { bytes.iter().map(|b| b & 127).collect() };
+            prop_assert_eq!(p.as_bytes(), Some(&expected[..]));
+            prop_assert_eq!(p.content_type(), Some(content_type));
+            prop_assert_eq!((p.len(), p.is_empty()), (Some(expected.len()), expected.is_empty()));
+            prop_assert_eq!(p.fingerprint().unwrap(), xxh3_64(&expected));
+            prop_assert_eq!(format!("{p:?}"), format!("{} bytes of {content_type}", expected.len()));
+            let clone = p.clone();
+            prop_assert_eq!(clone.as_bytes().unwrap().as_ptr(), p.as_bytes().unwrap().as_ptr());
+            let encoded = p.encode().unwrap();
+            prop_assert_eq!(encoded.bytes.as_ptr(), if expected.is_empty() { encoded.bytes.as_ptr() } else {
+                p.as_bytes().unwrap().as_ptr()
+            });
+            drop((p, clone));
+            prop_assert_eq!(&encoded.bytes[..], &expected[..]);
+            prop_assert_eq!(encoded.content_type, content_type);
+        }
+
+        #[test]
+        fn json_is_what_serde_writes(value in prop::collection::vec(any::<(u64, String)>(), 0..20)) {
+            let p = Payload::json(&value).unwrap();
+            prop_assert_eq!(p.as_bytes().unwrap(), &serde_json::to_vec(&value).unwrap()[..]);
+            prop_assert_eq!(p.content_type(), Some(JSON));
+            prop_assert_eq!(p.parse::<Vec<(u64, String)>>().unwrap(), value);
+        }
+
+        /// Clones are made, sent about and dropped in any order; nobody's bytes change.
+        #[test]
+        fn threads_share_and_drop_in_any_order(
+            sizes in prop::collection::vec((0..600usize, 0..4usize), 1..if cfg!(miri) { 20 } else { 300 }),
+        ) {
+            let (to, from): (Vec<_>, Vec<_>) = (0..2).map(|_| crossbeam_channel::unbounded()).unzip();
+            let check = |p: &Payload, n: usize, size: usize| {
+                assert!(p.as_bytes().unwrap().iter().all(|b| *b == n as u8), "payload {n}");
+                assert_eq!(p.len(), Some(size));
+            };
+            std::thread::scope(|scope| {
+                for from in from {
+                    scope.spawn(move || {
+                        let mut kept = Vec::new();
+                        for (n, size, p) in from {
+                            check(&p, n, size);
+                            kept.push((n, size, p));
+                            if n % 3 == 0 {
+                                kept.drain(..).for_each(|(n, size, p)| check(&p, n, size));
+                            }
+                        }
+                    });
+                }
+                for (n, (size, copies)) in sizes.into_iter().enumerate() {
+                    let p = Payload::from(vec![n as u8; size]);
+                    for copy in 0..copies {
+                        to[copy % 2].send((n, size, p.clone())).unwrap();
+                    }
+                    check(&p, n, size);
+                }
+                drop(to);
+            });
+        }
     }
 }

@@ -359,8 +359,8 @@ impl Body {
     }
 
     /// Gives the cell of an ended lease back.
-    pub(super) fn retire(self: Box<Self>) {
-        let Self { inner, cell, .. } = *self;
+    pub(super) fn retire(self) {
+        let Self { inner, cell, .. } = self;
         inner.cells.give(cell);
     }
 
