@@ -1,5 +1,6 @@
 //! What one run takes: time on the wall, time on the processors, memory, sleeps.
 
+use std::ops::AddAssign;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,14 @@ impl Sample {
     /// Microseconds on the processors per job.
     pub fn cpu_per_job(&self) -> f64 {
         1e6 * self.cpu / self.jobs as f64
+    }
+}
+
+impl AddAssign for Sample {
+    fn add_assign(&mut self, more: Self) {
+        self.jobs += more.jobs;
+        self.seconds += more.seconds;
+        self.cpu += more.cpu;
     }
 }
 
