@@ -16,6 +16,7 @@
 
 mod attempt;
 mod call;
+mod crew;
 mod dispatcher;
 mod errors;
 mod events;

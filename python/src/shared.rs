@@ -7,6 +7,7 @@ use forebay::{Dispatcher, KindId, KindSet};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::crew::Crew;
 use crate::handlers::Handlers;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
@@ -18,6 +19,8 @@ pub struct Shared {
     pub kinds: Arc<KindSet>,
     /// What is called for each of them.
     pub handlers: Handlers,
+    /// Its workers.
+    pub crew: Crew,
     /// The numbers of the kinds that were pushed by name.
     pub numbers: Numbers,
     /// How often a worker attached to the interpreter.
@@ -34,6 +37,7 @@ impl Shared {
             core,
             kinds: Arc::new(KindSet::new()),
             handlers: Handlers::default(),
+            crew: Crew::default(),
             numbers: Numbers::default(),
             attaches: AtomicU64::new(0),
             attach_wait: AtomicU64::new(0),

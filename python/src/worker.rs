@@ -3,7 +3,8 @@
 //! It is called once per thread and loops in here. While there is work it stays attached to the
 //! interpreter, one job at a time, so that a handler that blocks keeps no other job waiting; it detaches
 //! to wait, and between two jobs now and then to let others in. A thread that attached for each job would
-//! make and free a Python stack each time, at fifty times the cost.
+//! make and free a Python stack each time, at fifty times the cost. Which of the workers of a dispatcher
+//! work is [`crate::crew`]'s to say.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::attempt::Job;
+use crate::crew::Member;
 use crate::errors::guard;
 use crate::handlers::{Known, Registered};
 use crate::shared::Shared;
@@ -56,6 +58,7 @@ impl Worker {
                     shared: &self.shared,
                     consumer,
                     handlers: Known::default(),
+                    member: Member::new(&self.shared.crew),
                     held: None,
                 }
                 .run(py))
@@ -79,6 +82,7 @@ struct Turns<'a> {
     shared: &'a Shared,
     consumer: Consumer,
     handlers: Known,
+    member: Member<'a>,
     /// The job that runs, or comes after others have been let in.
     held: Option<Lease>,
 }
@@ -103,22 +107,40 @@ impl Turns<'_> {
     /// Lets others in, and waits for the next job; false once the dispatcher stops.
     fn claim(&mut self, py: Python<'_>) -> bool {
         if self.held.is_some() {
+            self.member.pause();
             detached(py, self.shared, || ());
+            return true;
         }
-        while self.held.is_none() {
-            let consumer = &mut self.consumer;
-            match detached(py, self.shared, || consumer.next(Deadline::NEVER)) {
-                Ok(lease) => self.held = lease,
+        self.member.rest();
+        let Self {
+            shared,
+            consumer,
+            member,
+            ..
+        } = self;
+        loop {
+            let next = || {
+                if member.is_spare() {
+                    shared.crew.stand_by(&shared.core);
+                }
+                consumer.next(Deadline::NEVER)
+            };
+            match detached(py, shared, next) {
+                Ok(None) => {}
+                Ok(lease) => {
+                    self.held = lease;
+                    return true;
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Forked) => return false,
-                Err(_) => detached(py, self.shared, || std::thread::park_timeout(PAUSE)),
+                Err(_) => detached(py, shared, || std::thread::park_timeout(PAUSE)),
             }
         }
-        true
     }
 
     /// Runs jobs while there are any, but not for long.
     fn series(&mut self, py: Python<'_>) -> Then {
         let (turn, mut jobs) = (Deadline::after(TURN), 0);
+        self.member.begin();
         loop {
             let (outcome, leave) = run_one(py, self.shared, &mut self.handlers, &mut self.held);
             if self.shared.core.check_process().is_err() {
@@ -127,10 +149,11 @@ impl Turns<'_> {
             let Some(done) = self.held.take() else {
                 return Then::Detach;
             };
-            if leave {
+            if leave || self.member.is_spare() {
                 // A store that fails has its own way to tell; the lease then ends by itself.
                 let _ = done.complete(outcome);
-                return Then::Leave;
+                graveyard::drain(py);
+                return if leave { Then::Leave } else { Then::Detach };
             }
             self.held = self
                 .consumer
@@ -138,7 +161,8 @@ impl Turns<'_> {
                 .map_or(None, |(_, next)| next);
             graveyard::drain(py);
             jobs += 1;
-            if self.held.is_none() || jobs == JOBS || turn.passed() {
+            let look = self.member.ran();
+            if self.held.is_none() || jobs == JOBS || (look && turn.passed()) {
                 return Then::Detach;
             }
         }
