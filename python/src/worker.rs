@@ -141,6 +141,7 @@ impl Turns<'_> {
     fn series(&mut self, py: Python<'_>) -> Then {
         let (turn, mut jobs) = (Deadline::after(TURN), 0);
         self.member.begin();
+        let _near = graveyard::Near::new();
         loop {
             let (outcome, leave) = run_one(py, self.shared, &mut self.handlers, &mut self.held);
             if self.shared.core.check_process().is_err() {
