@@ -9,7 +9,6 @@ use std::sync::atomic::{Ordering, fence};
 
 use crate::bell::Bell;
 use crate::engine::Signals;
-use crate::finished::Finished;
 use crate::id::JobId;
 use crate::job::{Extras, Priority};
 use crate::names::QueueId;
@@ -17,11 +16,8 @@ use crate::payload::Payload;
 
 thread_local! {
     /// The emptied lists of this thread's last call: a finish must not allocate.
-    static SPARE: Cell<Lists> = const { Cell::new((Vec::new(), Vec::new())) };
+    static SPARE: Cell<Option<Box<Lists>>> = const { Cell::new(None) };
 }
-
-/// Jobs that ended, and payloads that nobody needs.
-type Lists = (Vec<JobId>, Vec<Payload>);
 
 /// The room in its lists that a thread keeps.
 const SPARE_CAPACITY: usize = 256;
@@ -37,46 +33,81 @@ pub(super) struct After {
     pub(super) room: bool,
     /// Whether the next due time came forward.
     pub(super) sooner: bool,
-    /// Jobs that ended.
-    ended: Vec<JobId>,
     /// Whether more finished jobs are kept than should be.
     pub(super) excess: bool,
     /// Whether the next push finds no free slot in its stripe.
     pub(super) hungry: bool,
-    /// Keys whose job was cancelled or forgotten.
-    pub(super) freed: Vec<(Arc<Extras>, JobId)>,
-    /// Lanes with too many stale tickets.
-    pub(super) littered: Vec<(QueueId, Priority)>,
+    lists: Option<Box<Lists>>,
+}
+
+/// What most pushes and claims have none of.
+#[derive(Debug, Default)]
+struct Lists {
+    /// Jobs that ended.
+    ended: Vec<JobId>,
     /// Payloads that nobody needs.
     trash: Vec<Payload>,
+    /// Keys whose job was cancelled or forgotten.
+    freed: Vec<(Arc<Extras>, JobId)>,
+    /// Lanes with too many stale tickets.
+    littered: Vec<(QueueId, Priority)>,
 }
 
 impl After {
     /// A job has ended.
     pub(super) fn end(&mut self, id: JobId) {
-        self.lists();
-        self.ended.push(id);
+        self.lists().ended.push(id);
     }
 
     /// Nobody needs this payload any more.
     pub(super) fn drop_later(&mut self, payload: Payload) {
-        self.lists();
-        self.trash.push(payload);
+        self.lists().trash.push(payload);
     }
 
-    /// Most calls end no job; the others find room for it here.
-    fn lists(&mut self) {
-        if self.ended.capacity() == 0 && self.trash.capacity() == 0 {
-            // Nothing is spare while the thread ends.
-            (self.ended, self.trash) = SPARE.try_with(Cell::take).unwrap_or_default();
+    /// This job no longer holds the key of these extras.
+    pub(super) fn free(&mut self, extras: Arc<Extras>, id: JobId) {
+        self.lists().freed.push((extras, id));
+    }
+
+    /// This lane has too many stale tickets.
+    pub(super) fn litter(&mut self, lane: (QueueId, Priority)) {
+        let littered = &mut self.lists().littered;
+        if littered.last() != Some(&lane) {
+            littered.push(lane);
         }
     }
+
+    /// The keys that jobs no longer hold.
+    pub(super) fn freed(&self) -> &[(Arc<Extras>, JobId)] {
+        self.lists.as_ref().map_or(&[], |lists| &lists.freed)
+    }
+
+    /// The lanes with too many stale tickets; there are none after that.
+    pub(super) fn take_littered(&mut self) -> Vec<(QueueId, Priority)> {
+        let lists = self.lists.as_mut();
+        lists
+            .map(|lists| std::mem::take(&mut lists.littered))
+            .unwrap_or_default()
+    }
+
+    fn lists(&mut self) -> &mut Lists {
+        // Nothing is spare while the thread ends, or in a call that such a payload makes when it is dropped.
+        let spare = || SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        self.lists.get_or_insert_with(spare)
+    }
+
     /// Rings the bells.
     pub(super) fn ring(&self, signals: &Signals) {
+        let ended = self.lists.as_ref().map_or(&[][..], |lists| &lists.ended);
+        // Whoever registers with a bell looks once more afterwards. He sees what was written before this
+        // fence, or his registration is seen after it.
+        fence(Ordering::SeqCst);
         if self.everyone {
             shout(&signals.work);
-        } else {
-            ring(&signals.work, self.ready);
+        } else if self.ready > 0 {
+            // As many as there are jobs, and no more than there are waiters.
+            let waiting = signals.work.waiting();
+            (0..self.ready.min(waiting)).for_each(|_| signals.work.ring());
         }
         if self.room {
             shout(&signals.space);
@@ -84,50 +115,31 @@ impl After {
         if self.sooner {
             shout(&signals.upkeep);
         }
-        if !self.ended.is_empty() {
-            announce(&signals.finished, &self.ended);
+        if !ended.is_empty() && signals.finished.waiters() > 0 {
+            ended.iter().for_each(|id| signals.finished.ring(*id));
         }
     }
 }
 
 impl Drop for After {
     fn drop(&mut self) {
-        if self.ended.capacity() == 0 && self.trash.capacity() == 0 {
+        let Some(mut lists) = self.lists.take() else {
             return;
-        }
-        // Dropping a payload may run code of the host that calls us again: the trash is nobody's then.
-        let mut trash = std::mem::take(&mut self.trash);
-        trash.clear();
-        let mut ended = std::mem::take(&mut self.ended);
-        ended.clear();
-        if trash.capacity().max(ended.capacity()) <= SPARE_CAPACITY {
+        };
+        // Dropping a payload may run code of the host that calls us again: these lists are nobody's then.
+        lists.trash.clear();
+        lists.ended.clear();
+        lists.freed.clear();
+        lists.littered.clear();
+        if lists.trash.capacity().max(lists.ended.capacity()) <= SPARE_CAPACITY {
             // While the thread ends there is nowhere to put them.
-            let _ = SPARE.try_with(|spare| spare.set((ended, trash)));
+            let _ = SPARE.try_with(|spare| spare.set(Some(lists)));
         }
     }
 }
 
-/// Wakes as many as there are jobs, and no more than there are waiters.
-fn ring(bell: &Bell, jobs: usize) {
-    if jobs > 1 {
-        fence(Ordering::SeqCst);
-        (0..jobs.min(bell.waiting())).for_each(|_| bell.ring());
-    } else if jobs == 1 {
-        bell.ring();
-    }
-}
-
-/// Wakes whoever waits for one of these jobs, without a look at them if nobody waits for any job.
-fn announce(finished: &Finished, jobs: &[JobId]) {
-    fence(Ordering::SeqCst);
-    if finished.waiters() > 0 {
-        jobs.iter().for_each(|id| finished.ring(*id));
-    }
-}
-
-/// Wakes everybody, without a write if there is nobody.
+/// Wakes everybody, without a write if there is nobody. After a fence.
 pub(super) fn shout(bell: &Bell) {
-    fence(Ordering::SeqCst);
     if bell.waiting() > 0 {
         bell.ring_all();
     }

@@ -61,6 +61,7 @@ mod view;
 mod tests;
 
 use std::fmt;
+use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use parking_lot::MutexGuard;
@@ -123,8 +124,9 @@ impl MemoryEngine {
     fn settle(&self, after: &mut After) {
         after.ring(&self.signals);
         self.make_room(after);
-        for lane in std::mem::take(&mut after.littered) {
+        for lane in after.take_littered() {
             if self.tidy(lane, after) {
+                fence(Ordering::SeqCst);
                 shout(&self.signals.work);
             }
         }

@@ -18,7 +18,8 @@ pub(super) struct Nodes {
 impl Nodes {
     /// The number of this node.
     pub(super) fn number(&self, node: &Arc<str>) -> u16 {
-        if self.first.get_or_init(|| node.clone()) == node {
+        let first = self.first.get_or_init(|| node.clone());
+        if Arc::ptr_eq(first, node) || first == node {
             return 0;
         }
         let at = |names: &[Arc<str>]| names.iter().position(|n| n == node);

@@ -428,8 +428,8 @@ impl<'a> Session<'a> {
         let line = self.engine.shared.queues.get(lane.0).lanes.lane(lane.1);
         if listed == Listed::Aside {
             line.forget_aside(record.kind(), record.order());
-        } else if line.litter() && self.after.littered.last() != Some(&lane) {
-            self.after.littered.push(lane);
+        } else if line.litter() {
+            self.after.litter(lane);
         }
     }
 
@@ -441,8 +441,9 @@ impl<'a> Session<'a> {
         self.enter(&mut record, t.to);
         self.after.end(record.id());
         if t.to == State::Cancelled && record.key().is_some() {
-            let keyed = record.extras().map(|extras| (extras.clone(), record.id()));
-            self.after.freed.extend(keyed);
+            if let Some(extras) = record.extras() {
+                self.after.free(extras.clone(), record.id());
+            }
         }
         if record.timed() {
             self.arm(&mut record, slot);
@@ -464,8 +465,9 @@ impl<'a> Session<'a> {
     fn bury(&mut self, slot: u32, remains: Remains) {
         self.engine.index.remove(remains.id, slot);
         self.engine.slab.give(slot, &mut self.stripe.free);
-        let id = remains.id;
-        self.after.freed.extend(remains.keyed.map(|extras| (extras, id)));
+        if let Some(extras) = remains.keyed {
+            self.after.free(extras, remains.id);
+        }
         self.after.drop_later(remains.content);
     }
 }

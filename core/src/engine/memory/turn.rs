@@ -16,7 +16,7 @@ impl Session<'_> {
 impl MemoryEngine {
     /// Removes keys whose job was cancelled or forgotten, unless one with its id and key is back.
     pub(super) fn free_keys(&self, after: &After) {
-        for (extras, id) in &after.freed {
+        for (extras, id) in after.freed() {
             let Some(key) = extras.key.as_deref() else {
                 continue;
             };

@@ -21,7 +21,16 @@ const EXTRA: usize = 256;
 impl MemoryEngine {
     /// Queues up to `limit` scheduled jobs whose time has come, in the order of (time, push). One load if
     /// there are none.
+    #[inline]
     pub(super) fn promote(&self, limit: usize, now: Timestamp, after: &mut After) -> usize {
+        if self.shared.due.start.get() > now {
+            return 0;
+        }
+        self.promote_due(limit, now, after)
+    }
+
+    #[cold]
+    fn promote_due(&self, limit: usize, now: Timestamp, after: &mut After) -> usize {
         let mut promoted = 0;
         while promoted < limit && self.shared.due.start.get() <= now {
             let (mut stripes, number) = (self.stripes.lock_all(), stripe::number());

@@ -90,7 +90,7 @@ fn a_key_is_not_freed_under_a_job_that_is_back() {
     let rig = Rig::new();
     push_key(&rig, 1, "a", 1);
     let mut after = crate::engine::memory::after::After::default();
-    after.freed.push((keyed("a", 1), id(1)));
+    after.free(keyed("a", 1), id(1));
     rig.engine.free_keys(&after);
     assert_eq!(push_key(&rig, 2, "a", 1), Inserted::Keyed(id(1)));
 }
