@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, Name, NewJob, State, Stats};
+use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, State, Stats};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -22,7 +22,7 @@ use crate::handlers::Registered;
 use crate::hooks::PyHooks;
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
-use crate::shared::Shared;
+use crate::shared::{Kind, Shared};
 use crate::worker::Worker;
 use crate::{graveyard, patience, read, value};
 
@@ -47,24 +47,16 @@ impl Core {
                 return Err(PyTypeError::new_err(text));
             }
         };
-        let kind = kind.cast::<PyString>()?;
-        let number = self.shared.numbers.find(&kind);
-        let name = match number {
-            Some(number) => Name::from(number),
-            None => Name::from(kind.to_str()?),
-        };
+        let kind = Kind::of(&self.shared, kind.cast::<PyString>()?.to_owned());
         let pushed = match given.names() {
-            None => push::push(py, &self.shared, NewJob::new(name, payload), None)?,
+            None => push::push(py, &self.shared, NewJob::new(kind.name()?, payload), None)?,
             Some(_) => {
                 let options = PushOptions::default().with(given.named())?;
-                push::push(py, &self.shared, options.job(name, payload), options.wait)?
+                let job = options.job(kind.name()?, payload);
+                push::push(py, &self.shared, job, options.wait)?
             }
         };
-        if number.is_none() {
-            // It was accepted, so the kind has a number.
-            let number = self.core().kind(kind.to_str()?).or_raise(py)?;
-            self.shared.numbers.note(&kind, number);
-        }
+        kind.note(&self.shared)?;
         Ok(pushed)
     }
 
@@ -132,13 +124,12 @@ impl Core {
             let wait = wait.map(|w| read::duration("wait", w)).transpose()?;
             let rows = jobs
                 .try_iter()?
-                .map(|row| Row::read(&row?))
+                .map(|row| Row::read(&self.shared, &row?))
                 .collect::<PyResult<Vec<_>>>()?;
-            let jobs: Vec<_> = rows
-                .iter()
-                .map(|r| r.options.job(r.kind.as_str(), r.payload.clone()))
-                .collect();
-            push::push_many(py, &self.shared, &jobs, wait)
+            let jobs = rows.iter().map(Row::job).collect::<PyResult<Vec<_>>>()?;
+            let pushed = push::push_many(py, &self.shared, &jobs, wait)?;
+            rows.iter().try_for_each(|row| row.kind.note(&self.shared))?;
+            Ok(pushed)
         })
     }
 
@@ -433,20 +424,20 @@ impl Core {
 }
 
 /// One job of `push_many`.
-struct Row {
-    kind: String,
+struct Row<'py> {
+    kind: Kind<'py>,
     payload: forebay::Payload,
-    options: PushOptions,
+    options: Option<PushOptions>,
 }
 
-impl Row {
-    fn read(row: &Bound<'_, PyAny>) -> PyResult<Self> {
+impl<'py> Row<'py> {
+    fn read(shared: &Shared, row: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(pair) = row.cast::<PyTuple>() {
-            let (kind, payload): (String, Bound<'_, PyAny>) = pair.extract()?;
+            let (kind, payload): (Bound<'py, PyString>, Bound<'py, PyAny>) = pair.extract()?;
             return Ok(Self {
-                kind,
+                kind: Kind::of(shared, kind),
                 payload: value::payload(payload),
-                options: PushOptions::default(),
+                options: None,
             });
         }
         let Ok(mapping) = row.cast::<PyMapping>() else {
@@ -463,11 +454,18 @@ impl Row {
         };
         options.del_item("kind")?;
         let payload = options.call_method1("pop", ("payload", row.py().None()))?;
-        let options = PushOptions::default().with(&options)?;
         Ok(Self {
-            kind: kind.extract()?,
+            kind: Kind::of(shared, kind.cast_into()?),
             payload: value::payload(payload),
-            options,
+            options: Some(PushOptions::default().with(&options)?),
+        })
+    }
+
+    fn job(&self) -> PyResult<NewJob<'_>> {
+        let (kind, payload) = (self.kind.name()?, self.payload.clone());
+        Ok(match &self.options {
+            None => NewJob::new(kind, payload),
+            Some(options) => options.job(kind, payload),
         })
     }
 }

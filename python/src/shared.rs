@@ -3,11 +3,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use forebay::{Dispatcher, KindId, KindSet};
+use forebay::{Dispatcher, KindId, KindSet, Name};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::crew::Crew;
+use crate::errors::OrRaise;
 use crate::handlers::Handlers;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
@@ -22,7 +23,7 @@ pub struct Shared {
     /// Its workers.
     pub crew: Crew,
     /// The numbers of the kinds that were pushed by name.
-    pub numbers: Numbers,
+    numbers: Numbers,
     /// How often a worker attached to the interpreter.
     pub attaches: AtomicU64,
     /// How long workers waited for that, in microseconds.
@@ -57,12 +58,43 @@ impl Shared {
     }
 }
 
+/// A kind, as a push names it.
+pub struct Kind<'py> {
+    text: Bound<'py, PyString>,
+    number: Option<KindId>,
+}
+
+impl<'py> Kind<'py> {
+    /// The kind of this name.
+    pub fn of(shared: &Shared, text: Bound<'py, PyString>) -> Self {
+        let number = shared.numbers.find(&text);
+        Self { text, number }
+    }
+
+    /// By its number if that has been noted, by its text otherwise.
+    pub fn name(&self) -> PyResult<Name<'_, KindId>> {
+        Ok(match self.number {
+            Some(number) => Name::from(number),
+            None => Name::from(self.text.to_str()?),
+        })
+    }
+
+    /// A job of it was accepted, so it has a number.
+    pub fn note(&self, shared: &Shared) -> PyResult<()> {
+        if self.number.is_none() {
+            let number = shared.core.kind(self.text.to_str()?).or_raise(self.text.py())?;
+            shared.numbers.note(&self.text, number);
+        }
+        Ok(())
+    }
+}
+
 /// The numbers of kinds, by the text objects that name them.
 ///
 /// A program names a kind by the same few objects every time, and text never changes: once an object has
 /// been looked up, its address is enough. A place that is taken stays taken; what finds none is looked up
 /// by its text, as the core does it.
-pub struct Numbers([OnceLock<(Py<PyString>, KindId)>; Self::PLACES]);
+struct Numbers([OnceLock<(Py<PyString>, KindId)>; Self::PLACES]);
 
 impl Default for Numbers {
     fn default() -> Self {
@@ -74,13 +106,13 @@ impl Numbers {
     const PLACES: usize = 64;
 
     /// The number of the kind that this text names, if it has been noted.
-    pub fn find(&self, name: &Bound<'_, PyString>) -> Option<KindId> {
+    fn find(&self, name: &Bound<'_, PyString>) -> Option<KindId> {
         let (noted, number) = self.place(name).get()?;
         noted.is(name).then_some(*number)
     }
 
     /// Notes the number of the kind that this text names, if its place is free.
-    pub fn note(&self, name: &Bound<'_, PyString>, number: KindId) {
+    fn note(&self, name: &Bound<'_, PyString>, number: KindId) {
         self.place(name).get_or_init(|| (name.clone().unbind(), number));
     }
 
