@@ -3,8 +3,8 @@
 //! The core may let a payload go on any thread, attached or not, and while it is in the middle of
 //! something. To drop the last reference to a Python object is to run its destructor, which is Python
 //! code: it may push a job, and so call the core again. So a reference is only laid down here, and
-//! attached Forebay code drops it between two calls to the core. A worker, which does so after each job, has
-//! a place of its own for that.
+//! attached Forebay code drops it between two calls to the core: what was laid down in a call of its own at the
+//! end of that ([`Near`]), and what was laid down by others when it comes by.
 
 use std::cell::{Cell, RefCell};
 use std::ptr::NonNull;
@@ -17,36 +17,78 @@ use pyo3::prelude::*;
 /// A reference that nobody needs any more.
 struct Dead(NonNull<ffi::PyObject>);
 
-// SAFETY: the pointer is only carried; it is dereferenced by `drain` alone, on an attached thread.
+// SAFETY: the pointer is only carried; it is dereferenced by `Dead::drop` alone, on an attached thread.
 unsafe impl Send for Dead {}
 
-static GRAVES: AtomicPtr<SegQueue<Dead>> = AtomicPtr::new(std::ptr::null_mut());
-
-thread_local! {
-    /// Whether this thread is draining: a destructor that pushes must not drain again, one level deeper
-    /// for every object that has such a destructor.
-    static DRAINING: Cell<bool> = const { Cell::new(false) };
-    /// What this thread has laid down, if it is a worker in a series of jobs.
-    static NEAR: RefCell<Option<Vec<Dead>>> = const { RefCell::new(None) };
-}
-
-/// While it lives, what this thread lays down is dropped by this thread, at its next [`drain`]: for a thread
-/// that drains often.
-pub struct Near(());
-
-impl Near {
-    /// From now on.
-    pub fn new() -> Self {
-        NEAR.with_borrow_mut(|near| *near = Some(Vec::new()));
-        Self(())
+impl Dead {
+    fn drop(self, py: Python<'_>) {
+        // SAFETY: `bury` gave up an owned reference, and this thread is attached.
+        drop(unsafe { Bound::from_owned_ptr(py, self.0.as_ptr()) });
     }
 }
 
-impl Drop for Near {
+static GRAVES: AtomicPtr<SegQueue<Dead>> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What one thread has to do with this.
+struct Here {
+    /// Whether it drops at present: a destructor that pushes must not do so again, one level deeper for
+    /// every object that has such a destructor.
+    draining: Cell<bool>,
+    /// How many of its [`Near`]s live.
+    near: Cell<u32>,
+    dead: RefCell<Vec<Dead>>,
+}
+
+thread_local! {
+    static HERE: Here = const {
+        Here {
+            draining: Cell::new(false),
+            near: Cell::new(0),
+            dead: RefCell::new(Vec::new()),
+        }
+    };
+}
+
+/// While it lives, what this thread lays down stays with this thread, which drops it by the end of this: for
+/// attached threads, around what may let objects go.
+pub struct Near<'py>(Python<'py>);
+
+impl<'py> Near<'py> {
+    /// From now on.
+    pub fn new(py: Python<'py>) -> Self {
+        HERE.with(|here| here.near.update(|near| near + 1));
+        Self(py)
+    }
+
+    /// Drops what this thread has laid down. Call it where no core call is under way on this thread.
+    pub fn drain(&self) {
+        HERE.with(|here| here.drain(self.0));
+    }
+}
+
+impl Drop for Near<'_> {
     fn drop(&mut self) {
-        // Nothing, unless a panic came in between.
-        let left = NEAR.take().unwrap_or_default();
-        left.into_iter().for_each(|dead| graves().push(dead));
+        HERE.with(|here| {
+            here.drain(self.0);
+            here.near.update(|near| near - 1);
+        });
+    }
+}
+
+impl Here {
+    fn drain(&self, py: Python<'_>) {
+        if self.dead.borrow().is_empty() || self.draining.replace(true) {
+            return;
+        }
+        // One after the other: a destructor may lay down more.
+        while let Some(dead) = self.next() {
+            dead.drop(py);
+        }
+        self.draining.set(false);
+    }
+
+    fn next(&self) -> Option<Dead> {
+        self.dead.borrow_mut().pop()
     }
 }
 
@@ -71,35 +113,22 @@ fn graves() -> &'static SegQueue<Dead> {
 /// Lays a reference down. Any thread, attached or not.
 pub fn bury(object: Py<PyAny>) {
     let dead = Dead(NonNull::new(object.into_ptr()).expect("a Py is never null"));
-    let far = NEAR.with_borrow_mut(|near| match near {
-        Some(near) => {
-            near.push(dead);
-            None
-        }
-        None => Some(dead),
+    HERE.with(|here| match here.near.get() {
+        0 => graves().push(dead),
+        _ => here.dead.borrow_mut().push(dead),
     });
-    if let Some(dead) = far {
-        graves().push(dead);
-    }
 }
 
-/// Drops what was laid down. Call it where no core call is under way on this thread.
+/// Drops what was laid down elsewhere. Call it where no core call is under way on this thread.
 pub fn drain(py: Python<'_>) {
-    if DRAINING.replace(true) {
+    let graves = graves();
+    if graves.is_empty() || HERE.with(|here| here.draining.replace(true)) {
         return;
     }
-    let far = graves();
-    loop {
-        // One after the other: a destructor may lay down more.
-        let near = NEAR.with_borrow_mut(|near| near.as_mut()?.pop());
-        let next = near.or_else(|| if far.is_empty() { None } else { far.pop() });
-        let Some(Dead(pointer)) = next else {
-            break;
-        };
-        // SAFETY: `bury` gave up an owned reference, and this thread is attached.
-        drop(unsafe { Bound::from_owned_ptr(py, pointer.as_ptr()) });
+    while let Some(dead) = graves.pop() {
+        dead.drop(py);
     }
-    DRAINING.set(false);
+    HERE.with(|here| here.draining.set(false));
 }
 
 /// Starts afresh in the child of a fork. A thread that is gone may have been in the middle of laying

@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyMapping, PyString};
 
 use crate::errors::{OrRaise, exception, invalid};
-use crate::graveyard;
+use crate::graveyard::{self, Near};
 use crate::handle::Handle;
 use crate::patience;
 use crate::read;
@@ -186,6 +186,7 @@ pub fn push(
     wait: Option<Duration>,
 ) -> PyResult<Py<Handle>> {
     graveyard::drain(py);
+    let _near = Near::new(py);
     let pushed = match shared.core.try_push(job) {
         Ok(pushed) => pushed,
         Err(refused) if refused.kind() == ErrorKind::Full => {
@@ -213,6 +214,7 @@ pub fn push_many(
     wait: Option<Duration>,
 ) -> PyResult<Vec<Py<Handle>>> {
     graveyard::drain(py);
+    let _near = Near::new(py);
     let (pushed, error) = match shared.core.try_push_many(jobs) {
         Ok(pushed) => (pushed, None),
         Err(PushManyError { pushed, error }) => finish(py, shared, jobs, wait, pushed, &error),

@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use crate::attempt::Job;
 use crate::crew::Member;
 use crate::errors::guard;
+use crate::graveyard::Near;
 use crate::handlers::{Known, Registered};
 use crate::shared::Shared;
 use crate::value::Arguments;
@@ -141,7 +142,8 @@ impl Turns<'_> {
     fn series(&mut self, py: Python<'_>) -> Then {
         let (turn, mut jobs) = (Deadline::after(TURN), 0);
         self.member.begin();
-        let _near = graveyard::Near::new();
+        graveyard::drain(py);
+        let near = Near::new(py);
         loop {
             let (outcome, leave) = run_one(py, self.shared, &mut self.handlers, &mut self.held);
             if self.shared.core.check_process().is_err() {
@@ -153,14 +155,13 @@ impl Turns<'_> {
             if leave || self.member.is_spare() {
                 // A store that fails has its own way to tell; the lease then ends by itself.
                 let _ = done.complete(outcome);
-                graveyard::drain(py);
                 return if leave { Then::Leave } else { Then::Detach };
             }
             self.held = self
                 .consumer
                 .complete_and_next(done, outcome)
                 .map_or(None, |(_, next)| next);
-            graveyard::drain(py);
+            near.drain();
             jobs += 1;
             let look = self.member.ran();
             if self.held.is_none() || jobs == JOBS || (look && turn.passed()) {
