@@ -54,18 +54,25 @@ impl Inner {
             overdue.clear();
             self.engine.expired(SLICE, self.now(), &mut overdue)?;
             settling.clear();
-            for found in &overdue {
-                let (outcome, reason) = match found.cause {
-                    Cause::Timeout => (Outcome::TimedOut, Some(StopReason::TimedOut)),
-                    Cause::Lease => (Outcome::LeaseLost, Some(StopReason::LeaseLost)),
-                    Cause::Deadline => (Outcome::Expired, None),
+            let ended = overdue.iter().map(|found| {
+                let outcome = match found.cause {
+                    Cause::Timeout => Outcome::TimedOut,
+                    Cause::Lease => Outcome::LeaseLost,
+                    Cause::Deadline => Outcome::Expired,
                 };
-                settling.ended.push(Ended::located(&found.at, outcome));
-                if let Some(reason) = reason {
-                    self.cells.signal(found.at.job, reason);
-                }
-            }
+                Ended::located(&found.at, outcome)
+            });
+            settling.ended.extend(ended);
             self.settle(&mut settling)?;
+            // Told only now: a handler that answers at once would otherwise come before its own timeout.
+            for found in &overdue {
+                let reason = match found.cause {
+                    Cause::Timeout => StopReason::TimedOut,
+                    Cause::Lease => StopReason::LeaseLost,
+                    Cause::Deadline => continue,
+                };
+                self.cells.signal(found.at.job, reason);
+            }
             if !overdue.is_empty() {
                 // Whoever waits for an empty queue should look again.
                 self.cells.idle.ring_all();
