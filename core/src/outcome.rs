@@ -275,7 +275,19 @@ impl Transition {
 
 /// Chooses what follows from an outcome. Pure: `random` is uniform in 0..1 and only feeds the jitter.
 #[must_use]
+#[inline]
 pub fn decide(at: &Standing, outcome: Outcome, policy: &RetryPolicy, random: f64) -> Transition {
+    match outcome {
+        // By far the most frequent one: made where it is needed, and not copied there.
+        Outcome::Success(result) if !at.cancel_requested => Transition {
+            result: Some(result),
+            ..to(at, State::Succeeded)
+        },
+        outcome => decide_otherwise(at, outcome, policy, random),
+    }
+}
+
+fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, random: f64) -> Transition {
     if at.cancel_requested && !matches!(outcome, Outcome::Cancelled(_)) {
         return finish(
             at,
@@ -368,6 +380,7 @@ fn finish(at: &Standing, state: State, failure: Failure) -> Transition {
     }
 }
 
+#[inline]
 fn to(at: &Standing, state: State) -> Transition {
     Transition {
         job: at.job,

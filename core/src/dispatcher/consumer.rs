@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::kinds::{Asked, Handler, KindSet};
-use super::lease::{Lease, handling};
+use super::lease::{Body, Lease, handling};
 use super::settle::{Answer, Settling};
 use super::slots::{Baton, Held, Permits, Place};
 use super::{Dispatcher, Inner};
@@ -363,15 +363,18 @@ impl Ask {
         let got = self.claimed.len();
         self.give_back(inner, &room, got);
         baton.spend(got);
-        for claimed in self.claimed.drain(..) {
+        for claimed in &mut self.claimed {
             let asked = &self.asked[claimed.kind.index()];
             self.claims[claimed.kind.index()].allowance = asked.claim.allowance;
             let held = Held {
                 queue: room.permits.clone(),
                 kind: asked.permits.clone(),
             };
-            out.push(Lease::begin(inner, claimed, held, settling.spare.pop()));
+            let body = settling.spare.pop().unwrap_or_else(|| Body::new(inner));
+            out.push(Lease::begin(body, claimed, held));
         }
+        // The leases have taken what was in there.
+        self.claimed.clear();
         result.map(|()| got)
     }
 

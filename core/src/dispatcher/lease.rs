@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{Extras, JobRef, NewJob, Priority, State};
+use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, FailureKind, Outcome, Standing};
 use crate::panics::{let_go, panic_text};
 use crate::payload::Payload;
@@ -30,6 +31,24 @@ use crate::time::Timestamp;
 pub struct Lease {
     /// `None` only in the call that ends it. In a box, because a lease passes through many hands.
     body: Option<Box<Body>>,
+}
+
+/// What a body holds before a job.
+fn nothing() -> Claimed {
+    Claimed {
+        job: JobRef::default(),
+        queue: QueueId(0),
+        kind: KindId(0),
+        priority: 0,
+        attempt: 0,
+        max_attempts: 0,
+        created: Timestamp::EPOCH,
+        started: Timestamp::EPOCH,
+        due: Timestamp::MAX,
+        deadline: Timestamp::MAX,
+        payload: Payload::empty(),
+        extras: None,
+    }
 }
 
 /// What a lease is made of. Whoever asks for work again and again uses that of an ended lease for the next.
@@ -45,23 +64,13 @@ pub(super) struct Body {
 }
 
 impl Lease {
-    /// Begins a lease of a job that was just claimed. Its place among the active ones must have been counted.
-    pub(super) fn begin(inner: &Arc<Inner>, claimed: Claimed, held: Held, spare: Option<Box<Body>>) -> Self {
-        let mut body = match spare {
-            Some(mut body) => {
-                (body.claimed, body.held) = (claimed, held);
-                body
-            }
-            None => Box::new(Body {
-                claimed,
-                inner: inner.clone(),
-                cell: inner.cells.take(),
-                turn: 0,
-                held,
-                parting: OnceLock::new(),
-            }),
-        };
-        body.turn = inner.cells.begin(&body.cell, body.claimed.job);
+    /// Begins a lease of a job that was just claimed, which it takes from where it stands. Its place among the
+    /// active ones must have been counted.
+    pub(super) fn begin(mut body: Box<Body>, claimed: &mut Claimed, held: Held) -> Self {
+        std::mem::swap(&mut body.claimed, claimed);
+        body.held = held;
+        let (inner, job) = (&*body.inner, body.claimed.job);
+        body.turn = inner.cells.begin(&body.cell, job);
         if inner.stopping() {
             body.cell.raise(StopReason::Stopping);
         }
@@ -115,7 +124,7 @@ impl Lease {
 
     /// The number of the job's kind: cheaper than its name.
     #[must_use]
-    pub fn kind_id(&self) -> crate::KindId {
+    pub fn kind_id(&self) -> KindId {
         self.claimed().kind
     }
 
@@ -333,6 +342,18 @@ impl Lease {
 }
 
 impl Body {
+    /// For a lease to come.
+    pub(super) fn new(inner: &Arc<Inner>) -> Box<Self> {
+        Box::new(Self {
+            claimed: nothing(),
+            inner: inner.clone(),
+            cell: inner.cells.take(),
+            turn: 0,
+            held: Held::default(),
+            parting: OnceLock::new(),
+        })
+    }
+
     /// Ends the body; `pass` gets its permit.
     fn end(self: Box<Self>, outcome: Outcome, pass: impl FnOnce(&Inner)) -> Option<Ended> {
         let inner = &*self.inner;

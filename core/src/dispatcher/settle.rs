@@ -15,6 +15,7 @@ use crate::id::JobId;
 use crate::job::{Extras, NewJob, State};
 use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, Outcome, Standing, Transition, decide};
+use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
 
@@ -321,28 +322,42 @@ impl Inner {
     }
 
     /// Takes the outcome out of `ended` and decides.
+    #[inline]
     fn decide(&self, ended: &mut Ended) -> Transition {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
-        let transition = match self.bounded(outcome) {
+        match outcome {
             // The hot path: no policy is asked about a success.
-            success @ Outcome::Success(_) => decide(&ended.standing(), success, &RetryPolicy::DEFAULT, 0.0),
-            outcome => decide(
+            Outcome::Success(result) if !ended.cancel_requested && self.has_room_for(&result) => decide(
                 &ended.standing(),
-                outcome,
-                &self.policy(ended.whose().kind, ended.extras()),
-                random(),
+                Outcome::Success(result),
+                &RetryPolicy::DEFAULT,
+                0.0,
             ),
-        };
+            outcome => self.decide_otherwise(ended, outcome),
+        }
+    }
+
+    fn decide_otherwise(&self, ended: &mut Ended, outcome: Outcome) -> Transition {
+        let transition = decide(
+            &ended.standing(),
+            self.bounded(outcome),
+            &self.policy(ended.whose().kind, ended.extras()),
+            random(),
+        );
         if transition.failure.is_some() && (self.events.wanted() || self.hooks.present()) {
             ended.failure = transition.failure.clone().map(Box::new);
         }
         transition
     }
 
+    fn has_room_for(&self, result: &Payload) -> bool {
+        result.len().is_none_or(|len| len <= self.options.max_payload)
+    }
+
     /// A result above the limit is a failed attempt, not a lost one.
     fn bounded(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Success(result) if result.len().is_some_and(|n| n > self.options.max_payload) => {
+            Outcome::Success(result) if !self.has_room_for(&result) => {
                 let (len, max) = (result.len().unwrap_or(0), self.options.max_payload);
                 Outcome::failed(format!(
                     "the result has {len} bytes; option max_payload allows {max}"
@@ -384,10 +399,15 @@ impl Inner {
     }
 
     fn end(&self, ended: &Ended, state: State) {
-        self.arm_prune();
-        if !self.hooks.present() {
-            return;
+        if self.options.keep_finished > 0 {
+            self.arm_prune();
         }
+        if self.hooks.present() {
+            self.tell_hooks(ended, state);
+        }
+    }
+
+    fn tell_hooks(&self, ended: &Ended, state: State) {
         let whose = ended.whose();
         let end = End {
             id: whose.id,
