@@ -94,7 +94,7 @@ def with_figures(result: Result) -> Result:
         if "rate" in found:
             low, high = found.pop("range")
             figures = {"jobs/s": found.pop("rate"), "slowest": low, "fastest": high}
-            found["figures"] = figures | {"CPU µs/job": found.pop("cpu")}
+            found["figures"] = figures | {"CPU µs/job": found.pop("cpu"), "peak RSS MB": found.pop("peak")}
     if "shape" in result:
         text = "{jobs} no-op jobs of {payload} bytes, {producers} producers, {workers} workers"
         result["title"] = text.format(**result["shape"])

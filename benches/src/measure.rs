@@ -14,6 +14,8 @@ pub struct Sample {
     pub seconds: f64,
     /// On the processors, of all threads of the process.
     pub cpu: f64,
+    /// The most memory that the process has ever had in the machine, in bytes.
+    pub peak: u64,
 }
 
 impl Sample {
@@ -29,6 +31,7 @@ impl Sample {
             jobs,
             seconds: start.elapsed().as_secs_f64(),
             cpu: cpu_seconds() - cpu,
+            peak: status("/proc/self/status", "VmHWM:") * 1024,
         }
     }
 
@@ -48,6 +51,7 @@ impl AddAssign for Sample {
         self.jobs += more.jobs;
         self.seconds += more.seconds;
         self.cpu += more.cpu;
+        self.peak = self.peak.max(more.peak);
     }
 }
 
@@ -118,6 +122,7 @@ mod tests {
         let spin = || while cpu_seconds() < 0.05 {};
         let sample = Sample::of(10, spin);
         assert!(sample.cpu > 0.0 && sample.seconds > 0.0);
+        assert!(sample.peak > resident_bytes() / 2);
         assert!((sample.rate() - 10.0 / sample.seconds).abs() < 1e-6);
     }
 

@@ -18,6 +18,8 @@ pub struct Row {
     pub range: (f64, f64),
     /// Microseconds on the processors per job.
     pub cpu: f64,
+    /// The most memory in the machine at any time, in megabytes.
+    pub peak: f64,
 }
 
 impl Row {
@@ -30,6 +32,7 @@ impl Row {
             rate: median(rates())?,
             range: (rates().fold(f64::INFINITY, f64::min), rates().fold(0.0, f64::max)),
             cpu: median(samples.iter().map(Sample::cpu_per_job))?,
+            peak: median(samples.iter().map(|sample| sample.peak as f64 / 1e6))?,
         })
     }
 
@@ -45,19 +48,20 @@ pub fn table(rows: &[Row], against: &[&str]) -> String {
         .iter()
         .filter_map(|name| rows.iter().find(|row| row.name == *name))
         .collect();
-    let mut text = String::from("| what | jobs/s (median) | from–to | CPU µs/job |");
+    let mut text = String::from("| what | jobs/s (median) | from–to | CPU µs/job | peak RSS MB |");
     text.extend(references.iter().map(|row| format!(" ratio to {} |", row.name)));
-    text.push_str("\n|---|---|---|---|");
+    text.push_str("\n|---|---|---|---|---|");
     text.push_str(&"---|".repeat(references.len()));
     for row in rows {
         let (low, high) = row.range;
         text.push_str(&format!(
-            "\n| {} | {} | {}–{} | {:.3} |",
+            "\n| {} | {} | {}–{} | {:.3} | {:.0} |",
             row.title,
             millions(row.rate),
             millions(low),
             millions(high),
-            row.cpu
+            row.cpu,
+            row.peak,
         ));
         text.extend(
             references
@@ -82,6 +86,7 @@ mod tests {
             jobs: 1_000_000,
             seconds,
             cpu: 2.0,
+            peak: 3_000_000,
         }
     }
 
@@ -92,9 +97,11 @@ mod tests {
         let rows = [slow.expect("three runs"), fast.expect("one run")];
         assert_eq!(rows[0].rate, 500_000.0);
         let text = table(&rows, &["slow", "absent"]);
-        let last = "| fast one | 2.00 M | 2.00 M–2.00 M | 2.000 | 4.00 |";
+        let last = "| fast one | 2.00 M | 2.00 M–2.00 M | 2.000 | 3 | 4.00 |";
         assert_eq!(text.lines().last(), Some(last));
-        assert!(text.starts_with("| what | jobs/s (median) | from–to | CPU µs/job | ratio to slow |\n"));
+        assert!(text.starts_with(
+            "| what | jobs/s (median) | from–to | CPU µs/job | peak RSS MB | ratio to slow |\n"
+        ));
     }
 
     #[test]
