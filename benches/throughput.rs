@@ -3,7 +3,7 @@
 //! the pools keep nothing, and that is the comparison.
 //!
 //! ```text
-//! cargo bench -p forebay-benches --bench throughput [--features jemalloc|mimalloc] -- [options]
+//! cargo bench -p forebay-benches --bench throughput [--features jemalloc,mimalloc,apalis] -- [options]
 //!   --producers 1,2,4,8 --workers 1,2,4 --payload 1,100,10240   one table for each combination
 //!   --only rayon,forebay     these contenders         --jobs 1000000  at a time
 //!   --rounds 5               runs of each, in turn    --json          a line per table instead

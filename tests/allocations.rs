@@ -59,25 +59,25 @@ const WAYS: [Way; 4] = [
         name: "a closure, one push per job",
         concurrency: 1,
         work: closures,
-        bound: 2100,
+        bound: 100,
     },
     Way {
         name: "a closure, 64 jobs per push",
         concurrency: 1,
         work: closures_in_batches,
-        bound: 2250,
+        bound: 200,
     },
     Way {
         name: "claimed one by one",
         concurrency: 1,
         work: claims,
-        bound: 2100,
+        bound: 100,
     },
     Way {
         name: "claimed and completed 64 at a time",
         concurrency: 64,
         work: claims_in_batches,
-        bound: 2250,
+        bound: 200,
     },
 ];
 

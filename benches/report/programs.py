@@ -23,10 +23,10 @@ class Programs:
         self.rust = cache(self._rust)
         self.c = cache(self._c)
 
-    def _rust(self, program: str, allocator: str) -> Path:
-        """The Rust program of this name on this allocator."""
-        features = [] if allocator == "glibc" else ["--features", allocator]
-        built = self._cargo("bench", "-p", "forebay-benches", "--bench", program, "--no-run", *features)
+    def _rust(self, program: str, features: str) -> Path:
+        """The Rust program of this name with these features."""
+        chosen = ["--features", features] if features else []
+        built = self._cargo("bench", "-p", "forebay-benches", "--bench", program, "--no-run", *chosen)
         return next(
             Path(m["executable"]) for m in built if m.get("executable") and m["target"]["name"] == program
         )

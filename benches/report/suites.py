@@ -23,22 +23,22 @@ class Suite:
     run: Callable[[Programs, bool], list[Result]]
 
 
-def rust(name: str, arguments: str, *, program: str = "throughput", allocator: str = "glibc") -> Suite:
+def rust(name: str, arguments: str, *, program: str = "throughput", features: str = "") -> Suite:
     """Tables of one of the Rust programs."""
 
     def run(programs: Programs, quick: bool) -> list[Result]:
         smaller = ["--rounds", "1", "--jobs", "100000"] if quick else []
         # The first one of two equal arguments counts.
         command: list[str | Path] = [
-            programs.rust(program, allocator),
+            programs.rust(program, features),
             *smaller,
             *arguments.split(),
             "--json",
         ]
         return [with_figures(result) for result in programs.lines(command)]
 
-    features = "" if allocator == "glibc" else f" --features {allocator}"
-    return Suite(name, f"cargo bench -p forebay-benches --bench {program}{features} -- {arguments}", run)
+    with_features = f" --features {features}" if features else ""
+    return Suite(name, f"cargo bench -p forebay-benches --bench {program}{with_features} -- {arguments}", run)
 
 
 def python(name: str, arguments: str) -> Suite:
@@ -56,7 +56,7 @@ def c_and_rust(programs: Programs, quick: bool) -> list[Result]:
     """The C program and the same jobs in Rust, in turn."""
     rounds, jobs = (1, 50_000) if quick else (5, 500_000)
     closures = [
-        programs.rust("throughput", "glibc"),
+        programs.rust("throughput", ""),
         "--producers",
         "2",
         "--workers",
@@ -106,8 +106,9 @@ _SIX = "--only rayon,crossbeam,crossbeam-4096,forebay,forebay-many,forebay-pull"
 
 SUITES = (
     rust("throughput-glibc", "--jobs 500000"),
-    rust("throughput-jemalloc", f"--jobs 500000 {_SIX}", allocator="jemalloc"),
-    rust("throughput-mimalloc", f"--jobs 500000 {_SIX}", allocator="mimalloc"),
+    rust("apalis", "--only rayon,apalis,forebay --jobs 200000 --rounds 3", features="apalis"),
+    rust("throughput-jemalloc", f"--jobs 500000 {_SIX}", features="jemalloc"),
+    rust("throughput-mimalloc", f"--jobs 500000 {_SIX}", features="mimalloc"),
     rust("axes", f"--producers 1,2,4,8 --workers 1,2,4 --jobs 300000 --rounds 3 {_FOUR}"),
     rust("payloads", f"--payload 1,10240 --jobs 300000 --rounds 3 {_FOUR}"),
     rust("kept", "--only forebay-unkept,forebay-kept --warm 1000000 --jobs 500000"),

@@ -3,6 +3,8 @@
 //! All of them do the same: for each job a copy of the payload is made on the heap (or wherever the contender
 //! keeps it), carried to a worker thread and given to the same handler there.
 
+#[cfg(feature = "apalis")]
+mod apalis;
 mod forebay;
 mod pools;
 
@@ -26,7 +28,7 @@ pub trait Contender: Send + Sync {
 
 /// The name of each contender as an argument, and what it is in a table. The first two are what the others are
 /// compared with.
-pub const CONTENDERS: [(&str, &str); 12] = [
+pub const CONTENDERS: &[(&str, &str)] = &[
     ("rayon", "`rayon::spawn`"),
     ("crossbeam", "crossbeam channel of boxed payloads, unbounded"),
     (
@@ -35,6 +37,8 @@ pub const CONTENDERS: [(&str, &str); 12] = [
     ),
     ("threadpool", "`threadpool::execute`"),
     ("tokio", "`tokio::spawn`, multi-thread"),
+    #[cfg(feature = "apalis")]
+    ("apalis", "apalis, storage in memory"),
     ("forebay", "Forebay `push`"),
     ("forebay-many", "Forebay `push_many` (64)"),
     (
@@ -58,6 +62,8 @@ pub fn open(name: &str, workers: usize, work: impl Work) -> Option<Box<dyn Conte
         "crossbeam-4096" => Box::new(Crossbeam::open(workers, Some(4096), work)),
         "threadpool" => Box::new(ThreadPool::open(workers, work)),
         "tokio" => Box::new(Tokio::open(workers, work)),
+        #[cfg(feature = "apalis")]
+        "apalis" => Box::new(apalis::Apalis::open(workers, work)),
         "forebay-pull" => Box::new(Pull::open(workers, work)),
         _ => Box::new(Forebay::open(workers, Way::named(name)?, work)),
     })
@@ -70,7 +76,7 @@ mod tests {
 
     #[test]
     fn every_contender_runs_every_job_with_its_payload() {
-        for (name, _) in CONTENDERS {
+        for &(name, _) in CONTENDERS {
             let tally = Tally::leaked();
             let contender = open(name, 2, |payload: &[u8]| {
                 assert_eq!(payload, b"abc");
