@@ -67,6 +67,7 @@ mod open;
 mod outcome;
 mod panics;
 mod payload;
+mod prefetch;
 mod retry;
 mod sync;
 mod threads;

@@ -20,7 +20,7 @@
 //! # Order of locks
 //!
 //! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then a lane's
-//! store of jobs set aside or a part of the agenda. Bells ring, payloads are dropped and keys are freed
+//! store of jobs set aside, a part of the agenda or of the finished jobs. Bells ring, payloads are dropped and keys are freed
 //! [after] all locks are gone.
 //!
 //! # Limits
@@ -41,7 +41,6 @@ mod keys;
 mod lane;
 mod nodes;
 mod place;
-mod prefetch;
 mod queue;
 mod record;
 mod room;
@@ -68,6 +67,7 @@ use parking_lot::MutexGuard;
 
 use self::after::{After, shout};
 use self::agenda::Agenda;
+use self::finished::Finished;
 use self::index::Index;
 use self::keys::Keys;
 use self::place::slot_of;
@@ -95,6 +95,7 @@ pub struct MemoryEngine {
     slab: Slab,
     index: Index,
     agenda: Agenda,
+    finished: Finished,
     stripes: Stripes,
     shared: Shared,
 }

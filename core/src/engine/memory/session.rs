@@ -456,9 +456,12 @@ impl<'a> Session<'a> {
         }
         self.stripe.tally(record.queue()).keep(1);
         drop(record);
-        self.stripe.finished.push(Fate::of(t.to), self.now, slot);
-        self.stripe.finished.uncounted += 1;
-        self.after.excess |= self.engine.shared.count_kept(&mut self.stripe.finished.uncounted);
+        let end = (Fate::of(t.to), self.now, slot);
+        let counted = self
+            .engine
+            .finished
+            .push(self.number, end, self.engine.shared.slack());
+        self.after.excess |= self.engine.shared.count_kept(counted);
     }
 
     /// Frees the slot of a job that was taken out of it.

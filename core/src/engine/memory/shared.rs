@@ -54,7 +54,7 @@ impl Shared {
 
     /// How many finished jobs a stripe may keep to itself before it counts them in: few enough that all
     /// stripes together never matter.
-    fn slack(&self) -> usize {
+    pub(super) fn slack(&self) -> usize {
         (self.keep / 256).min(64)
     }
 
@@ -70,9 +70,9 @@ impl Shared {
             && self.kept.load(Relaxed).max(0) as usize + 8 * MAGAZINE > self.most_kept()
     }
 
-    /// Counts finished jobs of a stripe in, if they are many; true if too many are now kept.
-    pub(super) fn count_kept(&self, uncounted: &mut usize) -> bool {
-        *uncounted > self.slack() && self.kept_with(std::mem::take(uncounted) as i64) > self.most_kept()
+    /// Counts finished jobs in, if there are any; true if too many are now kept.
+    pub(super) fn count_kept(&self, jobs: usize) -> bool {
+        jobs > 0 && self.kept_with(jobs as i64) > self.most_kept()
     }
 
     /// Changes how many finished jobs are counted; returns how many are.

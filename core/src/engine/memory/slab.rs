@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::prefetch::prefetch;
 use super::record::Record;
 use super::table::Table;
+use crate::prefetch::prefetch;
 
 /// Records per chunk.
 const CHUNK: usize = 256;
@@ -73,7 +73,7 @@ impl Slab {
     /// Says that the record in this slot is about to be written.
     pub(super) fn prefetch(&self, slot: u32) {
         if let Some(chunk) = self.chunks.get(slot as usize / CHUNK) {
-            prefetch(&chunk[slot as usize % CHUNK]);
+            prefetch(&raw const chunk[slot as usize % CHUNK]);
         }
     }
 

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::finished::Finished;
 use super::running::Running;
 use super::slab::Free;
 use super::tally::Tally;
@@ -29,8 +28,6 @@ pub(super) struct Stripe {
     pub(super) free: Free,
     /// Jobs that were claimed here and can be overdue.
     pub(super) running: Running,
-    /// Jobs that ended here and are kept.
-    pub(super) finished: Finished,
 }
 
 /// All stripes.

@@ -7,7 +7,7 @@ use super::finished::Fate;
 use super::record::Listed;
 use super::session::{Found, Session, overdue};
 use super::slab::MAGAZINE;
-use super::stripe::{self, Locked, STRIPES};
+use super::stripe::{self, STRIPES};
 use crate::engine::{Overdue, Retention, Tick};
 use crate::job::Priority;
 use crate::names::QueueId;
@@ -94,22 +94,14 @@ impl MemoryEngine {
     /// Forgets up to `limit` finished jobs, by age first, then by number.
     pub(super) fn forget(&self, keep: Retention, limit: usize, after: &mut After) -> usize {
         let _one = self.shared.forgetting.lock();
-        let mut count = 0;
-        for number in 0..STRIPES {
-            let mut stripe = self.stripes.lock(number);
-            for (fate, before) in [
-                (Fate::Succeeded, keep.succeeded_before),
-                (Fate::Other, keep.others_before),
-            ] {
-                while count < limit
-                    && let Some(slot) = stripe.finished.pop_before(fate, before)
-                {
-                    Session::new(self, (number, &mut stripe), after, Timestamp::EPOCH).forget(slot);
-                    count += 1;
-                }
-            }
+        let mut slots = Vec::new();
+        for age in [
+            (Fate::Succeeded, keep.succeeded_before),
+            (Fate::Other, keep.others_before),
+        ] {
+            self.finished.take_before(age, limit, &mut slots);
         }
-        self.shared.kept_with(-(count as i64));
+        let count = self.forget_all(&slots, after);
         let kept = self.kept();
         count + self.forget_oldest(kept.saturating_sub(keep.most).min(limit - count), after)
     }
@@ -119,21 +111,23 @@ impl MemoryEngine {
     ///
     /// A pusher is the one to forget, if it can be: it is about to write those slots, and whoever forgets has to
     /// fetch them from far away.
+    #[inline]
     pub(super) fn make_room(&self, after: &mut After) {
-        let (excess, hungry) = (
-            std::mem::take(&mut after.excess),
-            std::mem::take(&mut after.hungry),
-        );
-        let due = excess || hungry && self.shared.nearly_full();
-        if !due {
-            return;
+        if after.excess || after.hungry && self.shared.nearly_full() {
+            self.forget_some(after);
         }
+    }
+
+    #[cold]
+    fn forget_some(&self, after: &mut After) {
+        let (excess, hungry) = (after.excess, after.hungry);
+        (after.excess, after.hungry) = (false, false);
         // Who finds another one at it leaves it to that one, or to the next.
         let Some(_one) = self.shared.forgetting.try_lock() else {
             return;
         };
         let most = self.shared.most_kept();
-        let kept = self.kept();
+        let kept = if excess { self.kept() } else { 0 };
         if hungry {
             self.forget_oldest(MAGAZINE.max(kept.saturating_sub(most)), after);
         } else if kept > most {
@@ -141,19 +135,21 @@ impl MemoryEngine {
         }
     }
 
-    /// How many finished jobs are kept, those included that stripes have not counted in.
+    /// How many finished jobs are kept, those included that have not been counted in.
     fn kept(&self) -> usize {
-        let uncounted = |number| std::mem::take(&mut self.stripes.lock(number).finished.uncounted);
-        let more: usize = (0..STRIPES).map(uncounted).sum();
-        self.shared.kept_with(more as i64)
+        self.shared.kept_with(self.finished.take_uncounted() as i64)
     }
 
-    /// Forgets this many jobs, oldest first over all stripes.
+    /// Forgets this many jobs, oldest first.
     fn forget_oldest(&self, count: usize, after: &mut After) -> usize {
         if count == 0 {
             return 0;
         }
-        let slots = take_oldest(&mut self.stripes.lock_all(), count);
+        self.forget_all(&self.finished.take_oldest(count), after)
+    }
+
+    /// Forgets jobs that were taken out of their lines.
+    fn forget_all(&self, slots: &[u32], after: &mut After) -> usize {
         self.shared.kept_with(-(slots.len() as i64));
         for some in slots.chunks(SESSION) {
             let mut stripe = self.stripes.mine();
@@ -192,29 +188,4 @@ impl MemoryEngine {
         }
         ring
     }
-}
-
-/// Takes up to `most` jobs out of the lines, oldest first. A stripe is left only when another has an older
-/// one.
-fn take_oldest(stripes: &mut Locked<'_>, most: usize) -> Vec<u32> {
-    let mut slots = Vec::with_capacity(most);
-    while slots.len() < most {
-        let heads = stripes.iter().enumerate();
-        let mut heads: Vec<_> = heads
-            .filter_map(|(n, s)| Some((s.finished.oldest()?.0, n)))
-            .collect();
-        heads.sort_unstable();
-        let Some((_, number)) = heads.first().copied() else {
-            break;
-        };
-        let other = heads.get(1).map_or(Timestamp::MAX, |(ended, _)| *ended);
-        let finished = &mut stripes[number].finished;
-        while slots.len() < most
-            && let Some((ended, fate)) = finished.oldest()
-            && ended <= other
-        {
-            slots.extend(finished.pop(fate));
-        }
-    }
-    slots
 }

@@ -1,16 +1,16 @@
 //! Fetching memory before it is needed.
 //!
-//! The slot of the next push was last written by whoever finished the job in it, mostly on another core. Asked
-//! for in time, its cache lines arrive while the present push is still at work; asked for by the write
-//! itself, each makes it wait for about a hundred nanoseconds.
+//! The memory of the next push was last written by whoever finished the job that had it, mostly on another
+//! core. Asked for in time, its cache lines arrive while the present push is still at work; asked for by the
+//! write itself, each makes it wait for about a hundred nanoseconds.
 
 /// Bytes per cache line.
 const LINE: usize = 64;
 
 /// Begins to fetch a value that is about to be written. A hint: it changes nothing, and does nothing where
 /// the machine has no such instruction.
-pub(super) fn prefetch<T>(value: &T) {
-    let start = std::ptr::from_ref(value).cast::<i8>();
+pub(crate) fn prefetch<T>(value: *const T) {
+    let start = value.cast::<i8>();
     for offset in (0..size_of::<T>().next_multiple_of(LINE)).step_by(LINE) {
         fetch(start.wrapping_add(offset));
     }
