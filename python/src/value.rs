@@ -25,42 +25,61 @@ const TEXT: &str = "text/plain";
 /// Shorter `bytes` are copied: cheaper than another owner, and nothing of Python is kept alive.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// A Python object, or what a call was made with, by reference.
-enum Carried {
-    One(Py<PyAny>),
-    Call(Call),
+/// What a payload can hold by reference: a Python object, or what a call was made with.
+///
+/// Two types, and not two cases of one: most payloads are the former, and need one word.
+trait Carried: Send + Sync + 'static {
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded>;
+    fn bury(self);
+}
+
+impl Carried for Py<PyAny> {
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
+        Ok(Encoded {
+            bytes: json::write(self.bind(py))?,
+            content_type: JSON.into(),
+        })
+    }
+
+    fn bury(self) {
+        bury(self);
+    }
+}
+
+impl Carried for Call {
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
+        Ok(Encoded {
+            bytes: json::write_call(py, self)?,
+            content_type: CALL.into(),
+        })
+    }
+
+    fn bury(self) {
+        self.into_references().for_each(bury);
+    }
 }
 
 /// What a payload holds by reference.
-struct Value {
-    carried: ManuallyDrop<Carried>,
-}
+struct Value<C: Carried>(ManuallyDrop<C>);
 
-impl Value {
-    fn new(carried: Carried) -> Self {
-        Self {
-            carried: ManuallyDrop::new(carried),
-        }
+impl<C: Carried> Value<C> {
+    fn payload(carried: C) -> Payload {
+        Payload::host(Self(ManuallyDrop::new(carried)))
     }
 
-    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
-        let (bytes, content_type) = match &*self.carried {
-            Carried::One(value) => (json::write(value.bind(py))?, JSON),
-            Carried::Call(call) => (json::write_call(py, call)?, CALL),
-        };
-        Ok(Encoded {
-            bytes,
-            content_type: content_type.into(),
-        })
+    /// What this payload holds, if it is one of these.
+    fn find(payload: &Payload) -> Option<&C> {
+        payload.as_host::<Self>().map(|value| &*value.0)
     }
 }
 
-impl HostObject for Value {
+impl<C: Carried> HostObject for Value<C> {
     /// Never from a thread of the core: what a dump configured by option writes was encoded at its push, and the
     /// core keeps that.
     fn encode(&self) -> forebay::Result<Encoded> {
         let encoded = Python::try_attach(|py| {
-            self.write(py)
+            self.0
+                .write(py)
                 .map_err(|e| Error::new(ErrorKind::Encode, e.value(py).to_string()))
         });
         encoded.unwrap_or_else(|| Err(Error::new(ErrorKind::Encode, "the interpreter is ending")))
@@ -71,13 +90,10 @@ impl HostObject for Value {
     }
 }
 
-impl Drop for Value {
+impl<C: Carried> Drop for Value<C> {
     fn drop(&mut self) {
-        // SAFETY: `carried` is not used again: this is the drop.
-        match unsafe { ManuallyDrop::take(&mut self.carried) } {
-            Carried::One(value) => bury(value),
-            Carried::Call(call) => call.into_references().for_each(bury),
-        }
+        // SAFETY: it is not used again: this is the drop.
+        unsafe { ManuallyDrop::take(&mut self.0) }.bury();
     }
 }
 
@@ -112,34 +128,34 @@ pub fn payload(value: Bound<'_, PyAny>) -> Payload {
         return none(value.py());
     }
     match value.cast::<PyBytes>() {
-        Ok(bytes) => octets(bytes).into(),
-        Err(_) => Payload::host(Value::new(Carried::One(value.unbind()))),
+        Ok(bytes) => octets(bytes),
+        Err(_) => Value::payload(value.unbind()),
     }
 }
 
 /// The payload of a call.
 pub fn call(call: Call) -> Payload {
-    Payload::host(Value::new(Carried::Call(call)))
+    Value::payload(call)
 }
 
 /// Nothing, the most frequent value of all: one for the whole process.
 fn none(py: Python<'_>) -> Payload {
     static NONE: OnceLock<Payload> = OnceLock::new();
-    NONE.get_or_init(|| Payload::host(Value::new(Carried::One(py.None()))))
-        .clone()
+    NONE.get_or_init(|| Value::payload(py.None())).clone()
 }
 
-fn octets(bytes: &Bound<'_, PyBytes>) -> Bytes {
+fn octets(bytes: &Bound<'_, PyBytes>) -> Payload {
     let slice = bytes.as_bytes();
     if slice.len() < COPY_BELOW {
-        return Bytes::copy_from_slice(slice);
+        return slice.into();
     }
     let object = ManuallyDrop::new(bytes.clone().into_any().unbind());
-    Bytes::from_owner(Kept {
+    let kept = Kept {
         object,
         data: slice.as_ptr(),
         len: slice.len(),
-    })
+    };
+    Bytes::from_owner(kept).into()
 }
 
 /// What a handler is called with.
@@ -155,11 +171,11 @@ pub enum Arguments<'a, 'py> {
 impl<'a, 'py> Arguments<'a, 'py> {
     /// The arguments that a payload stands for.
     pub fn of(py: Python<'py>, payload: &'a Payload) -> PyResult<Self> {
-        if let Some(value) = payload.as_host::<Value>() {
-            return Ok(match &*value.carried {
-                Carried::One(value) => Self::One(value.bind(py).clone()),
-                Carried::Call(call) => Self::Call(call),
-            });
+        if let Some(value) = Value::<Py<PyAny>>::find(payload) {
+            return Ok(Self::One(value.bind(py).clone()));
+        }
+        if let Some(call) = Value::<Call>::find(payload) {
+            return Ok(Self::Call(call));
         }
         let encoded = encode(py, payload)?;
         if encoded.content_type != CALL {
@@ -193,9 +209,11 @@ impl<'a, 'py> Arguments<'a, 'py> {
 
 /// The Python value of a payload or result. A call is shown as its JSON object.
 pub fn object<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
-    match payload.as_host::<Value>().map(|value| &*value.carried) {
-        Some(Carried::One(value)) => Ok(value.bind(py).clone()),
-        Some(Carried::Call(call)) => call.object(py),
+    if let Some(value) = Value::<Py<PyAny>>::find(payload) {
+        return Ok(value.bind(py).clone());
+    }
+    match Value::<Call>::find(payload) {
+        Some(call) => call.object(py),
         None => decode(py, &encode(py, payload)?),
     }
 }
