@@ -9,8 +9,9 @@ use std::alloc::{Layout, handle_alloc_error};
 use std::process::abort;
 use std::ptr::{self, NonNull};
 use std::slice;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use once_cell::race::OnceBox;
 
 use super::{Encoded, HostObject, JSON, OCTETS, pool};
 
@@ -39,7 +40,7 @@ pub(super) enum View<'a> {
 /// An object of the host, and its encoding once there is one.
 pub(super) struct Host<'a> {
     pub(super) object: &'a dyn HostObject,
-    pub(super) encoded: &'a OnceLock<Box<Encoded>>,
+    pub(super) encoded: &'a OnceBox<Encoded>,
 }
 
 /// The content types that a small block can have.
@@ -116,7 +117,7 @@ struct HostBlock<T> {
 #[repr(C)]
 struct HostHead {
     header: Header,
-    encoded: OnceLock<Box<Encoded>>,
+    encoded: OnceBox<Encoded>,
     glue: &'static Glue,
 }
 
@@ -161,7 +162,7 @@ impl Block {
     pub(super) fn host<T: HostObject>(object: T) -> Option<Self> {
         let head = HostHead {
             header: Header::new(Form::Host, Known::Octets, 0),
-            encoded: OnceLock::new(),
+            encoded: OnceBox::new(),
             glue: const {
                 &Glue {
                     object: object_of::<T>,
