@@ -54,9 +54,8 @@ def best_forebay(results: Results) -> float:
 def best_pool(results: Results) -> float:
     """The better of the two thread pools, each at the best of its settings."""
     rows = results["python"][0]["rows"]
-    return max(
-        row["figures"]["jobs/s"] for row in rows if row["name"].split(":")[0] in ("executor", "threadpool")
-    )
+    pools = [row for row in rows if row["name"].split(":")[0] in ("executor", "threadpool")]
+    return max(float(row["figures"]["jobs/s"]) for row in pools)
 
 
 def producers(results: Results) -> float:

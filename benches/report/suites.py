@@ -55,20 +55,16 @@ def python(name: str, arguments: str) -> Suite:
 def c_and_rust(programs: Programs, quick: bool) -> list[Result]:
     """The C program and the same jobs in Rust, in turn."""
     rounds, jobs = (1, 50_000) if quick else (5, 500_000)
-    closures = [
-        programs.rust("throughput", ""),
-        "--producers",
-        "2",
-        "--workers",
-        "2",
-        "--jobs",
-        str(jobs),
-    ]
+    shape = f"--producers 2 --workers 2 --jobs {jobs}".split()
+    closures, c = programs.rust("throughput", ""), programs.c()
     commands: dict[str, tuple[str, list[str | Path]]] = {
-        "forebay": ("Rust closures", [*closures, "--alone", "forebay"]),
-        "c-callback": ("C callbacks", [programs.c(), "callback", str(jobs)]),
-        "forebay-pull": ("Rust, claimed and completed 64 at a time", [*closures, "--alone", "forebay-pull"]),
-        "c-poll": ("C, polled and finished 64 at a time", [programs.c(), "poll", str(jobs)]),
+        "forebay": ("Rust closures", [closures, *shape, "--alone", "forebay"]),
+        "c-callback": ("C callbacks", [c, "callback", str(jobs)]),
+        "forebay-pull": (
+            "Rust, claimed and completed 64 at a time",
+            [closures, *shape, "--alone", "forebay-pull"],
+        ),
+        "c-poll": ("C, polled and finished 64 at a time", [c, "poll", str(jobs)]),
     }
     samples: dict[str, list[Result]] = {name: [] for name in commands}
     for _ in range(rounds):
