@@ -77,6 +77,15 @@ impl From<PushError<'_>> for Error {
     }
 }
 
+/// The answer to a push that was not accepted. Only here is the job moved: it is large.
+#[cold]
+fn refused(error: Error, job: NewJob<'_>) -> PushError<'_> {
+    PushError {
+        error,
+        job: Box::new(job),
+    }
+}
+
 /// A push of several jobs that stopped at a refused one.
 #[derive(Debug)]
 pub struct PushManyError {
@@ -145,8 +154,8 @@ impl Dispatcher {
     /// # Ok::<(), forebay::Error>(())
     /// ```
     pub fn push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
-        let wait = self.patience(&job);
-        self.push_or_wait(job, wait)
+        let wait = self.patience(&job).map(Deadline::after);
+        self.0.push_one(&job, wait).map_err(|error| refused(error, job))
     }
 
     /// Accepts a job; waits up to `timeout` for room if the queue is full, whatever its policy.
@@ -154,7 +163,8 @@ impl Dispatcher {
     /// # Errors
     /// As [`Dispatcher::push`]; `Full` when no room came in time.
     pub fn push_within<'a>(&self, job: NewJob<'a>, timeout: Duration) -> Result<Pushed, PushError<'a>> {
-        self.push_or_wait(job, Some(timeout))
+        let wait = Some(Deadline::after(timeout));
+        self.0.push_one(&job, wait).map_err(|error| refused(error, job))
     }
 
     /// Accepts a job if there is room now, whatever the policy of its queue.
@@ -162,7 +172,7 @@ impl Dispatcher {
     /// # Errors
     /// As [`Dispatcher::push`].
     pub fn try_push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
-        self.push_or_wait(job, None)
+        self.0.push_one(&job, None).map_err(|error| refused(error, job))
     }
 
     /// How long the policy of its queue lets the push of this job wait for room; `None` for not at all.
@@ -172,16 +182,6 @@ impl Dispatcher {
         match self.0.on_full(job) {
             OnFull::Reject => None,
             OnFull::Block(patience) => Some(patience),
-        }
-    }
-
-    fn push_or_wait<'a>(&self, job: NewJob<'a>, wait: Option<Duration>) -> Result<Pushed, PushError<'a>> {
-        match self.0.push_one(&job, wait.map(Deadline::after)) {
-            Ok(pushed) => Ok(pushed),
-            Err(error) => Err(PushError {
-                error,
-                job: Box::new(job),
-            }),
         }
     }
 
