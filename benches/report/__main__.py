@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from goals import goals_table
-from machine import machine
+from machine import Neighbours, machine
 from page import markdown, rewrite
 from programs import Programs
 from suites import SUITES, Result
@@ -32,8 +32,9 @@ def measure(names: list[str], quick: bool, results: dict[str, list[Result]]) -> 
     for suite in SUITES:
         if suite.name not in names:
             continue
-        start = time.monotonic()
-        results[suite.name] = suite.run(programs, quick)
+        start, neighbours = time.monotonic(), Neighbours()
+        found = suite.run(programs, quick)
+        results[suite.name] = [result | {"neighbours": neighbours.cores()} for result in found]
         print(f"\n## {suite.name} ({time.monotonic() - start:.0f} s)\n")
         print(markdown(suite, results[suite.name]), flush=True)
         KEPT.parent.mkdir(exist_ok=True)

@@ -1,10 +1,12 @@
-"""The machine that measures."""
+"""The machine that measures, and who else uses it."""
 
 from __future__ import annotations
 
 import os
 import platform
+import resource
 import subprocess
+import time
 from pathlib import Path
 
 
@@ -19,6 +21,32 @@ def machine(root: Path) -> str:
     text = f"{os.cpu_count()} cores ({cpu}), {gigabytes:.0f} GiB, {system}, {' '.join(platform.libc_ver())}"
     versions = f"Rust {rustc}, CPython {platform.python_version()}"
     return f"The machine: {text}, {versions}. Durability of every row: **memory**."
+
+
+class Neighbours:
+    """How many processors everybody else has used since this was made.
+
+    With neighbours the threads of a contender seldom run side by side, so they hardly meet: a contender that
+    suffers when they do looks better than it is.
+    """
+
+    def __init__(self) -> None:
+        """The watch begins."""
+        self.start, self.others = time.monotonic(), self._others()
+
+    def cores(self) -> float:
+        """Processors in use by others, on average so far."""
+        return max(0.0, (self._others() - self.others) / (time.monotonic() - self.start))
+
+    @staticmethod
+    def _others() -> float:
+        """Seconds that the machine was busy with what neither this process nor its children did."""
+        user, nice, system, _, _, irq, softirq, steal = map(
+            int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
+        )
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return busy - sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _value(file: str, name: str, separator: str) -> str:

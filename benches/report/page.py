@@ -17,11 +17,24 @@ AGAINST = {
 COMPARED = ("jobs/s", "p50 µs", "bytes per job")
 """The figures whose ratios say something."""
 
+NOISE = 0.15
+"""Processors that others may use while we measure."""
+
 
 def markdown(suite: Suite, results: list[Result]) -> str:
     """The command of a suite and its tables."""
     tables = grid(results) if suite.name == "axes" else "\n\n".join(table(result) for result in results)
-    return f"`{suite.command}`\n\n{tables}"
+    return f"`{suite.command}`\n\n{tables}{disturbance(results)}"
+
+
+def disturbance(results: list[Result]) -> str:
+    """A warning, if the machine was not quiet."""
+    cores = max(result.get("neighbours", 0.0) for result in results)
+    if cores < NOISE:
+        return ""
+    return (
+        f"\n\n**Disturbed**: others used {cores:.1f} processors meanwhile; measure again on a quiet machine."
+    )
 
 
 def table(result: Result) -> str:
@@ -68,7 +81,7 @@ def cells(texts: list[str]) -> str:
 
 def number(figure: float) -> str:
     """As many digits as mean something."""
-    if abs(figure) >= 1e6:
+    if abs(figure) >= 1e5:
         return f"{figure / 1e6:.2f} M"
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}"
 
