@@ -440,10 +440,11 @@ impl<'a> Session<'a> {
         }
         self.enter(&mut record, t.to);
         self.after.end(record.id());
-        if t.to == State::Cancelled && record.key().is_some() {
-            if let Some(extras) = record.extras() {
-                self.after.free(extras.clone(), record.id());
-            }
+        if let Some(extras) = record
+            .extras()
+            .filter(|e| t.to == State::Cancelled && e.key.is_some())
+        {
+            self.after.free(extras.clone(), record.id());
         }
         if record.timed() {
             self.arm(&mut record, slot);
