@@ -153,6 +153,19 @@ pub enum RunAt {
     At(Timestamp),
 }
 
+/// Whether a payload is short enough.
+///
+/// # Errors
+/// `Invalid` if it is not.
+pub(crate) fn check_payload(payload: &Payload, max: usize) -> Result<()> {
+    match payload.len() {
+        Some(len) if len > max => Err(Error::invalid(format!(
+            "payload has {len} bytes; option max_payload allows {max}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// A job to be pushed: a kind, a payload, and what the caller wants to say about them.
 ///
 /// ```
@@ -300,11 +313,7 @@ impl<'a> NewJob<'a> {
         if let Some(key) = &self.key {
             check_name(key, "key")?;
         }
-        if let Some(len) = self.payload.len().filter(|len| *len > max_payload) {
-            return Err(Error::invalid(format!(
-                "payload has {len} bytes; option max_payload allows {max_payload}"
-            )));
-        }
+        check_payload(&self.payload, max_payload)?;
         if self.max_attempts == Some(0) {
             return Err(Error::invalid(
                 "max_attempts is 0; it counts all runs and must be at least 1",

@@ -85,6 +85,12 @@ impl Payload {
     /// The longest payload, in bytes, unless the option `max_payload` says less.
     pub const MAX_LEN: usize = 1 << 30;
 
+    /// Begins to fetch what a clone will write.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        self.0.prefetch();
+    }
+
     /// No bytes at all.
     #[must_use]
     pub const fn empty() -> Self {

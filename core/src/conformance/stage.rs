@@ -9,7 +9,7 @@ use super::Make;
 use crate::dispatcher::{Answer, Consumer, Dispatcher, KindSet, Lease};
 use crate::engine::{
     Applied, Batch, BatchReceipt, Cause, Claim, Claimed, Engine, Insert, Inserted, KindClaim, Located,
-    Overdue, QueueCounts, Restored,
+    Overdue, Parcel, QueueCounts, Restored,
 };
 use crate::job::{Extras, Job, JobRef, NewJob, Priority, State, Token};
 use crate::names::{KindId, QueueId};
@@ -64,7 +64,7 @@ impl Spec {
             id: self.id,
             queue: self.queue,
             kind: self.kind,
-            payload: &self.payload,
+            payload: Parcel::Shared(&self.payload),
             priority: self.priority,
             run_at: self.run_at,
             max_attempts: self.max_attempts,

@@ -10,12 +10,13 @@ use super::kinds::check_endless;
 use super::lease::handling;
 use super::{Dispatcher, Inner};
 use crate::config::{OnFull, UnknownKinds};
-use crate::engine::{Insert, Inserted};
+use crate::engine::{Insert, Inserted, Parcel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Extras, Name, NewJob, RunAt};
+use crate::job::{Extras, Name, NewJob, RunAt, check_payload};
 use crate::names::{KindId, QueueId};
+use crate::payload::Payload;
 use crate::time::{Deadline, Timestamp};
 
 /// An accepted push.
@@ -120,13 +121,18 @@ pub(crate) struct Prepared<'j> {
 }
 
 impl Prepared<'_> {
+    /// The payload, which stays the job's.
+    pub(crate) fn shared(&self) -> Parcel<'_> {
+        Parcel::Shared(&self.job.payload)
+    }
+
     /// The form the engine takes.
-    pub(crate) fn insert(&self, capacity: usize) -> Insert<'_> {
+    pub(crate) fn insert<'i>(&'i self, payload: Parcel<'i>, capacity: usize) -> Insert<'i> {
         Insert {
             id: self.id,
             queue: self.queue,
             kind: self.kind,
-            payload: &self.job.payload,
+            payload,
             priority: self.job.priority,
             run_at: self.run_at,
             max_attempts: self.job.max_attempts.unwrap_or(0),
@@ -153,26 +159,28 @@ impl Dispatcher {
     /// assert_eq!(d.get(pushed.id)?.state, forebay::State::Queued);
     /// # Ok::<(), forebay::Error>(())
     /// ```
-    pub fn push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
-        let wait = self.patience(&job).map(Deadline::after);
-        self.0.push_one(&job, wait).map_err(|error| refused(error, job))
+    pub fn push<'a>(&self, mut job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
+        let wait = self.patience(&job);
+        let pushed = self.0.push_one(&mut job, wait);
+        pushed.map_err(|error| refused(error, job))
     }
 
     /// Accepts a job; waits up to `timeout` for room if the queue is full, whatever its policy.
     ///
     /// # Errors
     /// As [`Dispatcher::push`]; `Full` when no room came in time.
-    pub fn push_within<'a>(&self, job: NewJob<'a>, timeout: Duration) -> Result<Pushed, PushError<'a>> {
-        let wait = Some(Deadline::after(timeout));
-        self.0.push_one(&job, wait).map_err(|error| refused(error, job))
+    pub fn push_within<'a>(&self, mut job: NewJob<'a>, timeout: Duration) -> Result<Pushed, PushError<'a>> {
+        let pushed = self.0.push_one(&mut job, Some(timeout));
+        pushed.map_err(|error| refused(error, job))
     }
 
     /// Accepts a job if there is room now, whatever the policy of its queue.
     ///
     /// # Errors
     /// As [`Dispatcher::push`].
-    pub fn try_push<'a>(&self, job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
-        self.0.push_one(&job, None).map_err(|error| refused(error, job))
+    pub fn try_push<'a>(&self, mut job: NewJob<'a>) -> Result<Pushed, PushError<'a>> {
+        let pushed = self.0.push_one(&mut job, None);
+        pushed.map_err(|error| refused(error, job))
     }
 
     /// How long the policy of its queue lets the push of this job wait for room; `None` for not at all.
@@ -230,25 +238,39 @@ impl Inner {
     }
 
     /// The hot path of a single push: nothing is allocated here.
-    fn push_one(&self, job: &NewJob<'_>, wait: Option<Deadline>) -> Result<Pushed> {
+    fn push_one(&self, job: &mut NewJob<'_>, wait: Option<Duration>) -> Result<Pushed> {
+        let payload = Cell::new(std::mem::take(&mut job.payload));
+        let answer = self.give_one(job, &payload, wait);
+        // What the engine has not taken goes back with the error.
+        job.payload = payload.into_inner();
+        answer
+    }
+
+    fn give_one(&self, job: &NewJob<'_>, payload: &Cell<Payload>, wait: Option<Duration>) -> Result<Pushed> {
         thread_local! {
             static RECEIPT: Cell<Vec<Inserted>> = const { Cell::new(Vec::new()) };
         }
         self.check_open()?;
         let now = self.now();
-        let prepared = self.prepare(job, now)?;
+        let carried = payload.take();
+        let prepared = self.prepare_with(job, &carried, now);
+        payload.set(carried);
+        let prepared = prepared?;
+        // The wait begins when the queue is found full: most pushes never ask what time it is for that.
+        let mut deadline = None;
         loop {
             let mut receipts = RECEIPT.take();
             receipts.clear();
             self.engine.insert(
-                &[prepared.insert(self.capacity(prepared.queue))],
+                &[prepared.insert(Parcel::Given(payload), self.capacity(prepared.queue))],
                 now,
                 &mut receipts,
             )?;
             let receipt = receipts[0];
             RECEIPT.set(receipts);
             match (self.receive(&prepared, receipt, now), wait) {
-                (Err(e), Some(deadline)) if e.kind() == ErrorKind::Full => {
+                (Err(e), Some(wait)) if e.kind() == ErrorKind::Full => {
+                    let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
                     self.wait_for_room(prepared.queue, deadline)?;
                 }
                 (answer, _) => return answer,
@@ -272,7 +294,10 @@ impl Inner {
         let mut receipts = Vec::with_capacity(prepared.len());
         loop {
             let rest = &prepared[pushed.len()..];
-            let inserts: Vec<_> = rest.iter().map(|p| p.insert(self.capacity(p.queue))).collect();
+            let inserts: Vec<_> = rest
+                .iter()
+                .map(|p| p.insert(p.shared(), self.capacity(p.queue)))
+                .collect();
             receipts.clear();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
                 return Err(PushManyError { pushed, error });
@@ -386,7 +411,18 @@ impl Inner {
 
     /// Checks a job and resolves its names and defaults.
     pub(crate) fn prepare<'j>(&self, job: &'j NewJob<'j>, now: Timestamp) -> Result<Prepared<'j>> {
+        self.prepare_with(job, &job.payload, now)
+    }
+
+    /// The same for a job whose payload has been taken out.
+    fn prepare_with<'j>(
+        &self,
+        job: &'j NewJob<'j>,
+        payload: &Payload,
+        now: Timestamp,
+    ) -> Result<Prepared<'j>> {
         job.check(self.options.max_payload)?;
+        check_payload(payload, self.options.max_payload)?;
         let names = self.engine.names();
         let kind = self.kind_of(job)?;
         let queue = match &job.queue {
@@ -410,9 +446,9 @@ impl Inner {
         let id = job.id.unwrap_or_else(|| JobId::new(now));
         if self.must_encode.load(Ordering::Relaxed) {
             // Nothing is accepted that the dump could not hold.
-            job.payload.encode()?;
+            payload.encode()?;
         }
-        let extras = self.extras(job)?;
+        let extras = self.extras(job, payload)?;
         Ok(Prepared {
             id,
             queue,
@@ -435,12 +471,12 @@ impl Inner {
         )
     }
 
-    fn extras(&self, job: &NewJob<'_>) -> Result<Option<Arc<Extras>>> {
+    fn extras(&self, job: &NewJob<'_>, payload: &Payload) -> Result<Option<Arc<Extras>>> {
         if job.key.is_none() && job.retry.is_none() && job.headers.is_empty() {
             return Ok(None);
         }
         let fingerprint = match job.key {
-            Some(_) => job.payload.fingerprint()?,
+            Some(_) => payload.fingerprint()?,
             None => 0,
         };
         Ok(Some(Arc::new(Extras {

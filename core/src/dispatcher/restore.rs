@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use super::settle::Ended;
-use crate::engine::{Insert, Inserted, Located, Restored};
+use crate::engine::{Insert, Inserted, Located, Parcel, Restored};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
@@ -87,7 +87,7 @@ impl Dispatcher {
             id: job.id,
             queue: names.queue(&job.queue)?,
             kind: names.kind(&job.kind)?,
-            payload: &job.payload,
+            payload: Parcel::Shared(&job.payload),
             priority: job.priority,
             run_at: if over { Timestamp::MAX } else { job.run_at },
             max_attempts: job.max_attempts.unwrap_or(0),

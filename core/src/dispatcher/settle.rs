@@ -277,7 +277,7 @@ impl Inner {
             Err(error) => return self.fail_follow_up(settling, error),
         };
         // Follow-ups belong to work that was accepted: a full queue does not refuse them.
-        let inserts: Vec<_> = prepared.iter().map(|p| p.insert(0)).collect();
+        let inserts: Vec<_> = prepared.iter().map(|p| p.insert(p.shared(), 0)).collect();
         let ended = &mut settling.ended[0];
         let asked = Asked::by(&ended.outcome);
         let mut transition = self.decide(ended);

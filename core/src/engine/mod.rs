@@ -27,6 +27,7 @@
 
 pub mod memory;
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,8 +59,8 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`],
     /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to and including
-    /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. The payloads are
-    /// shared, not moved: what is refused still belongs to the caller.
+    /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. What is
+    /// refused still belongs to the caller.
     ///
     /// # Errors
     /// Of the store. Then nothing was stored and `receipt` is as it was.
@@ -214,8 +215,8 @@ pub struct Insert<'a> {
     pub queue: QueueId,
     /// Its kind.
     pub kind: KindId,
-    /// Its payload; the engine shares or copies it.
-    pub payload: &'a Payload,
+    /// Its payload.
+    pub payload: Parcel<'a>,
     /// Higher first.
     pub priority: Priority,
     /// When it may start.
@@ -235,6 +236,36 @@ pub struct Insert<'a> {
     pub capacity: usize,
     /// What the job brings along when it comes from a dump.
     pub restored: Option<&'a Restored>,
+}
+
+/// A payload on its way into an engine.
+#[derive(Clone, Copy)]
+pub enum Parcel<'a> {
+    /// The caller keeps it as well.
+    Shared(&'a Payload),
+    /// It is the engine's as soon as the job is stored, and the caller's if the job is refused. Nobody else
+    /// counts references to it then, which two threads would do at the same time.
+    Given(&'a Cell<Payload>),
+}
+
+impl Parcel<'_> {
+    /// The payload, for the engine to keep. Take it once.
+    #[must_use]
+    pub fn take(self) -> Payload {
+        match self {
+            Parcel::Shared(payload) => payload.clone(),
+            Parcel::Given(payload) => payload.take(),
+        }
+    }
+}
+
+impl Debug for Parcel<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Parcel::Shared(payload) => payload.fmt(f),
+            Parcel::Given(_) => f.write_str("given"),
+        }
+    }
 }
 
 /// What a job had before it came here.

@@ -129,6 +129,12 @@ struct Glue {
 }
 
 impl Block {
+    /// Begins to fetch the header, whose count is about to change.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        crate::prefetch::prefetch(self.0.as_ptr().cast_const());
+    }
+
     /// Nothing, of no particular type.
     pub(super) const fn empty() -> Self {
         Self(NonNull::from_ref(&EMPTY))

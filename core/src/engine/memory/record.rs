@@ -168,7 +168,7 @@ impl Record {
         self.id = job.id.to_bytes();
         (self.attempt, self.fence, self.created) = (0, 0, now);
         (self.started, self.until, self.order) = (Timestamp::MAX, Timestamp::MAX, 0);
-        self.content.clone_from(job.payload);
+        self.content = job.payload.take();
         self.max_attempts = job.max_attempts;
         (self.queue, self.kind, self.priority) = (job.queue, job.kind, job.priority);
         (self.state, self.flags) = (State::Blocked, Flags(TAKEN));
@@ -579,6 +579,11 @@ impl Record {
             error: self.error(),
             history: self.history(nodes),
         }
+    }
+
+    /// Says that the payload is about to be needed.
+    pub(super) fn fetch_payload(&self) {
+        self.content.prefetch();
     }
 
     /// The job as its claimer sees it. `slot` is where it is.

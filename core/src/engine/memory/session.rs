@@ -178,6 +178,7 @@ impl<'a> Session<'a> {
         let Some(mut record) = self.queued(found) else {
             return Leased::Gone;
         };
+        record.fetch_payload();
         if record.deadline() <= self.now {
             record.list(Listed::No);
             return Leased::Late;

@@ -9,7 +9,7 @@ fn a_success_keeps_the_result_and_drops_the_payload() {
     let rig = Rig::new();
     let payload = Payload::from("payload");
     rig.push(Insert {
-        payload: &payload,
+        payload: Parcel::Shared(&payload),
         ..plain(id(1))
     });
     assert_eq!(rig.get(1).payload.len(), Some(7));
@@ -401,7 +401,7 @@ fn a_payload_of_the_host_is_dropped_without_a_lock() {
         let mut receipt = Vec::new();
         let payload = Payload::host(Caller(Arc::downgrade(&engine)));
         let job = Insert {
-            payload: &payload,
+            payload: Parcel::Shared(&payload),
             ..plain(id(1))
         };
         engine.insert(&[job], Timestamp::EPOCH, &mut receipt).unwrap();

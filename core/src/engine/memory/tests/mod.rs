@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::MemoryEngine;
 use crate::engine::{
-    Applied, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue, QueueCounts,
+    Applied, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue, Parcel, QueueCounts,
 };
 use crate::id::JobId;
 use crate::job::{Extras, Job, State};
@@ -34,7 +34,7 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
         id,
         queue: Q,
         kind: KindId(0),
-        payload: &EMPTY,
+        payload: Parcel::Shared(&EMPTY),
         priority: 0,
         run_at: Timestamp::EPOCH,
         max_attempts: 0,

@@ -511,7 +511,7 @@ impl Pair {
                 id: id(p.id),
                 queue: QueueId(p.queue as u16),
                 kind: KindId(p.kind as u16),
-                payload: &payload,
+                payload: Parcel::Shared(&payload),
                 priority: p.priority,
                 run_at: now.after(us(p.delay)),
                 max_attempts: p.max_attempts,

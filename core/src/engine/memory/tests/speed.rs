@@ -74,7 +74,7 @@ fn nanoseconds_without_a_backlog() {
         let start = SystemClock.now();
         for _ in 0..JOBS / batch {
             let new = || Insert {
-                payload: &payload,
+                payload: Parcel::Shared(&payload),
                 capacity,
                 ..plain(JobId::new(now))
             };
@@ -119,7 +119,7 @@ fn produce(engine: &MemoryEngine, batch: usize, capacity: usize) {
         let mut jobs: Vec<_> = payloads
             .iter()
             .map(|payload| Insert {
-                payload,
+                payload: Parcel::Shared(payload),
                 capacity,
                 ..plain(JobId::new(now))
             })
@@ -186,7 +186,7 @@ fn bytes_per_queued_job() {
         receipt.clear();
         let payload = Payload::from(vec![7; 100]);
         let job = Insert {
-            payload: &payload,
+            payload: Parcel::Shared(&payload),
             ..plain(JobId::new(rig.now()))
         };
         rig.engine.insert(&[job], rig.now(), &mut receipt).unwrap();
