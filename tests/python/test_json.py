@@ -163,7 +163,9 @@ def made(chance: random.Random, depth: int) -> Any:
     if kind <= 2:
         return chance.randrange(-(10 ** chance.randrange(1, 25)), 10 ** chance.randrange(1, 25))
     if kind == 3:
-        return chance.uniform(-1, 1) * 10 ** chance.randrange(-300, 300)
+        if chance.randrange(2):
+            return chance.randrange(2**53) / 2 ** chance.randrange(60)
+        return round(chance.uniform(-1, 1) * 10 ** chance.randrange(-300, 300), chance.choice([2, 400]))
     if kind <= 5:
         letters = string.printable + 'é"\\\n\U0001f600\u2029'
         return "".join(chance.choices(letters, k=chance.randrange(40)))
