@@ -67,8 +67,9 @@ impl Hunt<'_, '_, '_> {
         while self.left > 0 {
             let popped = lanes.pop(lane);
             self.session.after.everyone |= popped.ring;
-            let Some(ticket) = popped.ticket else { break };
-            match self.lease(found(ticket, Listed::Lane)) {
+            let Some(first) = popped.first else { break };
+            self.session.engine.slab.fetch(first.soon, first.later);
+            match self.lease(found(first.ticket, Listed::Lane)) {
                 Leased::Gone => lane.swept(),
                 // Somebody else may know the kind, and may have looked while the job was in our hands.
                 Leased::Aside => self.session.after.everyone = true,

@@ -1,6 +1,6 @@
 //! Where queued jobs stand in line: one lane per priority of a queue.
 //!
-//! A lane is a lock-free line of tickets plus a small sorted store, *aside*, of jobs that stood at the
+//! A lane is a [line](super::line) of tickets plus a small sorted store, *aside*, of jobs that stood at the
 //! head but could not be given out because the claimer had no slot for their kind. A claim looks at those
 //! aside first, so the order among the jobs it may take is kept.
 //!
@@ -11,10 +11,10 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::line::{First, Line};
 use super::place::Ticket;
 use super::table::Table;
 use crate::engine::KindClaim;
@@ -38,7 +38,7 @@ pub(super) struct Lanes {
 pub(super) struct Lane {
     queue: QueueId,
     priority: Priority,
-    line: SegQueue<Ticket>,
+    line: Line,
     next: CachePadded<AtomicU64>,
     aside: Mutex<BTreeMap<KindId, BTreeMap<u64, Ticket>>>,
     /// How many jobs are aside.
@@ -51,7 +51,7 @@ pub(super) struct Lane {
 
 /// What [`Lanes::pop`] found.
 pub(super) struct Popped {
-    pub(super) ticket: Option<Ticket>,
+    pub(super) first: Option<First>,
     /// A pusher may have rung for a job that looked, for a moment, as if it were not there.
     pub(super) ring: bool,
 }
@@ -101,10 +101,7 @@ impl Lanes {
     /// Takes the first ticket of the line.
     pub(super) fn pop(&self, lane: &Lane) -> Popped {
         match lane.line.pop() {
-            Some(ticket) => Popped {
-                ticket: Some(ticket),
-                ring: false,
-            },
+            first @ Some(_) => Popped { first, ring: false },
             None => self.rest(lane),
         }
     }
@@ -131,17 +128,17 @@ impl Lanes {
         let (word, bit) = lane.bit();
         if lane.has_aside() || self.few() {
             return Popped {
-                ticket: None,
+                first: None,
                 ring: false,
             };
         }
         self.busy[word].fetch_and(!bit, SeqCst);
-        let ticket = lane.line.pop();
-        let ring = ticket.is_some() || lane.has_aside();
+        let first = lane.line.pop();
+        let ring = first.is_some() || lane.has_aside();
         if ring {
             self.busy[word].fetch_or(bit, SeqCst);
         }
-        Popped { ticket, ring }
+        Popped { first, ring }
     }
 }
 
@@ -153,7 +150,7 @@ impl Lane {
         Self {
             queue,
             priority,
-            line: SegQueue::new(),
+            line: Line::default(),
             next: CachePadded::default(),
             aside: Mutex::default(),
             set_aside: AtomicUsize::new(0),
@@ -258,6 +255,12 @@ mod tests {
     use std::sync::atomic::AtomicBool;
     use std::time::Duration;
 
+    impl Popped {
+        fn ticket(&self) -> Option<Ticket> {
+            self.first.map(|first| first.ticket)
+        }
+    }
+
     fn ticket(n: u64) -> Ticket {
         Ticket::new(n, n as u32)
     }
@@ -271,9 +274,9 @@ mod tests {
         let ranks = || lanes.busy().map(|l| l.priority).collect::<Vec<_>>();
         assert_eq!(ranks(), [127, 5, 0, -1, -65, -128]);
         let five = lanes.lane(5);
-        assert!(lanes.pop(five).ticket.is_some());
+        assert!(lanes.pop(five).first.is_some());
         assert_eq!(ranks().len(), 6, "only a look at the empty lane tells");
-        assert!(lanes.pop(five).ticket.is_none());
+        assert!(lanes.pop(five).first.is_none());
         assert_eq!(ranks(), [127, 0, -1, -65, -128]);
     }
 
@@ -284,7 +287,7 @@ mod tests {
         for (kind, order) in [(1, 4), (0, 3), (1, 2), (0, 1), (2, 0)] {
             lanes.set_aside(lane, KindId(kind), order, ticket(order));
         }
-        assert!(lane.has_aside() && lanes.pop(lane).ticket.is_none());
+        assert!(lane.has_aside() && lanes.pop(lane).first.is_none());
         assert_eq!(lanes.busy().count(), 1, "a lane with jobs aside is busy");
         assert_eq!(lane.take_aside(&kinds), None);
         (kinds[0].allowance, kinds[1].allowance) = (1, 1);
@@ -311,7 +314,7 @@ mod tests {
     fn while_few_are_busy_none_is_put_to_rest() {
         let lanes = Lanes::new(QueueId(0));
         lanes.push(lanes.lane(0), ticket(0));
-        assert!(lanes.pop(lanes.lane(0)).ticket.is_some() && lanes.pop(lanes.lane(0)).ticket.is_none());
+        assert!(lanes.pop(lanes.lane(0)).first.is_some() && lanes.pop(lanes.lane(0)).first.is_none());
         assert_eq!(lanes.busy().count(), 1);
     }
 
@@ -323,11 +326,11 @@ mod tests {
         (1..=2).for_each(|n| lanes.push(lane, ticket(n)));
         // As if both came after the first look, by a pusher that saw the mark still set.
         let popped = lanes.rest(lane);
-        assert_eq!((popped.ticket, popped.ring), (Some(ticket(1)), true));
+        assert_eq!((popped.ticket(), popped.ring), (Some(ticket(1)), true));
         assert_eq!(busy(&lanes), 1);
-        assert_eq!(lanes.pop(lane).ticket, Some(ticket(2)));
+        assert_eq!(lanes.pop(lane).ticket(), Some(ticket(2)));
         let popped = lanes.rest(lane);
-        assert!(popped.ticket.is_none() && !popped.ring && busy(&lanes) == 0);
+        assert!(popped.first.is_none() && !popped.ring && busy(&lanes) == 0);
     }
 
     /// Few tickets at a time, and nobody who looks at the lane unless it is marked: one that is lost in
@@ -341,7 +344,7 @@ mod tests {
             scope.spawn(|| {
                 while !stop.load(SeqCst) {
                     let busy = lanes.busy().find(|lane| lane.priority == 0);
-                    let ticket = busy.and_then(|lane| lanes.pop(lane).ticket);
+                    let ticket = busy.and_then(|lane| lanes.pop(lane).first);
                     taken.fetch_add(usize::from(ticket.is_some()), SeqCst);
                 }
             });

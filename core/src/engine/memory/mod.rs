@@ -5,7 +5,7 @@
 //! * A job is a [`Record`](record) in a [slab] of slots. Every record has a lock of its own, one byte beside
 //!   it. A handle leads straight to the record, so finishing a job looks nothing up; ids are looked up in an
 //!   [index].
-//! * Jobs that can be claimed have a ticket in a [lane], which is a lock-free line per queue and
+//! * Jobs that can be claimed have a ticket in a [lane], which is a [line] per queue and
 //!   priority. Claiming is: pop a ticket, lock its record, see whether the ticket is still good.
 //! * What would otherwise be shared by all threads (counts, free slots, what ended, what runs) is split into
 //!   [stripes](stripe), one per thread. A call holds the lock of its stripe while it [changes](session) jobs.
@@ -20,7 +20,7 @@
 //! # Order of locks
 //!
 //! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then a lane's
-//! store of jobs set aside, a part of the agenda or of the finished jobs. Bells ring, payloads are dropped and keys are freed
+//! store of jobs set aside or its line, a part of the agenda or of the finished jobs. Bells ring, payloads are dropped and keys are freed
 //! [after] all locks are gone.
 //!
 //! # Limits
@@ -39,6 +39,7 @@ mod index;
 mod insert;
 mod keys;
 mod lane;
+mod line;
 mod nodes;
 mod place;
 mod queue;

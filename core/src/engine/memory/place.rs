@@ -21,9 +21,14 @@ impl Ticket {
         self.0 as u32
     }
 
+    /// The low half of the place in the lane that it was made for.
+    pub(super) fn order(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     /// Whether the ticket was made for this place in the lane.
     pub(super) fn is_of(self, order: u64) -> bool {
-        (self.0 >> 32) as u32 == order as u32
+        self.order() == order as u32
     }
 }
 

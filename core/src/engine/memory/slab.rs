@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crossbeam_utils::CachePadded;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::place::Ticket;
 use super::record::Record;
 use super::table::Table;
 use crate::prefetch::prefetch;
@@ -70,10 +71,22 @@ impl Slab {
         slot
     }
 
+    /// Says whose records, and whose payload, a claimer will need before long. By the time the payload is asked
+    /// for, the record that leads to it has come.
+    pub(super) fn fetch(&self, soon: Option<Ticket>, later: Option<Ticket>) {
+        if let Some(ticket) = later {
+            self.prefetch(ticket.slot());
+        }
+        let record = soon.and_then(|ticket| self.at(ticket.slot())?.try_lock());
+        if let Some(record) = record {
+            record.fetch_payload();
+        }
+    }
+
     /// Says that the record in this slot is about to be written.
     pub(super) fn prefetch(&self, slot: u32) {
-        if let Some(chunk) = self.chunks.get(slot as usize / CHUNK) {
-            prefetch(&raw const chunk[slot as usize % CHUNK]);
+        if let Some(record) = self.at(slot) {
+            prefetch(record);
         }
     }
 
@@ -88,8 +101,12 @@ impl Slab {
 
     /// The record in this slot, locked; `None` if there never was one.
     pub(super) fn lock(&self, slot: u32) -> Option<MutexGuard<'_, Record>> {
+        Some(self.at(slot)?.lock())
+    }
+
+    fn at(&self, slot: u32) -> Option<&Mutex<Record>> {
         let slot = slot as usize;
-        Some(self.chunks.get(slot / CHUNK)?[slot % CHUNK].lock())
+        Some(&self.chunks.get(slot / CHUNK)?[slot % CHUNK])
     }
 
     /// Every slot that was ever used.

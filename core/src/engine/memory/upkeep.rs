@@ -173,9 +173,9 @@ impl MemoryEngine {
         for _ in 0..lane.len() {
             let popped = queue.lanes.pop(lane);
             ring |= popped.ring;
-            let Some(ticket) = popped.ticket else { break };
+            let Some(first) = popped.first else { break };
             let found = Found {
-                ticket,
+                ticket: first.ticket,
                 lane,
                 lanes: &queue.lanes,
                 listed: Listed::Lane,
