@@ -17,7 +17,7 @@ from pathlib import Path
 
 from goals import goals_table
 from machine import Neighbours, machine
-from page import markdown, rewrite
+from page import disturbance, markdown, rewrite
 from programs import Programs
 from suites import SUITES, Result
 
@@ -58,7 +58,8 @@ def main() -> int:
         parser.error(f"no suite is called {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     results: dict[str, list[Result]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     measure(names, arguments.quick, results)
-    goals = goals_table(results)
+    everything = [result for found in results.values() for result in found]
+    goals = goals_table(results) + disturbance(everything)
     print(f"\n## goals\n\n{goals}\n\n{machine(ROOT)}")
     if arguments.write:
         blocks = {
