@@ -11,6 +11,9 @@ AGAINST = {
     "c": ("forebay",),
     "memory": ("crossbeam",),
     "latency": ("crossbeam",),
+    "python": ("executor:2 pinned", "threadpool:2 pinned"),
+    "python-json": ("json-loop",),
+    "python-latency": ("executor:2",),
 }
 """With whom the rows of a table are compared."""
 
@@ -81,8 +84,10 @@ def cells(texts: list[str]) -> str:
 
 def number(figure: float) -> str:
     """As many digits as mean something."""
-    if abs(figure) >= 1e5:
+    if abs(figure) >= 1e6:
         return f"{figure / 1e6:.2f} M"
+    if abs(figure) >= 1e5:
+        return f"{figure / 1e3:.0f} k"
     return f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}"
 
 
