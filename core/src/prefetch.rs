@@ -18,9 +18,10 @@ pub(crate) fn prefetch<T>(value: *const T) {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 fn fetch(at: *const i8) {
-    use std::arch::x86_64::{_MM_HINT_ET0, _mm_prefetch};
+    // The instruction that asks for the line to be written has no intrinsic that needs no processor feature;
+    // processors without it take it for one that does nothing.
     // SAFETY: a prefetch reads nothing and cannot fault, whatever the address.
-    unsafe { _mm_prefetch::<_MM_HINT_ET0>(at) };
+    unsafe { std::arch::asm!("prefetchw [{}]", in(reg) at, options(nostack, preserves_flags, readonly)) };
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]

@@ -169,6 +169,9 @@ impl Lines {
 
     /// When the oldest job ended, and in which line it is.
     fn oldest(&self) -> Option<(Timestamp, Fate)> {
+        if self.others.is_empty() {
+            return Some((self.succeeded.front()?.at, Fate::Succeeded));
+        }
         let first = |line: &Line, fate| Some((*line.front()?, fate));
         let both = [
             first(&self.succeeded, Fate::Succeeded),

@@ -87,9 +87,10 @@ impl Index {
         let high = (block >> 64) as u64 ^ self.secret[1];
         let product = u128::from(block as u64 ^ self.secret[0]) * u128::from(high.rotate_left(29) | 1);
         let mixed = scramble((product >> 64) as u64 ^ product as u64);
-        // Neighbours stand side by side and differ in the tag, by which a table tells them apart.
-        let tag = (low.wrapping_mul(GOLDEN) ^ mixed) >> 57;
-        (mixed & ((1 << 57) - 1)).wrapping_add(low) & ((1 << 57) - 1) | tag << 57
+        // Neighbours stand side by side, so none of them may have the tag of another: a tag that is the same
+        // makes the table look into the record.
+        let tag = (mixed >> 50 ^ low) & 0x7f;
+        (mixed.wrapping_add(low) & ((1 << 57) - 1)) | tag << 57
     }
 
     fn hash_of(&self, slab: &Slab, slot: u32) -> u64 {
@@ -192,6 +193,15 @@ mod tests {
         assert!(rig.insert(7), "and another job may have the id");
         rig.index.remove(JobId::from_u128(7), slot);
         assert!(rig.slot(7).is_some_and(|other| other != slot) && rig.entries() == 1);
+    }
+
+    #[test]
+    fn jobs_in_a_row_have_tags_of_their_own() {
+        let rig = Rig::default();
+        for run in 0..100u128 {
+            let tags = (0..64).map(|n| rig.index.hash(JobId::from_u128(run << 6 | n)) >> 57);
+            assert_eq!(tags.collect::<std::collections::BTreeSet<_>>().len(), 64);
+        }
     }
 
     #[test]
