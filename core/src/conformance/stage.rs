@@ -62,6 +62,7 @@ impl Spec {
     pub(super) fn insert(&self) -> Insert<'_> {
         Insert {
             id: self.id,
+            fresh: false,
             queue: self.queue,
             kind: self.kind,
             payload: Parcel::Shared(&self.payload),

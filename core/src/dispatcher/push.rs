@@ -130,6 +130,7 @@ impl Prepared<'_> {
     pub(crate) fn insert<'i>(&'i self, payload: Parcel<'i>, capacity: usize) -> Insert<'i> {
         Insert {
             id: self.id,
+            fresh: self.job.id.is_none(),
             queue: self.queue,
             kind: self.kind,
             payload,

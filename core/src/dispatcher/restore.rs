@@ -85,6 +85,7 @@ impl Dispatcher {
         let over = job.lost_its_last_attempt();
         let insert = Insert {
             id: job.id,
+            fresh: false,
             queue: names.queue(&job.queue)?,
             kind: names.kind(&job.kind)?,
             payload: Parcel::Shared(&job.payload),

@@ -211,6 +211,8 @@ pub struct Signals {
 pub struct Insert<'a> {
     /// Its id, unique.
     pub id: JobId,
+    /// Whether the id was made for this very push, so that no other job can have it: then nobody need look.
+    pub fresh: bool,
     /// Its queue.
     pub queue: QueueId,
     /// Its kind.

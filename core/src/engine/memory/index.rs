@@ -40,11 +40,12 @@ impl Default for Index {
 }
 
 impl Index {
-    /// Enters a job whose record is written. False, and nothing is changed, if there is one with its id.
-    pub(super) fn insert(&self, id: JobId, slot: u32, slab: &Slab) -> bool {
+    /// Enters a job whose record is written. False, and nothing is changed, if there is one with its id; a
+    /// fresh id is not looked for.
+    pub(super) fn insert(&self, (id, fresh): (JobId, bool), slot: u32, slab: &Slab) -> bool {
         let hash = self.hash(id);
         let mut table = self.table(hash).lock();
-        if table.find(hash, |other| is(slab, *other, id)).is_some() {
+        if !fresh && table.find(hash, |other| is(slab, *other, id)).is_some() {
             return false;
         }
         table.insert_unique(hash, slot, |other| self.hash_of(slab, *other));
@@ -132,7 +133,7 @@ mod tests {
         fn insert(&mut self, n: u128) -> bool {
             let (id, slot) = (JobId::from_u128(n), self.slab.take(&mut self.free).unwrap());
             self.slab.lock(slot).unwrap().fill(&plain(id), Timestamp::EPOCH);
-            let new = self.index.insert(id, slot, &self.slab);
+            let new = self.index.insert((id, false), slot, &self.slab);
             if !new {
                 self.slab.lock(slot).unwrap().vacate();
                 self.slab.give(slot, &mut self.free);

@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         };
         record.line_up(order, listed);
         drop(record);
-        if !engine.index.insert(job.id, slot, &engine.slab) {
+        if !engine.index.insert((job.id, job.fresh), slot, &engine.slab) {
             self.discard(slot);
             return false;
         }

@@ -32,6 +32,7 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
     static EMPTY: Payload = Payload::empty();
     Insert {
         id,
+        fresh: false,
         queue: Q,
         kind: KindId(0),
         payload: Parcel::Shared(&EMPTY),

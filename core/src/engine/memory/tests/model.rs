@@ -508,6 +508,7 @@ impl Pair {
             .zip(&extras)
             .zip(&waits)
             .map(|((p, extras), waits)| Insert {
+                fresh: false,
                 id: id(p.id),
                 queue: QueueId(p.queue as u16),
                 kind: KindId(p.kind as u16),
