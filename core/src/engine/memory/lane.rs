@@ -39,7 +39,6 @@ pub(super) struct Lane {
     queue: QueueId,
     priority: Priority,
     line: Line,
-    next: CachePadded<AtomicU64>,
     aside: Mutex<BTreeMap<KindId, BTreeMap<u64, Ticket>>>,
     /// How many jobs are aside.
     set_aside: AtomicUsize,
@@ -151,7 +150,6 @@ impl Lane {
             queue,
             priority,
             line: Line::default(),
-            next: CachePadded::default(),
             aside: Mutex::default(),
             set_aside: AtomicUsize::new(0),
             stale: AtomicI64::new(0),
@@ -166,7 +164,7 @@ impl Lane {
 
     /// The next place in the line.
     pub(super) fn next_order(&self) -> u64 {
-        self.next.fetch_add(1, Relaxed)
+        self.line.next_order()
     }
 
     pub(super) fn has_aside(&self) -> bool {

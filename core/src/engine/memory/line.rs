@@ -5,7 +5,7 @@
 //! fetched while the present job runs; a queue that gives out one value at a time hides them.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 use parking_lot::Mutex;
@@ -19,10 +19,15 @@ const CHUNK: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Line {
     front: CachePadded<Mutex<Front>>,
-    back: CachePadded<Mutex<Back>>,
-    /// How many went in and out: for a look without the locks.
-    pushed: CachePadded<AtomicUsize>,
-    popped: CachePadded<AtomicUsize>,
+    tail: CachePadded<Tail>,
+}
+
+/// What pushers write: together, because one needs all of it.
+#[derive(Debug, Default)]
+struct Tail {
+    /// The next place in the line.
+    next: AtomicU64,
+    back: Mutex<Back>,
 }
 
 /// The end where tickets are taken out.
@@ -59,9 +64,14 @@ const SOON: usize = 2;
 const LATER: usize = 4;
 
 impl Line {
+    /// The next place in the line.
+    pub(super) fn next_order(&self) -> u64 {
+        self.tail.next.fetch_add(1, Relaxed)
+    }
+
     /// Puts a ticket in at the end.
     pub(super) fn push(&self, ticket: Ticket) {
-        let mut back = self.back.lock();
+        let mut back = self.tail.back.lock();
         if back.last.len() == CHUNK {
             let empty = std::mem::take(&mut back.spare);
             let full = std::mem::replace(&mut back.last, empty);
@@ -71,7 +81,6 @@ impl Line {
             back.last.reserve_exact(CHUNK);
         }
         back.last.push(ticket);
-        self.pushed.fetch_add(1, Relaxed);
     }
 
     /// Takes the first ticket out.
@@ -87,7 +96,6 @@ impl Line {
             later: at(LATER),
         };
         front.taken += 1;
-        self.popped.fetch_add(1, Relaxed);
         Some(first)
     }
 
@@ -95,7 +103,7 @@ impl Line {
     fn refill(&self, front: &mut Front) -> bool {
         front.chunk.clear();
         front.taken = 0;
-        let mut back = self.back.lock();
+        let mut back = self.tail.back.lock();
         match back.full.pop_front() {
             Some(full) => back.spare = std::mem::replace(&mut front.chunk, full),
             None => std::mem::swap(&mut front.chunk, &mut back.last),
@@ -103,10 +111,11 @@ impl Line {
         !front.chunk.is_empty()
     }
 
-    /// How many tickets are in the line, as of about now.
+    /// How many tickets are in the line.
     pub(super) fn len(&self) -> usize {
-        let popped = self.popped.load(Relaxed);
-        self.pushed.load(Relaxed).saturating_sub(popped)
+        let front = self.front.lock();
+        let back = self.tail.back.lock();
+        front.chunk.len() - front.taken + back.full.len() * CHUNK + back.last.len()
     }
 }
 
