@@ -1,8 +1,8 @@
 //! Claiming: the lanes of a queue from the highest priority down, those set aside before those in line.
 
+use super::flags::Listed;
 use super::lane::{Lane, Lanes};
 use super::queue::Queue;
-use super::record::Listed;
 use super::session::{Found, Leased, Session};
 use crate::engine::Claim;
 

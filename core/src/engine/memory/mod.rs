@@ -35,6 +35,7 @@ mod claim;
 mod commit;
 mod due;
 mod finished;
+mod flags;
 mod index;
 mod insert;
 mod keys;

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::flags::{BY_LEASE, CANCEL_REQUESTED, Flags, HAS_RESULT, Listed, OWN_TIMEOUT, TAKEN, TIMED};
 use super::nodes::Nodes;
 use crate::engine::{Applied, Cause, Claimed, Handle, Insert, JobRef, Located, Restored};
 use crate::id::JobId;
@@ -48,47 +49,6 @@ pub(super) struct Record {
     flags: Flags,
 }
 
-/// Several yes and no in one byte, and where the job is listed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Flags(u8);
-
-/// There is a job here.
-const TAKEN: u8 = 1;
-/// It is asked to stop.
-const CANCEL_REQUESTED: u8 = 2;
-/// It ended with a result.
-const HAS_RESULT: u8 = 4;
-/// `until` is the end of a lease and not a timeout.
-const BY_LEASE: u8 = 8;
-/// It has a timer as a waiting job.
-const TIMED: u8 = 16;
-/// Its push said a timeout, which is where [`Record::timeout`] finds it.
-const OWN_TIMEOUT: u8 = 32;
-/// The first of the two bits of [`Listed`].
-const LISTED: u32 = 6;
-
-impl Flags {
-    fn has(self, flag: u8) -> bool {
-        self.0 & flag != 0
-    }
-
-    fn set(&mut self, flag: u8, on: bool) {
-        self.0 = if on { self.0 | flag } else { self.0 & !flag };
-    }
-
-    fn listed(self) -> Listed {
-        match self.0 >> LISTED {
-            1 => Listed::Lane,
-            2 => Listed::Aside,
-            _ => Listed::No,
-        }
-    }
-
-    fn list(&mut self, listed: Listed) {
-        self.0 = self.0 & ((1 << LISTED) - 1) | (listed as u8) << LISTED;
-    }
-}
-
 /// What most jobs do not have.
 #[derive(Clone, Debug)]
 struct Rare {
@@ -112,18 +72,6 @@ struct Rare {
 struct Ends {
     timeout: Timestamp,
     lease: Timestamp,
-}
-
-/// Where a queued job can be found by a claim.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
-pub(super) enum Listed {
-    /// Nowhere: it is not queued, or its deadline has passed.
-    No = 0,
-    /// In its lane.
-    Lane = 1,
-    /// Among those set aside from its lane.
-    Aside = 2,
 }
 
 /// What a job leaves behind when it is forgotten.

@@ -4,7 +4,7 @@
 use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
-use super::record::Listed;
+use super::flags::Listed;
 use super::session::{Found, Session, overdue};
 use super::slab::MAGAZINE;
 use super::stripe::{self, STRIPES};

@@ -1,0 +1,73 @@
+//! What a [record](super::record) says with single bits: all of it in one byte.
+
+/// Where a queued job can be found by a claim.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Listed {
+    /// Nowhere: it is not queued, or its deadline has passed.
+    No = 0,
+    /// In its lane.
+    Lane = 1,
+    /// Among those set aside from its lane.
+    Aside = 2,
+}
+
+/// Several yes and no in one byte, and where the job is listed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Flags(pub(super) u8);
+
+/// There is a job here.
+pub(super) const TAKEN: u8 = 1;
+/// It is asked to stop.
+pub(super) const CANCEL_REQUESTED: u8 = 2;
+/// It ended with a result.
+pub(super) const HAS_RESULT: u8 = 4;
+/// `until` is the end of a lease and not a timeout.
+pub(super) const BY_LEASE: u8 = 8;
+/// It has a timer as a waiting job.
+pub(super) const TIMED: u8 = 16;
+/// Its push said a timeout, which is where [`Record::timeout`] finds it.
+pub(super) const OWN_TIMEOUT: u8 = 32;
+/// The first of the two bits of [`Listed`].
+const LISTED: u32 = 6;
+
+impl Flags {
+    pub(super) fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(super) fn set(&mut self, flag: u8, on: bool) {
+        self.0 = if on { self.0 | flag } else { self.0 & !flag };
+    }
+
+    pub(super) fn listed(self) -> Listed {
+        match self.0 >> LISTED {
+            1 => Listed::Lane,
+            2 => Listed::Aside,
+            _ => Listed::No,
+        }
+    }
+
+    pub(super) fn list(&mut self, listed: Listed) {
+        self.0 = self.0 & ((1 << LISTED) - 1) | (listed as u8) << LISTED;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_and_listing_do_not_meet() {
+        let mut flags = Flags(TAKEN);
+        for listed in [Listed::Aside, Listed::No, Listed::Lane] {
+            flags.list(listed);
+            for flag in [CANCEL_REQUESTED, HAS_RESULT, BY_LEASE, TIMED, OWN_TIMEOUT] {
+                assert!(!flags.has(flag));
+                flags.set(flag, true);
+                assert!(flags.has(flag) && flags.has(TAKEN) && flags.listed() == listed);
+                flags.set(flag, false);
+            }
+        }
+    }
+}
