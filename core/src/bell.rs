@@ -186,7 +186,13 @@ impl Bell {
             Some((_, members)) => *members += 1,
             None => profiles.push((profile, 1)),
         }
-        self.board.mixed.store(profiles.len() > 1, Ordering::SeqCst);
+        let mixed = profiles.len() > 1;
+        let was_mixed = self.board.mixed.swap(mixed, Ordering::SeqCst);
+        drop(profiles);
+        if mixed && !was_mixed {
+            // A ring that nobody has taken yet could now be taken by one who has no use for it.
+            self.ring_all();
+        }
     }
 
     /// Takes one [`Bell::join`] back.
@@ -407,6 +413,26 @@ mod tests {
         assert_eq!(bell.waiting(), 1);
         assert!(a.wait(Deadline::after(Duration::ZERO)));
         drop(b);
+    }
+
+    /// What was announced to one of the first profile is not swallowed by one of the second, who cannot use it.
+    #[test]
+    fn a_profile_that_joins_takes_no_ring_of_another() {
+        for search in [false, true] {
+            let bell = Bell::default();
+            bell.join(1);
+            let first = bell.listen();
+            if search {
+                // As if it searched.
+                bell.search.store(SEARCHING, Ordering::SeqCst);
+            }
+            bell.ring();
+            bell.join(2);
+            let second = bell.listen();
+            assert!(!second.wait(Deadline::after(Duration::ZERO)), "not its ring");
+            bell.search.store(0, Ordering::SeqCst);
+            assert!(first.wait(Deadline::after(Duration::ZERO)));
+        }
     }
 
     #[test]
