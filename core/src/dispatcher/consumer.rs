@@ -572,6 +572,25 @@ mod tests {
         assert_eq!(d.stats().unwrap().bodies, 0);
     }
 
+    /// Two are in line; a permit is kept for one of them, who leaves without it: the other one must hear of it.
+    #[test]
+    fn a_permit_that_is_left_behind_is_announced() {
+        let d = one_slot();
+        let _profiles = (d.consumer(kinds(&d, "one")), d.consumer(kinds(&d, "two")));
+        let inner = &d.0;
+        assert_eq!(inner.slots.all.take(1), 1);
+        let (mut first, mut second) = (Place::new(inner), Place::new(inner));
+        (first.patient, second.patient) = (true, true);
+        assert_eq!(first.take(1), 0);
+        inner.give_permit();
+        let listener = inner.engine.signals().work.listen();
+        assert_eq!(second.take(1), 0, "it is kept for the first");
+        drop(first);
+        assert!(listener.wait(Deadline::after(Duration::ZERO)));
+        assert_eq!(second.take(1), 1);
+        inner.give_permit();
+    }
+
     #[test]
     fn two_consumers_share_one_slot() {
         let d = one_slot();

@@ -179,17 +179,21 @@ impl Pool {
         })
     }
 
-    /// Leaves the line without a permit.
-    fn leave(&self) {
+    /// Leaves the line without a permit. True if one is kept for those who stay, who may not know: ring the bell.
+    #[must_use]
+    fn leave(&self) -> bool {
+        let mut left = false;
         self.update(|t| {
             let line = t.line - 1;
             let freed = t.kept.saturating_sub(line);
+            left = t.kept > freed;
             Some(Tally {
                 used: t.used - freed,
                 line,
                 kept: t.kept - freed,
             })
         });
+        left
     }
 
     /// Gives permits back, to be kept for those in line if `keep` says so. True if somebody is in line who has
@@ -237,7 +241,7 @@ impl<'a> Place<'a> {
     }
 
     /// Takes up to `want` permits.
-    fn take(&mut self, want: usize) -> usize {
+    pub(super) fn take(&mut self, want: usize) -> usize {
         let pool = &self.inner.slots.all;
         if self.stands {
             if !pool.take_in_line() {
@@ -258,7 +262,9 @@ impl<'a> Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         if self.stands && self.inner.birth.is_here() {
-            self.inner.slots.all.leave();
+            if self.inner.slots.all.leave() {
+                self.inner.engine.signals().work.ring_all();
+            }
             if self.inner.stopping() {
                 // The stop may have seen the permit that was kept.
                 self.inner.cells.idle.ring_all();
@@ -502,9 +508,9 @@ mod tests {
         assert_eq!(pool.take(2), 2);
         assert!(!pool.take_or_join() && !pool.take_or_join());
         assert!(pool.give(2, true));
-        pool.leave();
+        assert!(pool.leave(), "somebody else is in line, for whom one is kept");
         assert_eq!(pool.take(2), 1, "the other one is still kept");
-        pool.leave();
+        assert!(!pool.leave(), "nobody is in line any more");
         assert_eq!((pool.take(2), pool.used()), (1, 2));
     }
 }
@@ -596,7 +602,7 @@ mod shuttle_tests {
                     }
                     (stands, looks) = (true, looks + 1);
                     if gives_up && looks == 2 {
-                        pool.leave();
+                        assert!(!pool.leave(), "there is nobody else in line");
                         break;
                     }
                     listener.wait(Deadline::NEVER);
