@@ -211,6 +211,8 @@ impl Engine for MemoryEngine {
     }
 
     fn request_cancel(&self, job: JobRef) -> Result<bool> {
+        // As every change of a job: a batch is alone with them, from its check to its last write.
+        let _stripe = self.stripes.mine();
         let record = self.slab.lock(slot_of(job.handle)).filter(|r| r.runs_as(job));
         Ok(record.is_some_and(|mut record| {
             record.request_cancel();

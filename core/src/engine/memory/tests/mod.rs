@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use super::MemoryEngine;
 use crate::engine::{
-    Applied, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue, Parcel, QueueCounts,
+    Applied, Batch, BatchReceipt, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue,
+    Parcel, QueueCounts,
 };
 use crate::id::JobId;
 use crate::job::{Extras, Job, State};

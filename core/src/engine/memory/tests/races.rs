@@ -386,3 +386,40 @@ fn no_claimer_sleeps_while_there_is_work_for_it() {
     });
     assert_eq!(rig.counts().queued, 0);
 }
+
+/// Somebody asks a running job to stop while a batch ends it together with another: either the request comes
+/// first, and nothing of the batch is applied, or the batch is applied whole.
+#[test]
+fn a_request_to_cancel_does_not_split_a_batch() {
+    let rig = Rig::keeping(0);
+    let (engine, now) = (&rig.engine, rig.now());
+    for round in 0..3_000u128 {
+        rig.push_ids([2 * round, 2 * round + 1]);
+        let jobs: Vec<JobRef> = rig.claim(2).iter().map(|c| c.job).collect();
+        let start = std::sync::Barrier::new(2);
+        let receipt = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                jobs.iter()
+                    .rev()
+                    .for_each(|job| _ = engine.request_cancel(*job).unwrap());
+            });
+            let mut done: Vec<_> = jobs
+                .iter()
+                .map(|job| says(*job, true, State::Succeeded))
+                .collect();
+            let mut batch = Batch {
+                transitions: &mut done,
+                ..Batch::default()
+            };
+            let mut receipt = BatchReceipt::default();
+            start.wait();
+            engine.commit(&mut batch, now, &mut receipt).unwrap();
+            receipt
+        });
+        let running = rig.counts().running;
+        assert_eq!(running, if receipt.applied { 0 } else { 2 }, "{receipt:?}");
+        let rest = jobs.iter().map(|job| says(*job, true, State::Cancelled));
+        rig.turn(rest.collect(), None);
+    }
+}
