@@ -93,7 +93,7 @@ impl MemoryEngine {
 
     /// Forgets up to `limit` finished jobs, by age first, then by number.
     pub(super) fn forget(&self, keep: Retention, limit: usize, after: &mut After) -> usize {
-        let _one = self.shared.forgetting.lock();
+        let one = self.shared.forgetting.lock();
         let mut slots = Vec::new();
         for age in [
             (Fate::Succeeded, keep.succeeded_before),
@@ -103,7 +103,10 @@ impl MemoryEngine {
         }
         let count = self.forget_all(&slots, after);
         let kept = self.kept();
-        count + self.forget_oldest(kept.saturating_sub(keep.most).min(limit - count), after)
+        let count = count + self.forget_oldest(kept.saturating_sub(keep.most).min(limit - count), after);
+        drop(one);
+        after.excess |= self.too_many();
+        count
     }
 
     /// Forgets the oldest finished jobs if there are too many, or if a pusher needs their slots before long
@@ -120,19 +123,31 @@ impl MemoryEngine {
 
     #[cold]
     fn forget_some(&self, after: &mut After) {
-        let (excess, hungry) = (after.excess, after.hungry);
+        let (mut excess, mut hungry) = (after.excess, after.hungry);
         (after.excess, after.hungry) = (false, false);
-        // Who finds another one at it leaves it to that one, or to the next.
-        let Some(_one) = self.shared.forgetting.try_lock() else {
-            return;
-        };
         let most = self.shared.most_kept();
-        let kept = if excess { self.kept() } else { 0 };
-        if hungry {
-            self.forget_oldest(MAGAZINE.max(kept.saturating_sub(most)), after);
-        } else if kept > most {
-            self.forget_oldest(kept - most + (self.shared.keep / 16).min(EXTRA), after);
+        // Who finds another one at it leaves it to that one, who looks once more when it is done.
+        while let Some(one) = self.shared.forgetting.try_lock() {
+            let kept = if excess { self.kept() } else { 0 };
+            let count = match kept.saturating_sub(most) {
+                over if hungry => over.max(MAGAZINE),
+                0 => 0,
+                over => over + (self.shared.keep / 16).min(EXTRA),
+            };
+            let forgotten = self.forget_oldest(count, after);
+            drop(one);
+            if count > 0 && forgotten == 0 || !self.too_many() {
+                break;
+            }
+            (excess, hungry) = (true, false);
         }
+    }
+
+    /// Whether more finished jobs are counted than are to be kept. Asked after leaving the right to forget:
+    /// whoever was refused it has counted before, and this change of the count, which changes nothing, comes
+    /// after that one or before its attempt.
+    fn too_many(&self) -> bool {
+        self.shared.kept_with(0) > self.shared.most_kept()
     }
 
     /// How many finished jobs are kept, those included that have not been counted in.

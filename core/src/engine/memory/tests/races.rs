@@ -423,3 +423,29 @@ fn a_request_to_cancel_does_not_split_a_batch() {
         rig.turn(rest.collect(), None);
     }
 }
+
+/// Many jobs end at once: whoever leaves the forgetting to another must not be overlooked by that one.
+#[test]
+fn no_more_finished_jobs_stay_than_are_to_be_kept() {
+    const THREADS: usize = 4;
+    let rig = Rig::keeping(1);
+    let (engine, now) = (&rig.engine, rig.now());
+    for round in 0..2_000u128 {
+        rig.push_ids((0..2 * THREADS as u128).map(|n| round << 8 | n));
+        let jobs: Vec<JobRef> = rig.claim(2 * THREADS).iter().map(|c| c.job).collect();
+        let start = std::sync::Barrier::new(THREADS);
+        std::thread::scope(|scope| {
+            for some in jobs.chunks(2) {
+                let start = &start;
+                scope.spawn(move || {
+                    start.wait();
+                    for job in some {
+                        let mut done = [says(*job, true, State::Succeeded)];
+                        engine.turn(&mut done, &mut Vec::new(), None, now).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(rig.counts().kept, 1, "round {round}");
+    }
+}
