@@ -365,7 +365,11 @@ impl Record {
     pub(super) fn extend(&mut self, lease: Timestamp) {
         let timeout = match self.ends() {
             Some(ends) => Some(ends.timeout),
-            None => (!self.by_lease() && self.until < Timestamp::MAX).then_some(self.until),
+            // Its own timeout may be too long ever to pass, but it is kept here.
+            None => {
+                let timed = self.flags.has(OWN_TIMEOUT) || self.until < Timestamp::MAX;
+                (!self.by_lease() && timed).then_some(self.until)
+            }
         };
         self.set_ends(timeout, Some(lease));
     }

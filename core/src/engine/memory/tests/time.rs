@@ -243,3 +243,31 @@ fn the_largest_delays_do_not_overflow() {
     assert_eq!(rig.counts().scheduled, 2);
     assert_eq!(rig.cancel(1), Applied::Yes);
 }
+
+/// A timeout too long to end keeps its length when a lease that ends is added to it.
+#[test]
+fn an_endless_timeout_outlives_an_extended_lease() {
+    let rig = Rig::new();
+    let job = Insert {
+        timeout: Some(Duration::MAX),
+        ..plain(id(1))
+    };
+    assert_eq!(rig.push(job), Inserted::New);
+    let claimed = rig.claim_one();
+    let mut held = Vec::new();
+    rig.engine
+        .extend(&[claimed.job], us(10), rig.now(), &mut held)
+        .unwrap();
+    assert!(
+        rig.get(1).timeout > Some(us(1_000_000_000)),
+        "{:?}",
+        rig.get(1).timeout
+    );
+    assert_eq!(rig.get(1).lease_until, Some(rig.later(10)));
+    assert_eq!(rig.apply(says(claimed.job, true, State::Queued)), Applied::Yes);
+    assert!(
+        rig.get(1).timeout > Some(us(1_000_000_000)),
+        "{:?}",
+        rig.get(1).timeout
+    );
+}
