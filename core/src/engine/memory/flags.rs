@@ -24,7 +24,7 @@ pub(super) const CANCEL_REQUESTED: u8 = 2;
 pub(super) const HAS_RESULT: u8 = 4;
 /// `until` is the end of a lease and not a timeout.
 pub(super) const BY_LEASE: u8 = 8;
-/// It has a timer as a waiting job.
+/// It has a timer as a waiting job, or is noted as a running one that can be overdue.
 pub(super) const TIMED: u8 = 16;
 /// Its push said a timeout, which is where [`Record::timeout`] finds it.
 pub(super) const OWN_TIMEOUT: u8 = 32;

@@ -255,7 +255,7 @@ impl Record {
         before
     }
 
-    /// Whether it has a timer as a waiting job.
+    /// Whether it has a timer as a waiting job, or is noted as a running one that can be overdue.
     pub(super) fn timed(&self) -> bool {
         self.flags.has(TIMED)
     }

@@ -214,7 +214,8 @@ impl<'a> Session<'a> {
     }
 
     /// Notes a running job that can be overdue.
-    fn watch(&mut self, record: MutexGuard<'_, Record>, slot: u32) {
+    fn watch(&mut self, mut record: MutexGuard<'_, Record>, slot: u32) {
+        record.set_timed(true);
         let (claim, due) = (record.job_ref(slot), record.overdue_at());
         drop(record);
         if self.stripe.running.push(claim.handle, claim.fence) {
@@ -303,12 +304,11 @@ impl<'a> Session<'a> {
             return Held::Lost;
         };
         let asked = record.cancel_requested();
-        let watched = record.overdue_at() < Timestamp::MAX;
         record.extend(self.now.after(lease));
-        if watched {
-            let due = record.overdue_at();
+        let due = record.overdue_at();
+        if record.timed() {
             self.after.sooner |= self.engine.shared.due.note(Timestamp::MAX, due);
-        } else {
+        } else if due < Timestamp::MAX {
             self.watch(record, slot);
         }
         if asked { Held::CancelRequested } else { Held::Yes }
@@ -397,8 +397,9 @@ impl<'a> Session<'a> {
     fn leave(&mut self, record: &mut Record, t: &mut Transition) {
         let shared = &self.engine.shared;
         if record.state() == State::Running {
-            if record.overdue_at() < Timestamp::MAX {
+            if record.timed() {
                 self.stripe.running.remove(t.job.handle, t.job.fence);
+                record.set_timed(false);
             }
             record.end_attempt(t, self.now, &shared.nodes);
             if !t.to.is_final() {

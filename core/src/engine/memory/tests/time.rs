@@ -271,3 +271,21 @@ fn an_endless_timeout_outlives_an_extended_lease() {
         rig.get(1).timeout
     );
 }
+
+/// A lease is moved to never and back: the job is still reported once.
+#[test]
+fn a_lease_that_never_ended_for_a_while_is_reported_once() {
+    let rig = Rig::new();
+    rig.push_ids([1]);
+    let claimed = rig.claim_one();
+    for lease in [us(10), Duration::MAX, us(10), Duration::MAX, us(10)] {
+        let mut held = Vec::new();
+        rig.engine
+            .extend(&[claimed.job], lease, rig.now(), &mut held)
+            .unwrap();
+    }
+    rig.advance(10);
+    assert_eq!(rig.overdue().len(), 1);
+    assert_eq!(rig.apply(says(claimed.job, true, State::Succeeded)), Applied::Yes);
+    assert!(rig.overdue().is_empty());
+}
