@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
             return Inserted::Full(waiting);
         }
         let Some(slot) = engine.slab.take(&mut self.stripe.free) else {
-            room.leave(self.number, 1);
+            self.give_up_room(job);
             self.refuse(job);
             return Inserted::Full(room.waiting());
         };
@@ -99,8 +99,15 @@ impl<'a> Session<'a> {
         if self.store(job, slot) {
             return Inserted::New;
         }
-        room.leave(self.number, 1);
+        self.give_up_room(job);
         Inserted::Duplicate
+    }
+
+    /// Takes back the room of a job that is not stored. In between, another may have been told that there is none.
+    fn give_up_room(&mut self, job: &Insert<'_>) {
+        let room = &self.engine.shared.queues.get(job.queue).room;
+        room.leave(self.number, 1);
+        self.after.room = true;
     }
 
     /// Counts a push that was refused because the queue is full.

@@ -420,3 +420,21 @@ fn a_payload_of_the_host_is_dropped_without_a_lock() {
         assert!(engine.get(id(2)).unwrap().is_some());
     }
 }
+
+/// While it is being looked for, a job that is here already takes room, and others may hear that there is none.
+#[test]
+fn a_duplicate_that_took_room_for_a_moment_rings() {
+    let rig = Rig::new();
+    rig.push_ids([1]);
+    let space = &rig.engine.signals.space;
+    let listener = space.listen();
+    let again = Insert {
+        capacity: 2,
+        ..plain(id(1))
+    };
+    assert_eq!(rig.push(again), Inserted::Duplicate);
+    assert!(
+        listener.wait(crate::Deadline::after(Duration::ZERO)),
+        "it left again"
+    );
+}
