@@ -1,7 +1,7 @@
 //! Looking at jobs: one, a page, all, counts.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeSet;
 
 use parking_lot::MutexGuard;
 
@@ -36,15 +36,15 @@ impl MemoryEngine {
         let Some(search) = self.search(filter) else {
             return Ok(Page::default());
         };
-        let (mut newest, mut total) = (BinaryHeap::new(), 0);
+        // A set: a job that is pushed again has, for a moment, two records.
+        let (mut newest, mut total) = (BTreeSet::new(), 0);
         for record in self.records().filter(|r| search.matches(r)) {
             total += 1;
             if filter.after.is_none_or(|after| record.id() < after) {
                 keep_largest(&mut newest, record.id(), size);
             }
         }
-        let ids = newest.into_sorted_vec();
-        let jobs = ids.into_iter().filter_map(|Reverse(id)| {
+        let jobs = newest.into_iter().rev().filter_map(|id| {
             let (_, record) = self.index.find(id, &self.slab)?;
             search.matches(&record).then(|| self.to_job(&record))
         });
@@ -151,12 +151,10 @@ fn flip<T>(asked: Option<Option<T>>) -> Option<Option<T>> {
     }
 }
 
-fn keep_largest(heap: &mut BinaryHeap<Reverse<JobId>>, id: JobId, size: usize) {
-    if heap.len() < size {
-        heap.push(Reverse(id));
-    } else if let Some(mut smallest) = heap.peek_mut()
-        && smallest.0 < id
-    {
-        *smallest = Reverse(id);
+fn keep_largest(ids: &mut BTreeSet<JobId>, id: JobId, size: usize) {
+    if ids.len() < size {
+        ids.insert(id);
+    } else if ids.first().is_some_and(|smallest| *smallest < id) && ids.insert(id) {
+        ids.pop_first();
     }
 }

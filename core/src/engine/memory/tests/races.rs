@@ -449,3 +449,33 @@ fn no_more_finished_jobs_stay_than_are_to_be_kept() {
         assert_eq!(rig.counts().kept, 1, "round {round}");
     }
 }
+
+/// A job that is here already is pushed again and again: a listing shows it once.
+#[test]
+fn a_page_has_no_job_twice() {
+    let rig = Rig::new();
+    let (engine, now, stop) = (&rig.engine, rig.now(), &AtomicBool::new(false));
+    rig.push_ids([1, 2]);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                while !stop.load(SeqCst) {
+                    engine.insert(&[plain(id(1))], now, &mut Vec::new()).unwrap();
+                }
+            });
+        }
+        let pages = || -> Result<(), String> {
+            for _ in 0..5_000 {
+                let jobs = engine.list(&crate::job::Filter::default()).unwrap().jobs;
+                let ids: Vec<u128> = jobs.iter().map(|job| job.id.as_u128()).collect();
+                if ids != [2, 1] {
+                    return Err(format!("{ids:?}"));
+                }
+            }
+            Ok(())
+        };
+        let seen = pages();
+        stop.store(true, SeqCst);
+        assert_eq!(seen, Ok(()));
+    });
+}
