@@ -1,7 +1,7 @@
 //! What the benchmark programs share.
 //!
 //! A figure by itself mostly measures the neighbours of the machine, so everything here is about pairs: the
-//! [contenders](contenders) do the same work, one after the other, round after round, each run in a fresh
+//! [contenders] do the same work, one after the other, round after round, each run in a fresh
 //! process so that none inherits the heap or the threads of another, and they are compared by their medians.
 
 pub mod arguments;

@@ -3,7 +3,7 @@
 //! Most jobs have neither, and never come here. The rest are spread over a few parts by slot. A part is
 //! locked after the record whose timer is set, and nothing is locked after it.
 
-use parking_lot::{Mutex, MutexGuard};
+use super::latch::{Mutex, MutexGuard};
 
 use super::timers::{Timer, Timers};
 use crate::time::Timestamp;

@@ -40,6 +40,7 @@ mod index;
 mod insert;
 mod keys;
 mod lane;
+mod latch;
 mod line;
 mod nodes;
 mod place;
@@ -65,7 +66,7 @@ use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
+use self::latch::MutexGuard;
 
 use self::after::{After, shout};
 use self::agenda::Agenda;

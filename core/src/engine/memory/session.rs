@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
+use super::latch::MutexGuard;
 
 use super::MemoryEngine;
 use super::after::After;

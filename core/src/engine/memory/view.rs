@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use parking_lot::MutexGuard;
+use super::latch::MutexGuard;
 
 use super::MemoryEngine;
 use super::record::Record;

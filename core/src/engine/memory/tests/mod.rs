@@ -3,6 +3,7 @@
 mod batch;
 mod jobs;
 mod keys;
+mod locks;
 mod model;
 mod order;
 mod races;
