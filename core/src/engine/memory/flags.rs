@@ -26,7 +26,7 @@ pub(super) const HAS_RESULT: u8 = 4;
 pub(super) const BY_LEASE: u8 = 8;
 /// It has a timer as a waiting job, or is noted as a running one that can be overdue.
 pub(super) const TIMED: u8 = 16;
-/// Its push said a timeout, which is where [`Record::timeout`] finds it.
+/// Its push said a timeout, which is where the record finds it.
 pub(super) const OWN_TIMEOUT: u8 = 32;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
