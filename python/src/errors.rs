@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
+use crate::imports::Imported;
+
 /// The exception for an error of the core.
 pub fn exception(py: Python<'_>, error: &Error) -> PyErr {
     raise(py, error.kind(), error.to_string())
@@ -29,7 +31,7 @@ pub fn invalid(py: Python<'_>, text: String) -> PyErr {
 
 fn class(py: Python<'_>, kind: ErrorKind) -> PyResult<Bound<'_, pyo3::types::PyType>> {
     static TABLE: PyOnceLock<Py<PyDict>> = PyOnceLock::new();
-    let table = TABLE.import(py, "forebay.errors", "BY_CODE")?;
+    let table = TABLE.find(py, "forebay.errors", "BY_CODE")?;
     match table.get_item(kind.code())? {
         Some(class) => Ok(class.cast_into()?),
         None => Err(PyRuntimeError::new_err(format!(

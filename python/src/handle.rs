@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::errors::{OrRaise, guard};
+use crate::imports::Imported;
 use crate::record::JobInfo;
 use crate::shared::Shared;
 use crate::{graveyard, patience, read, value};
@@ -134,7 +135,7 @@ fn bad_end(py: Python<'_>, job: &forebay::Job) -> PyResult<PyErr> {
         Some(failure) => (failure.kind.name(), &*failure.message),
         None => (job.state.name(), ""),
     };
-    let ended = ENDED.import(py, "forebay.errors", "ended")?;
+    let ended = ENDED.find(py, "forebay.errors", "ended")?;
     let id = read::uuid(py, job.id)?;
     let error = ended.call1((job.state.name(), id, &*job.kind, kind, message, job.attempt))?;
     Ok(PyErr::from_value(error))

@@ -16,6 +16,7 @@ use pyo3::types::PyBytes;
 
 use crate::call::Call;
 use crate::errors::guard;
+use crate::imports::Imported;
 use reader::Reader;
 use writer::Writer;
 
@@ -53,14 +54,12 @@ pub fn from_json<'py>(text: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>>
 fn dumps(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let text = ENCODE
-        .import(value.py(), "forebay._codec", "encode")?
+        .find(value.py(), "forebay._codec", "encode")?
         .call1((value,))?;
     Ok(Bytes::copy_from_slice(text.cast::<PyBytes>()?.as_bytes()))
 }
 
 fn loads<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS
-        .import(py, "json", "loads")?
-        .call1((PyBytes::new(py, text),))
+    LOADS.find(py, "json", "loads")?.call1((PyBytes::new(py, text),))
 }

@@ -26,6 +26,7 @@ mod handle;
 mod handler;
 mod handlers;
 mod hooks;
+mod imports;
 mod json;
 mod outcome;
 mod patience;

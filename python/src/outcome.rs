@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::imports::Imported;
 use crate::{read, value};
 
 /// The outcome of a call, and whether the worker that made it should end: `SystemExit` and
@@ -46,7 +47,7 @@ fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
     static SNOOZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static FATAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let is = |class: &PyOnceLock<Py<PyType>>, name| {
-        let class = class.import(error.py(), "forebay.errors", name);
+        let class = class.find(error.py(), "forebay.errors", name);
         class.is_ok_and(|class| error.is_instance(class).unwrap_or(false))
     };
     let outcome = if is(&RETRY, "Retry") {
@@ -96,7 +97,7 @@ fn text(error: &Bound<'_, PyAny>) -> String {
 fn describe(error: &Bound<'_, PyAny>) -> String {
     static DESCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let described = DESCRIBE
-        .import(error.py(), "forebay._trace", "describe")
+        .find(error.py(), "forebay._trace", "describe")
         .and_then(|describe| describe.call1((error,))?.extract());
     described.unwrap_or_else(|_| error.get_type().to_string())
 }

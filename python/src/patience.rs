@@ -7,6 +7,7 @@ use forebay::{Deadline, Error, ErrorKind};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
+use crate::imports::Imported;
 use crate::shared::Shared;
 
 /// How long the main thread is deaf to signals.
@@ -39,7 +40,7 @@ fn slice(deadline: Deadline) -> Deadline {
 pub fn is_main_thread(py: Python<'_>) -> PyResult<bool> {
     static MAIN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     static HERE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let main = MAIN.import(py, "threading", "main_thread")?.call0()?;
+    let main = MAIN.find(py, "threading", "main_thread")?.call0()?;
     main.getattr("ident")?
-        .eq(HERE.import(py, "threading", "get_ident")?.call0()?)
+        .eq(HERE.find(py, "threading", "get_ident")?.call0()?)
 }

@@ -9,6 +9,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDelta, PyDict, PyFloat, PyInt, PyString, PyType};
 
 use crate::errors::{OrRaise, invalid};
+use crate::imports::Imported;
 
 /// A duration: seconds, a `timedelta`, or a text with its unit. Infinity is longer than anything.
 pub fn duration(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Duration> {
@@ -62,13 +63,13 @@ pub fn instant(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Option<Timestam
 
 fn datetime_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     static DATETIME: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    DATETIME.import(py, "datetime", "datetime")
+    DATETIME.find(py, "datetime", "datetime")
 }
 
 /// An instant as a `datetime` in UTC.
 pub fn datetime(py: Python<'_>, at: Timestamp) -> PyResult<Bound<'_, PyAny>> {
     static UTC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let utc = UTC.import(py, "datetime", "UTC")?;
+    let utc = UTC.find(py, "datetime", "UTC")?;
     datetime_class(py)?.call_method1("fromtimestamp", (at.as_micros() as f64 / 1e6, utc))
 }
 
@@ -97,7 +98,7 @@ pub fn id(value: &Bound<'_, PyAny>) -> PyResult<JobId> {
 pub fn uuid(py: Python<'_>, id: JobId) -> PyResult<Bound<'_, PyAny>> {
     static UUID: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let (none, bytes) = (py.None(), pyo3::types::PyBytes::new(py, &id.to_bytes()));
-    UUID.import(py, "uuid", "UUID")?.call1((none, bytes))
+    UUID.find(py, "uuid", "UUID")?.call1((none, bytes))
 }
 
 /// The options of a dispatcher from keywords.

@@ -116,3 +116,36 @@ if __name__ == "__main__":
         if method == "fork"
         else f"import subprocess; sys.exit(subprocess.run([sys.executable, {file!r}]).returncode)"
     ) == (0, "[0, 2, 4, 6, 8]\nb'1\\n' b''\n", "")
+
+
+def test_a_child_does_not_wait_for_what_a_thread_of_the_parent_was_importing() -> None:
+    code = """
+    import types, uuid
+    begun, go = threading.Event(), threading.Event()
+    errors = sys.modules["forebay.errors"]
+    class Slow(types.ModuleType):
+        def __getattr__(self, name):
+            begun.set()
+            go.wait(20)
+            return getattr(errors, name)
+    def unknown():
+        try:
+            forebay.Dispatcher().get(uuid.UUID(int=1))
+        except forebay.NotFoundError:
+            return
+        raise AssertionError
+    sys.modules["forebay.errors"] = Slow("forebay.errors")
+    thread = threading.Thread(target=unknown)
+    thread.start()
+    assert begun.wait(20)
+    sys.modules["forebay.errors"] = errors
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        unknown()
+        os._exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    go.set()
+    thread.join()
+    """
+    assert run(code) == (0, "", "")
