@@ -28,6 +28,9 @@ const SPAN: i64 = 1_000_000;
 const LONGEST: i64 = 1_000_000_000;
 /// Ticks are counted slower by one part in this many, so that a reading is not ahead of the clock.
 const SLOWER: u64 = 4096;
+/// The most ticks for which an anchor holds, however slowly they seem to come: no counter is quicker than one that
+/// makes so many in [`SPAN`]. Seen over a sleep of the machine that the clock leaves out, the first rate is wrong.
+const MOST: u64 = 10_000_000;
 /// A rate that differs by more than one part in this many from the last one is not trusted.
 const STEADY: u64 = 1000;
 
@@ -68,7 +71,7 @@ impl Anchor {
         let rate = self.rate_after(passed, took).unwrap_or(0);
         let span = match rate {
             0 => 0,
-            rate => ((SPAN as u64) << 32) / rate,
+            rate => (((SPAN as u64) << 32) / rate).min(MOST),
         };
         Self {
             ticks,
@@ -190,6 +193,24 @@ mod tests {
         assert_eq!(
             slept.rate, anchor.rate,
             "a machine that slept says nothing of the rate"
+        );
+    }
+
+    /// An hour of ticks, of which the clock saw two milliseconds.
+    #[test]
+    fn a_rate_seen_over_a_sleep_does_not_hold_for_long() {
+        let first = Anchor::NONE.renew(100, 5_000);
+        let slept = first.renew(100 + 3 * 3_600_000_000_000, 5_000 + 2 * SPAN);
+        assert_eq!(
+            slept.read(slept.ticks + 30_000_000),
+            None,
+            "ten milliseconds later"
+        );
+        let next = slept.renew(slept.ticks + 30_000_000, slept.nanos + 10_000_000);
+        assert_eq!(
+            (next.nanos, next.span),
+            (slept.nanos + 10_000_000, 0),
+            "to be found anew"
         );
     }
 
