@@ -258,9 +258,12 @@ impl Consumer {
                 Err(answer) => known.push((place, answer)),
             }
         }
+        let ended = settling.ended.len();
         let got = ask.claim(inner, settling, &mut baton, &mut Place::new(inner), max, out)?;
         *dry = got == 0 && max > 0;
         drop(baton);
+        // Those whose store failed after others had been claimed are not answered: their leases end by themselves.
+        settling.answers.resize(ended, Answer::Stale);
         for (place, answer) in known {
             settling.answers.insert(place, answer);
         }

@@ -260,7 +260,8 @@ impl Inner {
         // The wait begins when the queue is found full: most pushes never ask what time it is for that.
         let mut deadline = None;
         loop {
-            let mut receipts = RECEIPT.take();
+            // Nothing is kept while the thread ends.
+            let mut receipts = RECEIPT.try_with(Cell::take).unwrap_or_default();
             receipts.clear();
             self.engine.insert(
                 &[prepared.insert(Parcel::Given(payload), self.capacity(prepared.queue))],
@@ -268,7 +269,7 @@ impl Inner {
                 &mut receipts,
             )?;
             let receipt = receipts[0];
-            RECEIPT.set(receipts);
+            let _ = RECEIPT.try_with(|kept| kept.set(receipts));
             match (self.receive(&prepared, receipt, now), wait) {
                 (Err(e), Some(wait)) if e.kind() == ErrorKind::Full => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
