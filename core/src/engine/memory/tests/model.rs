@@ -115,7 +115,7 @@ fn pushes(most: usize) -> impl Strategy<Value = Vec<Push>> {
         prop::option::weighted(0.3, (0..3usize, 0..2u64)),
     );
     let rest = (
-        // Ids of several shards, some of them twice.
+        // Ids of several tables, some of them twice.
         (0..40u128).prop_map(|n| n * 61),
         0..3u32,
         vec(0..3usize, 0..2),
@@ -425,7 +425,7 @@ impl Model {
         excess
     }
 
-    /// By age: oldest first in each shard, succeeded ones first. Returns how many at most may go.
+    /// By age: oldest first in each stripe, succeeded ones first. Returns how many at most may go.
     fn too_old(&self, keep: Retention) -> Vec<JobId> {
         let old = |e: &Entry| {
             let before = if e.state == State::Succeeded {

@@ -6,7 +6,7 @@ use crate::engine::memory::lane::Lane;
 #[test]
 fn jobs_come_in_the_order_they_were_pushed() {
     let rig = Rig::new();
-    // More than a run, more than a chunk, in every shard.
+    // More than a chunk of every kind.
     let ids: Vec<u128> = (0..1500).map(|n| (n * 7919) % 4096).collect();
     rig.push_ids(ids.iter().copied());
     let mut all = Vec::new();
@@ -17,7 +17,7 @@ fn jobs_come_in_the_order_they_were_pushed() {
 }
 
 #[test]
-fn a_batch_keeps_its_order_across_lanes_and_shards() {
+fn a_batch_keeps_its_order_across_lanes() {
     let rig = Rig::new();
     let jobs: Vec<_> = (0..300u128)
         .map(|n| Insert {
