@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 Function = Callable[..., object]
 
@@ -178,11 +178,12 @@ class _Forebay:
     """`Dispatcher.push`, one job at a time."""
 
     pass_job = False
+    options: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, threads: int, function: Function) -> None:
         from forebay import Dispatcher
 
-        self.d = Dispatcher(concurrency=max(threads, 1), capacity=0)
+        self.d = Dispatcher(concurrency=max(threads, 1), capacity=0, **self.options)
         self.task: Any = self._register(function)
         if threads:
             self.d.start()
@@ -216,7 +217,9 @@ class _ForebayMany(_Forebay):
 
 
 class _ForebayResults(_Forebay):
-    """Every result is asked for."""
+    """Every result is asked for, once all jobs are pushed: so many must be kept."""
+
+    options: ClassVar[dict[str, Any]] = {"keep_finished": 10_000_000}
 
     def run(self, payloads: Iterable[object]) -> None:
         push = self.d.push

@@ -350,7 +350,8 @@ options! {
         retention: Duration = Duration::from_secs(3600);
         /// How long failed, cancelled and expired jobs can be asked about.
         retention_failed: Duration = Duration::from_secs(86_400);
-        /// The most finished jobs to remember; the oldest are forgotten first.
+        /// The most finished jobs to remember; the oldest are forgotten first, up to a tenth of them before
+        /// they must be.
         keep_finished: usize = 100_000;
         /// How long a stop without an explicit grace waits for running jobs.
         grace: Duration = Duration::from_secs(30);

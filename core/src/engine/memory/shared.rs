@@ -55,7 +55,7 @@ impl Shared {
     /// How many finished jobs a stripe may keep to itself before it counts them in: few enough that all
     /// stripes together never matter.
     pub(super) fn slack(&self) -> usize {
-        (self.keep / 256).min(64)
+        (self.keep / 1024).min(64)
     }
 
     /// The most finished jobs that are kept by the count alone.
@@ -66,7 +66,7 @@ impl Shared {
     /// Whether so many finished jobs are kept that pushers take the slots of the oldest. Never where few are
     /// kept: there every one of them counts.
     pub(super) fn nearly_full(&self) -> bool {
-        self.keep >= 64 * MAGAZINE
+        self.keep >= 1024 * MAGAZINE
             && self.kept.load(Relaxed).max(0) as usize + 8 * MAGAZINE > self.most_kept()
     }
 
