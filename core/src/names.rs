@@ -161,6 +161,9 @@ pub fn check_name(name: &str, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// So many names are compared one by one.
+const FEW: usize = 8;
+
 #[derive(Debug, Default)]
 struct Table {
     numbers: RwLock<HashMap<Arc<str>, u16>>,
@@ -171,6 +174,11 @@ struct Table {
 
 impl Table {
     fn find(&self, name: &str) -> Option<u16> {
+        let count = self.count.load(Ordering::Acquire);
+        if count <= FEW {
+            // Texts that nobody writes, instead of a lock that every push by name would.
+            return (0..count as u16).find(|number| **self.name(*number) == *name);
+        }
         self.numbers.read().get(name).copied()
     }
 
