@@ -451,10 +451,10 @@ mod tests {
         assert_eq!(bell.waiting(), 0);
     }
 
-    #[test]
-    fn no_item_is_left_behind() {
+    /// Three take items that one puts down, and ring for; nobody waits for ever while there is one.
+    fn leaves_no_item_behind(wait: impl Fn(Listener<'_>) + Sync) {
         let (bell, items, taken) = (Bell::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        const N: usize = 20_000;
+        const N: usize = 50_000;
         std::thread::scope(|scope| {
             for _ in 0..3 {
                 scope.spawn(|| {
@@ -470,7 +470,7 @@ mod tests {
                                 bell.ring_all();
                             }
                         } else if taken.load(Ordering::SeqCst) < N {
-                            listener.wait(Deadline::NEVER);
+                            wait(listener);
                         }
                     }
                 });
@@ -481,6 +481,20 @@ mod tests {
             }
         });
         assert_eq!((taken.into_inner(), bell.waiting()), (N, 0));
+    }
+
+    #[test]
+    fn no_item_is_left_behind() {
+        leaves_no_item_behind(|listener| {
+            listener.wait(Deadline::NEVER);
+        });
+    }
+
+    #[test]
+    fn no_item_is_left_behind_by_searchers() {
+        leaves_no_item_behind(|listener| {
+            listener.search(Deadline::NEVER);
+        });
     }
 
     /// A ring that comes after the register was looked at, and before the search begins, and so on: whenever it
@@ -533,38 +547,6 @@ mod tests {
             }
         });
         assert_eq!((bell.waiting(), bell.search.load(Ordering::SeqCst)), (0, 0));
-    }
-
-    #[test]
-    fn no_item_is_left_behind_by_searchers() {
-        let (bell, items, taken) = (Bell::default(), AtomicUsize::new(0), AtomicUsize::new(0));
-        const N: usize = 50_000;
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    while taken.load(Ordering::SeqCst) < N {
-                        let listener = bell.listen();
-                        let less = |n: usize| n.checked_sub(1);
-                        if items
-                            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, less)
-                            .is_ok()
-                        {
-                            drop(listener);
-                            if taken.fetch_add(1, Ordering::SeqCst) + 1 == N {
-                                bell.ring_all();
-                            }
-                        } else if taken.load(Ordering::SeqCst) < N {
-                            listener.search(Deadline::NEVER);
-                        }
-                    }
-                });
-            }
-            for _ in 0..N {
-                items.fetch_add(1, Ordering::SeqCst);
-                bell.ring();
-            }
-        });
-        assert_eq!((taken.into_inner(), bell.waiting()), (N, 0));
     }
 }
 
