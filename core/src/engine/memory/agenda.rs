@@ -4,7 +4,6 @@
 //! locked after the record whose timer is set, and nothing is locked after it.
 
 use super::latch::{Mutex, MutexGuard};
-
 use super::timers::{Timer, Timers};
 use crate::time::Timestamp;
 

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
-use super::latch::Mutex;
 use crossbeam_utils::CachePadded;
 
+use super::latch::Mutex;
 use super::stripe::STRIPES;
 use crate::job::State;
 use crate::time::Timestamp;

@@ -9,10 +9,10 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::latch::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 use hashbrown::HashTable;
 
+use super::latch::{Mutex, MutexGuard};
 use super::record::Record;
 use super::slab::Slab;
 use crate::id::JobId;

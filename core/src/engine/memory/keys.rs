@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::latch::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 
+use super::latch::{Mutex, MutexGuard};
 use crate::id::JobId;
 
 const SHARDS: usize = 16;

@@ -11,9 +11,9 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
-use super::latch::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 
+use super::latch::{Mutex, MutexGuard};
 use super::line::{First, Line};
 use super::place::Ticket;
 use super::table::Table;

@@ -7,9 +7,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::latch::Mutex;
 use crossbeam_utils::CachePadded;
 
+use super::latch::Mutex;
 use super::place::Ticket;
 
 /// Tickets per chunk.

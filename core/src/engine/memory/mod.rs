@@ -19,9 +19,9 @@
 //!
 //! # Order of locks
 //!
-//! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then a lane's
-//! store of jobs set aside or its line, a part of the agenda or of the finished jobs. Bells ring, payloads are dropped and keys are freed
-//! [after] all locks are gone.
+//! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then one of: a
+//! lane's store of jobs set aside, its line, a part of the agenda, a part of the finished jobs. Bells ring,
+//! payloads are dropped and keys are freed [after] all locks are gone.
 //!
 //! # Limits
 //!
@@ -66,13 +66,12 @@ use std::fmt;
 use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
-use self::latch::MutexGuard;
-
 use self::after::{After, shout};
 use self::agenda::Agenda;
 use self::finished::Finished;
 use self::index::Index;
 use self::keys::Keys;
+use self::latch::MutexGuard;
 use self::place::slot_of;
 use self::session::Session;
 use self::shared::Shared;

@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use super::latch::MutexGuard;
-
 use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
 use super::flags::Listed;
 use super::lane::{Lane, Lanes};
+use super::latch::MutexGuard;
 use super::place::{Ticket, slot_of};
 use super::record::{Record, Remains, Start};
 use super::stripe::Stripe;

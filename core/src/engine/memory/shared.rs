@@ -3,10 +3,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-use super::latch::Mutex;
 use crossbeam_utils::CachePadded;
 
 use super::due::Due;
+use super::latch::Mutex;
 use super::nodes::Nodes;
 use super::queue::Queues;
 use super::slab::MAGAZINE;

@@ -9,9 +9,9 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::latch::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 
+use super::latch::{Mutex, MutexGuard};
 use super::place::Ticket;
 use super::record::Record;
 use super::table::Table;

@@ -8,9 +8,9 @@
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::latch::{Mutex, MutexGuard};
 use crossbeam_utils::CachePadded;
 
+use super::latch::{Mutex, MutexGuard};
 use super::running::Running;
 use super::slab::Free;
 use super::tally::Tally;

@@ -3,9 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::latch::MutexGuard;
-
 use super::MemoryEngine;
+use super::latch::MutexGuard;
 use super::record::Record;
 use crate::engine::QueueCounts;
 use crate::error::Result;
