@@ -15,7 +15,7 @@ use forebay::engine::Engine;
 use forebay::engine::memory::MemoryEngine;
 use forebay::{
     Clock, Deadline, Dispatcher, Encoded, End, Error, ErrorKind, EventKind, FailureKind, Hooks, HostObject,
-    KindOptions, KindSet, Lease, NewJob, Options, Payload, RetryPolicy, State, SystemClock, Why,
+    KindOptions, KindSet, Lease, NewJob, Options, Outcome, Payload, RetryPolicy, State, SystemClock, Why,
 };
 
 /// Long enough for what must happen, on any machine.
@@ -691,6 +691,31 @@ fn a_stop_is_for_good() {
         ErrorKind::Closed
     );
     d.stop(LONG).unwrap();
+}
+
+/// A request to stop ends the waits for jobs that nothing will run, also for one that would have another attempt;
+/// for one that runs the wait goes on.
+#[test]
+fn a_requested_stop_ends_hopeless_waits() {
+    let engine = memory();
+    let d = Dispatcher::with_engine(engine.clone(), Options::default()).unwrap();
+    let [good, bad, idle] = [(); 3].map(|()| d.push(NewJob::new("k", ())).unwrap().id);
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    let [succeeds, fails] = [(); 2].map(|()| consumer.next(soon()).unwrap().expect("there is a job"));
+    assert_eq!((succeeds.id(), fails.id()), (good, bad));
+    std::thread::scope(|scope| {
+        let [good, bad, idle] = [good, bad, idle].map(|id| {
+            let d = &d;
+            scope.spawn(move || d.wait(id, soon()).map(|job| job.state).map_err(|e| e.kind()))
+        });
+        until("they wait", || engine.signals().finished.waiters() == 3);
+        d.request_stop();
+        assert_eq!(idle.join().unwrap(), Err(ErrorKind::Closed));
+        fails.complete(Outcome::failed("no")).unwrap();
+        assert_eq!(bad.join().unwrap(), Err(ErrorKind::Closed));
+        succeeds.complete(Outcome::done()).unwrap();
+        assert_eq!(good.join().unwrap(), Ok(State::Succeeded));
+    });
 }
 
 // ---- calls from handlers (C12) -----------------------------------------------------------------------

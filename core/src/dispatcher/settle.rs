@@ -383,6 +383,9 @@ impl Inner {
         let state = transition.lands_in();
         if state.is_final() {
             self.end(ended, state);
+        } else if self.stopping() {
+            // Nothing will run it again, and whoever waits for its end should hear that.
+            self.engine.signals().finished.ring(ended.whose().id);
         }
         if self.events.wanted() {
             let kind = match state {

@@ -20,14 +20,15 @@ impl Inner {
         } else {
             self.wait_inside(id, now)?
         };
-        let look = || match state(id) {
-            Ok(s) if !s.is_final() && self.stopped() => Some(Err(Error::new(
+        // Asked before the state: what begins to run afterwards was claimed before the stop, and will be told of.
+        let look = || match (self.stopping(), state(id)) {
+            (_, Ok(s)) if s.is_final() => Some(Ok(())),
+            (true, Ok(s)) if self.stopped() || !self.may_run(s) => Some(Err(Error::new(
                 ErrorKind::Closed,
-                format!("the dispatcher stopped while job {id} was {s}"),
+                format!("the dispatcher stopped while job {id} was {s}; nothing here will run it"),
             ))),
-            Ok(s) if !s.is_final() => None,
-            Ok(_) => Some(Ok(())),
-            Err(error) => Some(Err(error)),
+            (_, Ok(_)) => None,
+            (_, Err(error)) => Some(Err(error)),
         };
         match waiting.until(deadline, look) {
             Some(ended) => ended?,
@@ -37,6 +38,12 @@ impl Inner {
             }
         }
         self.get(id)
+    }
+
+    /// Whether a job in this state may still come to an end once a stop has begun: one that runs, or one that
+    /// another process may take.
+    fn may_run(&self, state: State) -> bool {
+        state == State::Running || self.engine.capabilities().shared
     }
 
     pub(crate) fn get(&self, id: JobId) -> Result<Job> {
