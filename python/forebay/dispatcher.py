@@ -22,7 +22,7 @@ from typing import (
 
 from forebay import _exit
 from forebay._forebay import Core, Handler, Job, JobHandler, JobInfo, Worker
-from forebay.errors import UnsupportedError
+from forebay.errors import InvalidError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -126,9 +126,12 @@ class Dispatcher(Core):
     ) -> Any:
         """Registers a function, or a class of which each attempt calls a new instance.
 
+        Coroutines and generators are refused: a call of one runs nothing of its body.
+
         Args:
             function: What runs the jobs; left out when this is called with options.
-            kind: The kind of its jobs; the function's name if left out.
+            kind: The kind of its jobs; the function's name if left out, which a `functools.partial` or an
+                object does not have.
             concurrency: The most of them at once.
             timeout: How long one attempt may take.
             max_attempts: How often a job may run in all.
@@ -138,21 +141,18 @@ class Dispatcher(Core):
         """
 
         def register(function: Callable[..., Any]) -> Any:
-            import inspect  # As long to load as all the rest of this package.
+            from forebay import _function  # It brings `inspect`, as long to load as all the rest.
 
-            if inspect.iscoroutinefunction(function):
-                raise UnsupportedError(
-                    f"{function.__qualname__} is async; handlers are plain functions so far"
-                )
+            _function.check(function)
             return self.register(
                 function,
-                kind if kind is not None else function.__name__,
+                kind if kind is not None else _function.name(function),
                 concurrency=concurrency,
                 timeout=timeout,
                 max_attempts=max_attempts,
                 retry=retry,
                 pass_job=pass_job,
-                fresh=inspect.isclass(function),
+                fresh=isinstance(function, type),
             )
 
         return register if function is None else register(function)
@@ -162,8 +162,13 @@ class Dispatcher(Core):
     def start(self, threads: int | None = None) -> None:
         """Starts worker threads, as many as jobs may run at once unless `threads` says less.
 
-        A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then.
+        A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then. A program
+        that only pushes need not call it.
         """
+        if threads is not None and threads < 1:
+            raise InvalidError(
+                f"threads is {threads}; at least 1 runs jobs, and whoever only pushes starts none"
+            )
         self.check_open()
         with self._starting:
             if self._threads:

@@ -6,7 +6,7 @@ use forebay::{KindId, NewJob};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyClassInitializer, PyTraverseError};
 
 use crate::call::Call;
@@ -95,10 +95,14 @@ impl Handler {
         self.function.clone_ref(py)
     }
 
-    /// The name of the function.
+    /// The name of the function; of one that has none, the kind.
     #[getter]
     fn __name__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.function.getattr(py, "__name__")
+        let name = self.function.bind(py).getattr_opt("__name__")?;
+        Ok(name.map_or_else(
+            || PyString::new(py, &self.kind).into_any().unbind(),
+            Bound::unbind,
+        ))
     }
 
     /// Calls the function here and now. Of a class, calls a new instance.

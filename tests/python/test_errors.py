@@ -258,10 +258,3 @@ def test_errors_name_the_thing_and_the_mend(d: Dispatcher, tmp_path: Path) -> No
     ):
         with pytest.raises(cls, match=text):
             call()
-
-
-def test_async_functions_are_refused(d: Dispatcher) -> None:
-    async def later() -> None: ...
-
-    with pytest.raises(forebay.UnsupportedError, match="later is async"):
-        d.handler(later)
