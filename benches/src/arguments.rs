@@ -15,6 +15,11 @@ impl Arguments {
             .collect()
     }
 
+    /// All of them, to be passed on.
+    pub fn all(&self) -> &[String] {
+        &self.0
+    }
+
     /// Whether `--name` is among them.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|text| text.strip_prefix("--") == Some(name))

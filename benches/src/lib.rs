@@ -9,7 +9,10 @@ pub mod contenders;
 pub mod figures;
 pub mod measure;
 pub mod round;
+pub mod stores;
 pub mod summary;
+pub mod syncs;
+pub mod tables;
 pub mod tally;
 
 #[cfg(feature = "jemalloc")]
