@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-use crate::dispatcher::{QueueStats, Stats};
+use crate::dispatcher::{Explanation, QueueExplanation, QueueStats, Stats, Why};
 use crate::job::{Attempt, Job};
 use crate::outcome::Failure;
 use crate::payload::Payload;
@@ -47,6 +47,37 @@ impl Stats {
             sleeps: self.sleeps,
         })
     }
+}
+
+impl Explanation {
+    /// The explanation as one JSON object: each reason has a name for programs and a text for people.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        write(&ExplanationText {
+            id: self.id.to_string(),
+            state: self.state.name(),
+            reasons: reasons(&self.reasons),
+        })
+    }
+}
+
+impl QueueExplanation {
+    /// The explanation as one JSON object: the counts of the queue, and the reasons as those of a job.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        write(&QueueExplanationText {
+            queue: QueueText::from(&self.queue),
+            reasons: reasons(&self.reasons),
+        })
+    }
+}
+
+fn reasons(reasons: &[Why]) -> Vec<ReasonText> {
+    let reason = |why: &Why| ReasonText {
+        name: why.name(),
+        text: why.to_string(),
+    };
+    reasons.iter().map(reason).collect()
 }
 
 fn write(value: &impl Serialize) -> String {
@@ -122,6 +153,25 @@ struct QueueText<'a> {
     running: u64,
     kept: u64,
     totals: serde_json::Map<String, serde_json::Value>,
+}
+
+#[derive(Serialize)]
+struct ExplanationText {
+    id: String,
+    state: &'static str,
+    reasons: Vec<ReasonText>,
+}
+
+#[derive(Serialize)]
+struct QueueExplanationText<'a> {
+    queue: QueueText<'a>,
+    reasons: Vec<ReasonText>,
+}
+
+#[derive(Serialize)]
+struct ReasonText {
+    name: &'static str,
+    text: String,
 }
 
 impl<'a> From<&'a Job> for JobText<'a> {

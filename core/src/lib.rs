@@ -79,8 +79,8 @@ pub use bytes::Bytes;
 pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
-    Lease, PushError, PushManyError, Pushed, QueueOptions, QueueStats, Stats, StopReason, StopReport,
-    Stopped, Ticket, Why,
+    Lease, PushError, PushManyError, Pushed, QueueExplanation, QueueOptions, QueueStats, Stats, StopReason,
+    StopReport, Stopped, Ticket, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use error::{Error, ErrorKind, Result};

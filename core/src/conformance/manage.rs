@@ -1,4 +1,4 @@
-//! What operators do: cancel, pause, purge, count, explain.
+//! What operators do: cancel, retry, pause, purge, count, explain.
 
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon};
@@ -421,4 +421,114 @@ pub fn bad_configuration_is_refused(make: Make<'_>) {
             .kind(),
         ErrorKind::Invalid
     );
+}
+
+/// What holds a whole queue back: its pause, the kinds of its queued jobs that nobody takes, a limit.
+pub fn explain_tells_of_a_queue(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let why = |queue: &str| stage.d.explain_queue(queue).unwrap().reasons;
+    let unknown = stage.d.explain_queue("mail").unwrap_err();
+    assert_eq!(unknown.kind(), ErrorKind::NotFound);
+    stage.d.declare("k", KindOptions::new()).unwrap();
+    let to_mail = || job().queue("mail");
+    stage.push(to_mail().delay(SECOND));
+    assert_eq!(why("mail"), [Why::NothingQueued]);
+    stage.push(to_mail());
+    assert_eq!(why("mail"), [Why::NoWorker]);
+    stage.push(NewJob::new("strange", ()).queue("mail"));
+    stage.push(NewJob::new("elsewhere", ()).queue("other"));
+    assert_eq!(why("mail"), [Why::NoHandler("strange".into())]);
+    stage.d.pause("mail").unwrap();
+    assert_eq!(why("mail")[0], Why::QueuePaused("mail".into()));
+    let told = stage.d.explain_queue("mail").unwrap();
+    let counts = &told.queue.counts;
+    assert_eq!((counts.queued, counts.scheduled, counts.paused), (2, 1, true));
+    let (text, json) = (told.to_string(), told.to_json());
+    assert!(
+        text.contains("\"mail\" has 3 jobs that wait") && text.contains("resume it"),
+        "{text}"
+    );
+    assert!(
+        json.contains(r#""name":"queue_paused""#) && json.contains(r#""queued":2"#),
+        "{json}"
+    );
+}
+
+/// Row 35: a finished job runs again as a new one that does the same; the old one stays as it is.
+pub fn a_finished_job_is_retried(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let old = stage.push(
+        NewJob::new("k", b"input")
+            .queue("mail")
+            .priority(7)
+            .max_attempts(1)
+            .timeout(SECOND)
+            .retry(RetryPolicy::linear(SECOND))
+            .expires_after(SECOND * 60)
+            .key("order-17")
+            .header("tenant", "a"),
+    );
+    stage.d.cancel(old).unwrap();
+    stage.advance(SECOND * 120);
+    let again = stage.d.retry(old, None).unwrap();
+    assert!(again.created && again.id != old);
+    let (was, is) = (stage.get(old), stage.get(again.id));
+    assert_eq!((was.state, is.state), (State::Cancelled, State::Queued));
+    assert_eq!((is.attempt, is.max_attempts, is.deadline), (0, Some(1), None));
+    assert_eq!((&is.kind, &is.queue, is.priority), (&was.kind, &was.queue, 7));
+    assert_eq!((is.timeout, is.headers()), (was.timeout, was.headers()));
+    assert_eq!(
+        is.extras.as_ref().unwrap().retry,
+        was.extras.as_ref().unwrap().retry
+    );
+    assert_eq!(is.payload.as_bytes(), Some(&b"input"[..]));
+    assert_eq!(is.key(), Some(&*format!("retry:{old}")));
+    stage.check_balance();
+}
+
+/// Row 35: a repeated retry makes no second job, whatever has become of the first; another input is refused.
+pub fn a_retry_is_made_once(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let old = stage.push(job().max_attempts(1));
+    stage.run(Outcome::failed("no"));
+    let first = stage.d.retry(old, None).unwrap();
+    let second = stage.d.retry(old, None).unwrap();
+    assert_eq!((second.id, second.created), (first.id, false));
+    let other = stage.d.retry(old, Some(b"other".into())).unwrap_err();
+    assert_eq!(other.kind(), ErrorKind::Conflict);
+    assert!(other.to_string().contains("another input"), "{other}");
+    stage.run(Outcome::fatal("no"));
+    assert_eq!(stage.d.retry(old, None).unwrap().id, first.id);
+    let third = stage.d.retry(first.id, None).unwrap();
+    assert!(third.created, "the retry that failed can be retried");
+    stage.check_balance();
+}
+
+/// Row 35: the input of a retry is replaced exactly.
+pub fn a_retry_may_have_another_input(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let old = stage.push(job());
+    stage.run(Outcome::done());
+    let without = stage.d.retry(old, None).unwrap_err();
+    assert_eq!(without.kind(), ErrorKind::Invalid, "a success keeps no payload");
+    let input = b"\x00\xff{\"n\":1e400}";
+    let again = stage.d.retry(old, Some(input.into())).unwrap();
+    assert_eq!(stage.get(again.id).payload.as_bytes(), Some(&input[..]));
+}
+
+/// What is not over, or unknown, is not retried.
+pub fn what_is_not_over_is_not_retried(make: Make<'_>) {
+    let stage = Stage::new(make);
+    let refused = |id| stage.d.retry(id, None).unwrap_err();
+    let queued = stage.push(job());
+    let scheduled = stage.push(job().delay(SECOND));
+    for (id, state) in [(queued, "queued"), (scheduled, "scheduled")] {
+        let error = refused(id);
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains(state), "{error}");
+    }
+    let body = stage.take();
+    assert!(refused(queued).to_string().contains("running"));
+    body.complete(Outcome::done()).unwrap();
+    assert_eq!(refused(crate::JobId::NIL).kind(), ErrorKind::NotFound);
 }

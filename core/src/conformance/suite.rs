@@ -176,6 +176,11 @@ macro_rules! conformance_cases {
                 a_purge_ends_all_pages
                 stats_add_up
                 explain_names_the_limit
+                explain_tells_of_a_queue
+                a_finished_job_is_retried
+                a_retry_is_made_once
+                a_retry_may_have_another_input
+                what_is_not_over_is_not_retried
                 cancelling_is_told
                 bad_configuration_is_refused;
             stop:

@@ -1,14 +1,15 @@
-//! Why is this job not running?
+//! Why is this job not running, why does nothing come out of this queue?
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dispatcher, Inner};
-use crate::error::Result;
+use super::{Dispatcher, Inner, QueueStats};
+use crate::engine::QueueCounts;
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
-use crate::job::{Job, State, Token};
-use crate::names::KindId;
+use crate::job::{Filter, Job, State, Token};
+use crate::names::{KindId, QueueId};
 use crate::outcome::Failure;
 use crate::time::format_duration;
 
@@ -21,6 +22,16 @@ pub struct Explanation {
     /// Its state.
     pub state: State,
     /// What holds it back, the most decisive first. One entry for a job that runs or is over.
+    pub reasons: Vec<Why>,
+}
+
+/// What a queue holds and what holds it back.
+#[derive(Clone, PartialEq, Debug)]
+#[non_exhaustive]
+pub struct QueueExplanation {
+    /// Which queue, and its counts.
+    pub queue: QueueStats,
+    /// What keeps its queued jobs from starting, the most decisive first; never empty.
     pub reasons: Vec<Why>,
 }
 
@@ -63,6 +74,29 @@ pub enum Why {
         /// Jobs that are queued in the same queue, itself among them.
         queued: u64,
     },
+    /// No job of the queue is queued, so there is nothing to start.
+    NothingQueued,
+}
+
+impl Why {
+    /// The name of the reason, the same whatever it is about: for programs that look at it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Why::Running(_) => "running",
+            Why::Stopping(_) => "stopping",
+            Why::Over(_) => "over",
+            Why::Blocked(_) => "blocked",
+            Why::NotYet { .. } => "not_yet",
+            Why::QueuePaused(_) => "queue_paused",
+            Why::NoHandler(_) => "no_handler",
+            Why::DispatcherStopping => "dispatcher_stopping",
+            Why::Limit { .. } => "limit",
+            Why::NoWorker => "no_worker",
+            Why::Waiting { .. } => "waiting",
+            Why::NothingQueued => "nothing_queued",
+        }
+    }
 }
 
 impl fmt::Display for Why {
@@ -84,6 +118,7 @@ impl fmt::Display for Why {
             Why::Limit { what, limit } => write!(f, "{what} runs as many bodies as it may ({limit})"),
             Why::NoWorker => f.write_str("nothing asks for work: start workers or a consumer"),
             Why::Waiting { queued } => write!(f, "nothing holds it back; {queued} jobs are queued with it"),
+            Why::NothingQueued => f.write_str("no job of it is queued"),
         }
     }
 }
@@ -91,11 +126,27 @@ impl fmt::Display for Why {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "job {} is {}: ", self.id, self.state)?;
-        for (i, why) in self.reasons.iter().enumerate() {
-            write!(f, "{}{why}", if i == 0 { "" } else { "; " })?;
-        }
-        Ok(())
+        write_all(&self.reasons, f)
     }
+}
+
+impl fmt::Display for QueueExplanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, counts) = (&self.queue.name, &self.queue.counts);
+        let (waiting, running) = (counts.waiting(), counts.running);
+        write!(
+            f,
+            "queue {name:?} has {waiting} jobs that wait and {running} that run: "
+        )?;
+        write_all(&self.reasons, f)
+    }
+}
+
+fn write_all(reasons: &[Why], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for (i, why) in reasons.iter().enumerate() {
+        write!(f, "{}{why}", if i == 0 { "" } else { "; " })?;
+    }
+    Ok(())
 }
 
 impl Dispatcher {
@@ -124,6 +175,37 @@ impl Dispatcher {
             reasons,
         })
     }
+
+    /// Says what a queue holds and what keeps its jobs from starting.
+    ///
+    /// # Errors
+    /// `NotFound` for a queue that nobody has named; of the store.
+    ///
+    /// ```
+    /// # let d = forebay::Dispatcher::in_memory()?;
+    /// d.push(forebay::NewJob::new("mail", b"hello"))?;
+    /// d.pause("default")?;
+    /// let why = d.explain_queue("default")?;
+    /// assert_eq!((why.queue.counts.queued, why.reasons[0].name()), (1, "queue_paused"));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn explain_queue(&self, queue: &str) -> Result<QueueExplanation> {
+        let stats = self.stats()?.queues.into_iter().find(|q| &*q.name == queue);
+        let stats =
+            stats.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no queue {queue:?}")))?;
+        let reasons = match stats.counts.queued {
+            0 => self.0.whole_queue(&stats.name, &stats.counts),
+            _ => self.0.why_none_starts(&stats)?,
+        };
+        Ok(QueueExplanation {
+            reasons: if reasons.is_empty() {
+                vec![Why::NothingQueued]
+            } else {
+                reasons
+            },
+            queue: stats,
+        })
+    }
 }
 
 impl Inner {
@@ -131,45 +213,86 @@ impl Inner {
         let names = self.engine.names();
         let (queue, kind) = (names.queue(&job.queue)?, names.kind(&job.kind)?);
         let counts = self.engine.counts()?.into_iter().find(|c| c.queue == queue);
+        let counts = counts.unwrap_or_else(|| QueueCounts::new(queue));
+        let mut reasons = self.whole_queue(&job.queue, &counts);
+        if self.kinds.get(kind).is_none() {
+            reasons.push(Why::NoHandler(job.kind.clone()));
+        }
+        reasons.extend(self.limit_of_queue(&job.queue, queue));
+        reasons.extend(self.limit_of_kind(&job.kind, kind));
+        reasons.extend(self.limit_of_all());
+        Ok(self.or_waiting(reasons, &counts))
+    }
+
+    /// What keeps the queued jobs of a queue from starting: what holds for each of them, and the kinds that
+    /// are queued and held back by themselves.
+    fn why_none_starts(&self, queue: &QueueStats) -> Result<Vec<Why>> {
+        let mut reasons = self.whole_queue(&queue.name, &queue.counts);
+        for (id, kind) in self.engine.names().kinds() {
+            let limit = self.limit_of_kind(&kind, id);
+            let known = self.kinds.get(id).is_some();
+            if (limit.is_some() || !known) && self.has_queued(&queue.name, &kind)? {
+                reasons.extend(limit);
+                reasons.extend((!known).then_some(Why::NoHandler(kind)));
+            }
+        }
+        reasons.extend(self.limit_of_queue(&queue.name, queue.counts.queue));
+        reasons.extend(self.limit_of_all());
+        Ok(self.or_waiting(reasons, &queue.counts))
+    }
+
+    /// What holds back every job of a queue.
+    fn whole_queue(&self, name: &Arc<str>, counts: &QueueCounts) -> Vec<Why> {
         let mut reasons = Vec::new();
         if self.stopping() {
             reasons.push(Why::DispatcherStopping);
         }
-        if counts.as_ref().is_some_and(|c| c.paused) {
-            reasons.push(Why::QueuePaused(job.queue.clone()));
+        if counts.paused {
+            reasons.push(Why::QueuePaused(name.clone()));
         }
-        if self.kinds.get(kind).is_none() {
-            reasons.push(Why::NoHandler(job.kind.clone()));
-        }
-        reasons.extend(self.limits(job, kind, queue));
+        reasons
+    }
+
+    /// What is left to say when nothing else holds a job back.
+    fn or_waiting(&self, mut reasons: Vec<Why>, counts: &QueueCounts) -> Vec<Why> {
         if reasons.is_empty() && self.slots.all.used() == 0 && self.engine.signals().work.waiting() == 0 {
             reasons.push(Why::NoWorker);
         }
         if reasons.is_empty() {
             reasons.push(Why::Waiting {
-                queued: counts.map_or(0, |c| c.queued),
+                queued: counts.queued,
             });
         }
-        Ok(reasons)
+        reasons
     }
 
-    fn limits(&self, job: &Job, kind: KindId, queue: crate::QueueId) -> Vec<Why> {
-        let of_queue = self
-            .slots
-            .queue(queue)
-            .map(|p| (format!("queue {:?}", job.queue), p.used(), p.limit()));
-        let of_kind = self.kinds.get(kind).and_then(|e| e.permits.clone());
-        let of_kind = of_kind.map(|p| (format!("kind {:?}", job.kind), p.used(), p.limit()));
-        let all = (
-            "the dispatcher".to_owned(),
-            self.slots.all.used(),
-            self.slots.all.limit(),
-        );
-        [of_queue, of_kind, Some(all)]
-            .into_iter()
-            .flatten()
-            .filter(|(_, used, limit)| used >= limit)
-            .map(|(what, _, limit)| Why::Limit { what, limit })
-            .collect()
+    fn has_queued(&self, queue: &str, kind: &str) -> Result<bool> {
+        let filter = Filter {
+            queue: Some(queue.to_owned()),
+            kind: Some(kind.to_owned()),
+            states: vec![State::Queued],
+            limit: Some(1),
+            ..Filter::default()
+        };
+        Ok(self.engine.list(&filter)?.total > 0)
     }
+
+    fn limit_of_queue(&self, name: &str, queue: QueueId) -> Option<Why> {
+        let permits = self.slots.queue(queue)?;
+        reached(format!("queue {name:?}"), permits.used(), permits.limit())
+    }
+
+    fn limit_of_kind(&self, name: &str, kind: KindId) -> Option<Why> {
+        let permits = self.kinds.get(kind)?.permits.clone()?;
+        reached(format!("kind {name:?}"), permits.used(), permits.limit())
+    }
+
+    fn limit_of_all(&self) -> Option<Why> {
+        let all = &self.slots.all;
+        reached("the dispatcher".to_owned(), all.used(), all.limit())
+    }
+}
+
+fn reached(what: String, used: usize, limit: usize) -> Option<Why> {
+    (used >= limit).then_some(Why::Limit { what, limit })
 }

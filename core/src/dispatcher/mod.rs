@@ -4,6 +4,7 @@
 //! here: [`push`](Dispatcher::push) → [`Consumer::next`] → [`Lease::run`] → [`Lease::complete`], with
 //! upkeep beside it.
 
+mod again;
 mod cells;
 mod consumer;
 mod dumps;
@@ -30,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use cells::StopReason;
 pub use consumer::{Consumer, Interrupt};
-pub use explain::{Explanation, Why};
+pub use explain::{Explanation, QueueExplanation, Why};
 pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindOptions, KindSet};
 #[cfg(feature = "tokio")]
