@@ -73,6 +73,7 @@ enum {
   FBY_E_ALREADY_OPEN = 18,   /* the file is in use by another process or dispatcher */
   FBY_E_ENCODE = 19,         /* a payload or result cannot be encoded */
   FBY_E_CANCELLED = 20,      /* the job was cancelled */
+  FBY_E_UNKNOWN = 21,        /* the store failed before it could say whether the write was kept */
   FBY_E_PANIC = 100          /* a defect of Forebay itself; the process goes on */
 };
 

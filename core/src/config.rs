@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
@@ -141,6 +142,17 @@ impl OptionValue for RetryPolicy {
     }
     fn write(&self) -> String {
         self.to_string()
+    }
+}
+
+impl OptionValue for Durability {
+    const FORM: &'static str = "`memory`, `os` or `disk`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        Self::from_name(text.trim())
+            .ok_or_else(|| format!("{text:?} is neither \"memory\", \"os\" nor \"disk\""))
+    }
+    fn write(&self) -> String {
+        self.name().into()
     }
 }
 
@@ -344,6 +356,20 @@ options! {
         /// When a lease ends unless it is extended. In memory a lease needs no end: its holder lives exactly
         /// as long as the queue.
         lease: Option<Duration> = None;
+        /// What an accepted job survives, unless its push says otherwise: the push is answered when this is
+        /// reached, or whatever less the engine can do. See `docs/durable.md`.
+        durability: Durability = Durability::Disk;
+        /// The longest that a durable engine waits before it writes what nobody waits for: ends of attempts,
+        /// pushes at `memory`. A killed process forgets no more than that.
+        write_behind: Duration = Duration::from_millis(20);
+        /// Whether the end of an attempt is answered only when it is as safe as option `durability` says. If
+        /// not, a job that ended just before a crash may run again.
+        sync_done: bool = false;
+        /// How often the process may die while a job runs before the job fails for it; at least 1. Only a
+        /// durable engine can count that.
+        max_crashes: u32 = 3;
+        /// Whether several processes work on the same `sqlite:` file at once.
+        shared: bool = false;
         /// The longest payload or result, in bytes.
         max_payload: usize = 64 << 20;
         /// How long succeeded jobs and their results can be asked about.
@@ -388,6 +414,11 @@ impl Options {
         }
         if self.timeout == Some(Duration::ZERO) || self.lease == Some(Duration::ZERO) {
             return invalid("options timeout and lease must be longer than zero; write none for no limit");
+        }
+        if self.max_crashes == 0 {
+            return invalid(
+                "option max_crashes is 0; it counts deaths of the process and must be at least 1",
+            );
         }
         if self.max_payload > Payload::MAX_LEN {
             return Err(Error::invalid(format!(
@@ -448,6 +479,7 @@ mod tests {
             ("on_full", "explode", "reject"),
             ("retry", "linear", "give the pause"),
             ("unknown_kinds", "?", "queue"),
+            ("durability", "full", "disk"),
             ("max_attempts", "-1", "unlimited"),
             ("capacty", "1", "\"capacity\""),
         ] {
@@ -485,6 +517,7 @@ mod tests {
         for (name, value, want) in [
             ("concurrency", "0", "at least 1"),
             ("max_attempts", "0", "at least 1"),
+            ("max_crashes", "0", "at least 1"),
             ("timeout", "0s", "longer than zero"),
             ("dump_interval", "1s", "dump_file"),
             ("queue", "", "empty"),

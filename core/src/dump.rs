@@ -38,10 +38,10 @@ use crate::dispatcher::{Dispatcher, RestoredJob};
 use crate::engine::Inserted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
+use crate::history::LineAttempt;
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Job, State};
+use crate::job::{Extras, Job, State};
 use crate::names::check_name;
-use crate::outcome::{Failure, FailureKind};
 use crate::panics::caught;
 use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
@@ -111,6 +111,8 @@ struct Line {
     waits: Vec<String>,
     #[serde(default, skip_serializing_if = "is_default")]
     cancel_requested: bool,
+    #[serde(default, skip_serializing_if = "is_default")]
+    crashes: u32,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     history: Vec<LineAttempt>,
     content_type: String,
@@ -125,17 +127,6 @@ enum LinePayload {
     Text(String),
     #[serde(rename = "base64")]
     Base64(String),
-}
-
-#[derive(Serialize, Deserialize)]
-struct LineAttempt {
-    number: u32,
-    node: String,
-    worker: u32,
-    started_us: i64,
-    ended_us: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    failure: Option<(String, String)>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -375,24 +366,11 @@ fn line(job: &Job) -> Result<Line> {
         headers: job.headers().to_vec(),
         waits: job.waits.iter().map(|t| t.to_string()).collect(),
         cancel_requested: job.cancel_requested,
-        history: job.history.iter().map(line_attempt).collect(),
+        crashes: job.crashes,
+        history: job.history.iter().map(LineAttempt::from).collect(),
         content_type: encoded.content_type.into_owned(),
         payload,
     })
-}
-
-fn line_attempt(a: &Attempt) -> LineAttempt {
-    LineAttempt {
-        number: a.number,
-        node: a.node.to_string(),
-        worker: a.worker,
-        started_us: a.started.as_micros(),
-        ended_us: a.ended.as_micros(),
-        failure: a
-            .failure
-            .as_ref()
-            .map(|f| (f.kind.name().to_owned(), f.message.to_string())),
-    }
 }
 
 fn job(line: Line) -> Result<RestoredJob> {
@@ -431,29 +409,15 @@ fn job(line: Line) -> Result<RestoredJob> {
         waits: line.waits.into_iter().map(Arc::from).collect(),
         was_running: running,
         cancel_requested: line.cancel_requested,
-        history: line.history.into_iter().map(attempt).collect::<Result<_>>()?,
+        crashes: line.crashes,
+        history: line
+            .history
+            .into_iter()
+            .map(LineAttempt::read)
+            .collect::<Result<_>>()?,
     };
     job.check()?;
     Ok(job)
-}
-
-fn attempt(a: LineAttempt) -> Result<Attempt> {
-    let failure = match a.failure {
-        None => None,
-        Some((kind, text)) => {
-            let kind =
-                FailureKind::from_name(&kind).ok_or_else(|| Error::invalid(format!("failure {kind:?}")))?;
-            Some(Failure::new(kind, text))
-        }
-    };
-    Ok(Attempt {
-        number: a.number,
-        node: a.node.into(),
-        worker: a.worker,
-        started: Timestamp::from_micros(a.started_us),
-        ended: Timestamp::from_micros(a.ended_us),
-        failure,
-    })
 }
 
 /// A dump file that one dispatcher has for itself, by a lock on a file beside it. What earlier ones left

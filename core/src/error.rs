@@ -97,6 +97,8 @@ error_kinds! {
     Encode = 19, false;
     /// The job was cancelled.
     Cancelled = 20, false;
+    /// The store failed before it could say whether the write was kept: the job may or may not run.
+    Unknown = 21, true;
     /// A defect of Forebay itself: a panic was caught.
     Panic = 100, false;
 }

@@ -6,6 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::names::{KindId, QueueId, check_name};
@@ -195,6 +196,7 @@ pub struct NewJob<'a> {
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) waits: Vec<Token>,
+    pub(crate) durability: Option<Durability>,
 }
 
 impl<'a> NewJob<'a> {
@@ -214,6 +216,7 @@ impl<'a> NewJob<'a> {
             retry: None,
             headers: Vec::new(),
             waits: Vec::new(),
+            durability: None,
         }
     }
 
@@ -296,6 +299,13 @@ impl<'a> NewJob<'a> {
     /// The job is blocked until a signal has delivered each of its tokens once.
     pub fn waits_for(mut self, token: impl Into<Token>) -> Self {
         self.waits.push(token.into());
+        self
+    }
+
+    /// What the job must survive before its push is answered, instead of the option `durability`. An engine
+    /// that cannot do so much does what it can; [`Pushed::durability`](crate::Pushed::durability) tells.
+    pub fn durability(mut self, level: Durability) -> Self {
+        self.durability = Some(level);
         self
     }
 
@@ -422,6 +432,8 @@ pub struct Job {
     pub attempt: u32,
     /// How often it may run in all; `None` until the first claim decides, if the push did not say.
     pub max_attempts: Option<u32>,
+    /// How often its process died while it ran.
+    pub crashes: u32,
     /// How often it has been claimed: only ever grows, and guards every write.
     pub fence: u64,
     /// When it was pushed.

@@ -54,11 +54,13 @@ mod config;
 pub mod conformance;
 mod dispatcher;
 mod dump;
+mod durability;
 pub mod engine;
 mod error;
 mod event;
 mod finished;
 mod fork;
+mod history;
 mod id;
 mod job;
 mod json;
@@ -83,6 +85,7 @@ pub use dispatcher::{
     StopReport, Stopped, Ticket, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
+pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind, Subscription};
 pub use finished::{Finished, Wait};

@@ -26,6 +26,8 @@ pub enum FailureKind {
     TimedOut,
     /// The lease ended without an answer: its holder died, or hung.
     LeaseLost,
+    /// The process died while the attempt ran, and has done so as often as the option `max_crashes` allows.
+    Crashed,
     /// The dispatcher stopped while the attempt ran.
     Interrupted,
     /// The handler asked to run again after the last allowed attempt.
@@ -46,6 +48,7 @@ impl FailureKind {
         FailureKind::Fatal,
         FailureKind::TimedOut,
         FailureKind::LeaseLost,
+        FailureKind::Crashed,
         FailureKind::Interrupted,
         FailureKind::OverMaxAttempts,
         FailureKind::Cancelled,
@@ -62,6 +65,7 @@ impl FailureKind {
             FailureKind::Fatal => "fatal",
             FailureKind::TimedOut => "timed_out",
             FailureKind::LeaseLost => "lease_lost",
+            FailureKind::Crashed => "crashed",
             FailureKind::Interrupted => "interrupted",
             FailureKind::OverMaxAttempts => "over_max_attempts",
             FailureKind::Cancelled => "cancelled",
@@ -144,6 +148,8 @@ pub enum Outcome {
     TimedOut,
     /// The lease ended without an answer. Chosen by the dispatcher.
     LeaseLost,
+    /// The process died while the attempt ran, and too often before. Chosen by the dispatcher.
+    Crashed,
     /// The dispatcher stopped before the attempt ended. Chosen by the dispatcher.
     Interrupted,
     /// The deadline passed before an attempt could start. Chosen by the dispatcher.
@@ -171,6 +177,7 @@ impl Outcome {
             Outcome::Cancelled(_) => "cancelled",
             Outcome::TimedOut => "timed_out",
             Outcome::LeaseLost => "lease_lost",
+            Outcome::Crashed => "crashed",
             Outcome::Interrupted => "interrupted",
             Outcome::Expired => "expired",
             Outcome::Purged => "purged",
@@ -311,6 +318,10 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
             State::Cancelled,
             Failure::new(FailureKind::Purged, "the queue was purged"),
         ),
+        Outcome::Crashed => {
+            let why = "its process died while it ran, once too often (option max_crashes)";
+            finish(at, State::Failed, Failure::new(FailureKind::Crashed, why))
+        }
         Outcome::Snooze { after } => Transition {
             refund: true,
             ..again(at, after)

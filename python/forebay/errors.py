@@ -167,6 +167,12 @@ class JobCancelled(JobFailed):
     code = 20
 
 
+class OutcomeUnknown(ForebayError, OSError):
+    """The store failed before it could say whether the write was kept: the job may or may not run."""
+
+    code = 21
+
+
 class InternalError(ForebayError, RuntimeError):
     """A defect of Forebay itself: a panic was caught."""
 
@@ -196,6 +202,7 @@ BY_CODE: dict[int, type[ForebayError]] = {
         AlreadyOpen,
         EncodeError,
         JobCancelled,
+        OutcomeUnknown,
         InternalError,
     )
 }

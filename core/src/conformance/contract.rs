@@ -125,6 +125,7 @@ pub fn a_restored_job_keeps_its_past(make: Make<'_>) {
         attempt: 3,
         fence: 8,
         created: Timestamp::from_micros(5),
+        crashes: 2,
         history: vec![attempt.clone()],
     };
     let id = raw.add(Spec {

@@ -8,8 +8,14 @@ use super::stage::{Raw, SECOND, Stage, job};
 use crate::dispatcher::Pushed;
 use crate::engine::Inserted;
 use crate::error::ErrorKind;
+use crate::id::JobId;
 use crate::job::{Filter, NewJob, State};
 use crate::outcome::Outcome;
+
+/// Which job answered a push, and whether the push made it.
+fn answer(pushed: &Pushed) -> (JobId, bool) {
+    (pushed.id, pushed.created)
+}
 
 /// A key makes one job: the same push again is given its id, another one is a conflict.
 pub fn a_key_makes_one_job(make: Make<'_>) {
@@ -50,13 +56,7 @@ pub fn a_key_is_freed_by_cancelling(make: Make<'_>) {
     let stage = Stage::new(make);
     let first = stage.push(job().key("key"));
     let again = |stage: &Stage| stage.d.push(job().key("key")).unwrap();
-    assert_eq!(
-        again(&stage),
-        Pushed {
-            id: first,
-            created: false
-        }
-    );
+    assert_eq!(answer(&again(&stage)), (first, false));
     let lease = stage.take();
     assert_eq!(again(&stage).id, first, "while it runs");
     lease.complete(Outcome::done()).unwrap();
@@ -82,13 +82,7 @@ pub fn a_key_is_held_until_the_body_ends(make: Make<'_>) {
     let first = stage.push(job().key("key"));
     let lease = stage.take();
     stage.d.cancel(first).unwrap();
-    assert_eq!(
-        stage.d.push(job().key("key")).unwrap(),
-        Pushed {
-            id: first,
-            created: false
-        }
-    );
+    assert_eq!(answer(&stage.d.push(job().key("key")).unwrap()), (first, false));
     lease.complete(Outcome::done()).unwrap();
     assert_eq!(stage.state(first), State::Cancelled);
     let second = stage.push(job().key("key"));
@@ -101,13 +95,7 @@ pub fn a_key_is_freed_by_forgetting(make: Make<'_>) {
     let first = stage.push(job().key("key"));
     stage.run(Outcome::done());
     stage.advance(SECOND * 9);
-    assert_eq!(
-        stage.d.push(job().key("key")).unwrap(),
-        Pushed {
-            id: first,
-            created: false
-        }
-    );
+    assert_eq!(answer(&stage.d.push(job().key("key")).unwrap()), (first, false));
     stage.advance(SECOND * 5);
     let second = stage.d.push(job().key("key")).unwrap();
     assert!(second.created && second.id != first);
@@ -210,10 +198,10 @@ pub fn a_job_is_found_by_its_key(make: Make<'_>) {
 pub fn a_repeated_id_changes_nothing(make: Make<'_>) {
     let stage = Stage::new(make);
     let id = crate::JobId::new(stage.d.now());
-    assert_eq!(stage.d.push(job().id(id)).unwrap(), Pushed { id, created: true });
-    assert_eq!(stage.d.push(job().id(id)).unwrap(), Pushed { id, created: false });
+    assert_eq!(answer(&stage.d.push(job().id(id)).unwrap()), (id, true));
+    assert_eq!(answer(&stage.d.push(job().id(id)).unwrap()), (id, false));
     stage.run(Outcome::done());
-    assert_eq!(stage.d.push(job().id(id)).unwrap(), Pushed { id, created: false });
+    assert_eq!(answer(&stage.d.push(job().id(id)).unwrap()), (id, false));
     assert_eq!(stage.state(id), State::Succeeded);
     assert!(stage.try_take().is_none());
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Make;
 use crate::dispatcher::{Answer, Consumer, Dispatcher, KindSet, Lease};
+use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Cause, Claim, Claimed, Engine, Insert, Inserted, KindClaim, Located,
     Overdue, Parcel, QueueCounts, Restored,
@@ -55,6 +56,7 @@ pub(super) struct Spec {
     pub(super) extras: Option<Arc<Extras>>,
     pub(super) waits: Vec<Token>,
     pub(super) capacity: usize,
+    pub(super) durability: Durability,
     pub(super) restored: Option<Restored>,
 }
 
@@ -74,6 +76,7 @@ impl Spec {
             extras: self.extras.as_ref(),
             waits: &self.waits,
             capacity: self.capacity,
+            durability: self.durability,
             restored: self.restored.as_ref(),
         }
     }
@@ -142,6 +145,7 @@ impl Raw {
             extras: None,
             waits: Vec::new(),
             capacity: 0,
+            durability: Durability::Memory,
             restored: None,
         }
     }
@@ -242,6 +246,7 @@ impl Raw {
             inserts: &inserts,
             transitions,
             signals,
+            durability: Durability::Memory,
         };
         self.engine.commit(&mut batch, self.now(), &mut receipt).unwrap();
         receipt

@@ -197,12 +197,14 @@ impl Dispatcher {
                     self.0.cells.signal(at.job, StopReason::Cancelled);
                     self.0
                         .publish(EventKind::CancelRequested, Whose::located(&at), None, self.now());
+                    self.0.harden()?;
                     return Ok(State::Running);
                 }
             } else if self
                 .0
                 .end_waiting(&at, Outcome::Cancelled("cancelled while it waited".into()))?
             {
+                self.0.harden()?;
                 return Ok(State::Cancelled);
             }
             // It moved between the look and the write: look again.
@@ -219,6 +221,7 @@ impl Dispatcher {
         self.state(id)?;
         let mut batch = crate::engine::Batch {
             signals: &[(id, token.into())],
+            durability: self.0.level(None),
             ..Default::default()
         };
         let receipt = &mut crate::engine::BatchReceipt::default();
@@ -246,7 +249,8 @@ impl Dispatcher {
     fn set_paused(&self, queue: &str, paused: bool) -> Result<()> {
         self.0.check_open()?;
         let queue = self.queue(queue)?;
-        self.0.engine.set_paused(queue, paused)
+        self.0.engine.set_paused(queue, paused)?;
+        self.0.harden()
     }
 
     /// Cancels every job that waits in a queue; running ones go on. Returns how many.
@@ -266,6 +270,7 @@ impl Dispatcher {
         loop {
             let page = self.0.engine.list(&filter)?;
             let Some(last) = page.jobs.last() else {
+                self.0.harden()?;
                 return Ok(purged);
             };
             filter.after = Some(last.id);

@@ -45,6 +45,7 @@ pub use stop::StopReport;
 pub use tickets::Ticket;
 
 use crate::config::Options;
+use crate::durability::Durability;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Events, Subscription};
@@ -80,6 +81,10 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) options: Options,
     pub(crate) node: Arc<str>,
+    /// The most that the engine can make a job survive.
+    most_durable: Durability,
+    /// Whether results leave the memory, so that every one must be encodable.
+    encodes: bool,
     pub(crate) kinds: Kinds,
     pub(crate) slots: Slots,
     pub(crate) cells: Cells,
@@ -95,7 +100,7 @@ pub(crate) struct Inner {
     own_options: AtomicBool,
     phase: AtomicU8,
     prune_armed: AtomicBool,
-    /// Whether a dump is configured, so that every payload must be encodable.
+    /// Whether payloads leave the memory, so that every one must be encodable.
     must_encode: AtomicBool,
     sweeper: Mutex<Option<JoinHandle<()>>>,
     at_stop: Mutex<Vec<AtStop>>,
@@ -129,6 +134,7 @@ impl Dispatcher {
     pub fn with_clock(engine: Arc<dyn Engine>, options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         options.check()?;
+        let can = engine.capabilities();
         let default_queue = engine.names().queue(&options.queue)?;
         let node = if options.node == "auto" {
             this_node()
@@ -137,6 +143,8 @@ impl Dispatcher {
         };
         let inner = Arc::new(Inner {
             slots: Slots::new(options.concurrency),
+            most_durable: can.durability,
+            encodes: !can.host_objects,
             engine,
             clock,
             options,
@@ -153,7 +161,7 @@ impl Dispatcher {
             own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),
             prune_armed: AtomicBool::new(false),
-            must_encode: AtomicBool::new(false),
+            must_encode: AtomicBool::new(!can.host_objects),
             sweeper: Mutex::new(None),
             at_stop: Mutex::default(),
             stop_once: Mutex::new(None),
@@ -310,6 +318,17 @@ impl Dispatcher {
         self.0.check_open()
     }
 
+    /// Returns when everything that was accepted, finished or changed before is on the disk, or as safe as the
+    /// engine can make it.
+    ///
+    /// # Errors
+    /// `Forked`; of the store.
+    pub fn flush(&self) -> Result<Durability> {
+        self.0.birth.check()?;
+        self.0.engine.flush(Durability::Disk)?;
+        Ok(self.0.most_durable)
+    }
+
     /// Gives a kind to consumers of its own; those that had it ask for it no more.
     #[cfg(feature = "tokio")]
     pub(crate) fn give_kind(&self, kind: KindId, set: Arc<KindSet>) {
@@ -357,6 +376,28 @@ impl Inner {
             return Err(closed());
         }
         Ok(())
+    }
+
+    /// What a job survives that is pushed at this level, or without one.
+    pub(crate) fn level(&self, asked: Option<Durability>) -> Durability {
+        asked.unwrap_or(self.options.durability).min(self.most_durable)
+    }
+
+    /// How safe the end of an attempt must be before it is answered.
+    fn done_level(&self) -> Durability {
+        if self.options.sync_done {
+            self.level(None)
+        } else {
+            Durability::Memory
+        }
+    }
+
+    /// Returns when what this call has changed is as safe as a push would be.
+    fn harden(&self) -> Result<()> {
+        match self.level(None) {
+            Durability::Memory => Ok(()),
+            level => self.engine.flush(level),
+        }
     }
 
     fn set_kind(

@@ -10,6 +10,7 @@ use super::kinds::check_endless;
 use super::lease::handling;
 use super::{Dispatcher, Inner};
 use crate::config::{OnFull, UnknownKinds};
+use crate::durability::Durability;
 use crate::engine::{Insert, Inserted, Parcel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
@@ -27,6 +28,8 @@ pub struct Pushed {
     pub id: JobId,
     /// Whether this push made the job.
     pub created: bool,
+    /// What the job now survives.
+    pub durability: Durability,
 }
 
 /// A refused push: the error, and the job it was for.
@@ -117,6 +120,7 @@ pub(crate) struct Prepared<'j> {
     run_at: Timestamp,
     deadline: Timestamp,
     extras: Option<Arc<Extras>>,
+    durability: Durability,
     job: &'j NewJob<'j>,
 }
 
@@ -142,6 +146,7 @@ impl Prepared<'_> {
             extras: self.extras.as_ref(),
             waits: &self.job.waits,
             capacity,
+            durability: self.durability,
             restored: None,
         }
     }
@@ -327,19 +332,18 @@ impl Inner {
 
     /// Turns a receipt into the caller's answer.
     fn receive(&self, prepared: &Prepared<'_>, receipt: Inserted, now: Timestamp) -> Result<Pushed> {
+        let pushed = |id, created| Pushed {
+            id,
+            created,
+            durability: prepared.durability,
+        };
         match receipt {
             Inserted::New => {
                 self.announce_push(prepared, now);
-                Ok(Pushed {
-                    id: prepared.id,
-                    created: true,
-                })
+                Ok(pushed(prepared.id, true))
             }
-            Inserted::Duplicate => Ok(Pushed {
-                id: prepared.id,
-                created: false,
-            }),
-            Inserted::Keyed(id) => Ok(Pushed { id, created: false }),
+            Inserted::Duplicate => Ok(pushed(prepared.id, false)),
+            Inserted::Keyed(id) => Ok(pushed(id, false)),
             Inserted::Conflict(id) => {
                 let key = prepared
                     .extras
@@ -447,7 +451,7 @@ impl Inner {
         });
         let id = job.id.unwrap_or_else(|| JobId::new(now));
         if self.must_encode.load(Ordering::Relaxed) {
-            // Nothing is accepted that the dump could not hold.
+            // Nothing is accepted that the file could not hold.
             payload.encode()?;
         }
         let extras = self.extras(job, payload)?;
@@ -458,6 +462,7 @@ impl Inner {
             run_at: at(job.run_at),
             deadline,
             extras,
+            durability: self.level(job.durability),
             job,
         })
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Dispatcher;
 use super::settle::Ended;
+use crate::durability::Durability;
 use crate::engine::{Insert, Inserted, Located, Parcel, Restored};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
@@ -37,6 +38,7 @@ pub(crate) struct RestoredJob {
     pub(crate) waits: Vec<Token>,
     pub(crate) was_running: bool,
     pub(crate) cancel_requested: bool,
+    pub(crate) crashes: u32,
     pub(crate) history: Vec<Attempt>,
 }
 
@@ -79,6 +81,7 @@ impl Dispatcher {
             attempt: job.attempt,
             fence: job.fence,
             created: job.created,
+            crashes: job.crashes,
             history: job.history.clone(),
         };
         // A job that is about to fail must not be claimed in the moment until it does.
@@ -97,6 +100,8 @@ impl Dispatcher {
             extras: job.extras.as_ref(),
             waits: &job.waits,
             capacity: 0,
+            // Whoever restores many flushes once.
+            durability: Durability::Memory,
             restored: Some(&restored),
         };
         let mut receipt = Vec::with_capacity(1);

@@ -8,6 +8,7 @@ use super::hooks::End;
 use super::lease::{Body, Inside};
 use super::slots::Baton;
 use super::{Inner, closed};
+use crate::durability::Durability;
 use crate::engine::{Applied, Batch, BatchReceipt, Claim, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
@@ -232,6 +233,9 @@ impl Inner {
         applied.clear();
         transitions.extend(ended.iter_mut().map(|e| self.decide(e)));
         self.engine.turn(transitions, applied, claim, now)?;
+        if self.done_level() > Durability::Memory && !transitions.is_empty() {
+            self.engine.flush(self.done_level())?;
+        }
         for ((ended, transition), applied) in ended.iter_mut().zip(transitions).zip(applied) {
             if *applied == Applied::CancelRequested {
                 *applied = self.cancel_instead(ended, transition, now)?;
@@ -287,6 +291,7 @@ impl Inner {
                 inserts: if asked.got(transition.to) { &inserts } else { &[] },
                 transitions: std::slice::from_mut(&mut transition),
                 signals: &[],
+                durability: self.done_level(),
             };
             self.engine.commit(&mut batch, now, &mut receipt)?;
             if receipt.applied {
@@ -327,12 +332,16 @@ impl Inner {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
         match outcome {
             // The hot path: no policy is asked about a success.
-            Outcome::Success(result) if !ended.cancel_requested && self.has_room_for(&result) => decide(
-                &ended.standing(),
-                Outcome::Success(result),
-                &RetryPolicy::DEFAULT,
-                0.0,
-            ),
+            Outcome::Success(result)
+                if !ended.cancel_requested && !self.encodes && self.has_room_for(&result) =>
+            {
+                decide(
+                    &ended.standing(),
+                    Outcome::Success(result),
+                    &RetryPolicy::DEFAULT,
+                    0.0,
+                )
+            }
             outcome => self.decide_otherwise(ended, outcome),
         }
     }
@@ -354,17 +363,28 @@ impl Inner {
         result.len().is_none_or(|len| len <= self.options.max_payload)
     }
 
-    /// A result above the limit is a failed attempt, not a lost one.
+    /// A result above the limit, or one that the store could not hold, is a failed attempt, not a lost one.
     fn bounded(&self, outcome: Outcome) -> Outcome {
         match outcome {
+            Outcome::Success(result) if self.encodes => match result.encode() {
+                Ok(encoded) if encoded.bytes.len() > self.options.max_payload => {
+                    self.too_long(encoded.bytes.len())
+                }
+                Ok(_) => Outcome::Success(result),
+                Err(error) => Outcome::failed(format!("the result cannot be stored: {error}")),
+            },
             Outcome::Success(result) if !self.has_room_for(&result) => {
-                let (len, max) = (result.len().unwrap_or(0), self.options.max_payload);
-                Outcome::failed(format!(
-                    "the result has {len} bytes; option max_payload allows {max}"
-                ))
+                self.too_long(result.len().unwrap_or(0))
             }
             outcome => outcome,
         }
+    }
+
+    fn too_long(&self, len: usize) -> Outcome {
+        let max = self.options.max_payload;
+        Outcome::failed(format!(
+            "the result has {len} bytes; option max_payload allows {max}"
+        ))
     }
 
     /// The retry policy of a job: its own, its kind's, or the dispatcher's.

@@ -57,7 +57,8 @@ impl Inner {
             let ended = overdue.iter().map(|found| {
                 let outcome = match found.cause {
                     Cause::Timeout => Outcome::TimedOut,
-                    Cause::Lease => Outcome::LeaseLost,
+                    Cause::Crash(times) if times >= self.options.max_crashes => Outcome::Crashed,
+                    Cause::Lease | Cause::Crash(_) => Outcome::LeaseLost,
                     Cause::Deadline => Outcome::Expired,
                 };
                 Ended::located(&found.at, outcome)
@@ -69,7 +70,7 @@ impl Inner {
                 let reason = match found.cause {
                     Cause::Timeout => StopReason::TimedOut,
                     Cause::Lease => StopReason::LeaseLost,
-                    Cause::Deadline => continue,
+                    Cause::Deadline | Cause::Crash(_) => continue,
                 };
                 self.cells.signal(found.at.job, reason);
             }

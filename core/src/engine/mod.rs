@@ -26,6 +26,9 @@
 //! is an engine.
 
 pub mod memory;
+#[cfg(feature = "sqlite")]
+#[allow(dead_code, reason = "the engines on it follow")]
+pub(crate) mod sql;
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -33,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::bell::Bell;
+use crate::durability::Durability;
 use crate::error::Result;
 use crate::finished::Finished;
 use crate::id::JobId;
@@ -60,10 +64,13 @@ pub trait Engine: Send + Sync + Debug {
     /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`],
     /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to and including
     /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. What is
-    /// refused still belongs to the caller.
+    /// refused still belongs to the caller. Returns when every stored job is as safe as it is to be
+    /// ([`Insert::durability`]) or as this engine can make it ([`Capabilities::durability`]); a job for which
+    /// that takes time cannot be claimed before.
     ///
     /// # Errors
-    /// Of the store. Then nothing was stored and `receipt` is as it was.
+    /// Of the store. Then nothing was stored and `receipt` is as it was; but after `Unknown`, whether the jobs
+    /// were stored shows only when the store is opened again.
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()>;
 
     /// The hot path: applies what ended and claims what is next, in one call.
@@ -84,10 +91,11 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Applies a batch whole or not at all: if one transition is refused, one insert conflicts or one
     /// queue is full, nothing of it is applied. An insert whose id or key is already here is not a
-    /// conflict if it is the same job.
+    /// conflict if it is the same job. Returns when the batch is as safe as [`Batch::durability`] says.
     ///
     /// # Errors
-    /// Of the store. Then nothing was applied.
+    /// Of the store. Then nothing was applied; but after `Unknown` that shows only when the store is opened
+    /// again.
     fn commit(&self, batch: &mut Batch<'_>, now: Timestamp, receipt: &mut BatchReceipt) -> Result<()>;
 
     /// Makes leases end `lease` from `now` instead of when they would; one [`Held`] per lease.
@@ -170,6 +178,14 @@ pub trait Engine: Send + Sync + Debug {
     /// Of the store.
     fn seal(&self) -> Result<()>;
 
+    /// Returns when everything that was answered before is this safe, or as safe as the engine can make it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn flush(&self, _level: Durability) -> Result<()> {
+        Ok(())
+    }
+
     /// Ends the engine's own threads and connections. Idempotent.
     ///
     /// # Errors
@@ -183,8 +199,8 @@ pub trait Engine: Send + Sync + Debug {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Capabilities {
-    /// Jobs survive the end of the process.
-    pub durable: bool,
+    /// The most that an accepted job can survive.
+    pub durability: Durability,
     /// Several processes work on the same jobs.
     pub shared: bool,
     /// The engine uses its own clock and ignores `now`.
@@ -236,6 +252,8 @@ pub struct Insert<'a> {
     /// The most jobs that may wait (blocked, scheduled, queued) in the queue; 0 for no bound. Jobs that
     /// come back for another attempt, or from a dump, are never refused.
     pub capacity: usize,
+    /// What the job is to survive before the insert is answered.
+    pub durability: Durability,
     /// What the job brings along when it comes from a dump.
     pub restored: Option<&'a Restored>,
 }
@@ -279,6 +297,8 @@ pub struct Restored {
     pub fence: u64,
     /// When it was pushed.
     pub created: Timestamp,
+    /// How often its process died while it ran.
+    pub crashes: u32,
     /// Its attempts, oldest first.
     pub history: Vec<Attempt>,
 }
@@ -398,6 +418,8 @@ pub enum Cause {
     Timeout,
     /// The lease ended.
     Lease,
+    /// The process died while the job ran; how often it has by now.
+    Crash(u32),
     /// The deadline passed before an attempt started.
     Deadline,
 }
@@ -435,6 +457,8 @@ pub struct Batch<'a> {
     /// Tokens to deliver: a job that waits for the token waits for it no more. A token for a job that is
     /// unknown or does not wait for it changes nothing.
     pub signals: &'a [(JobId, Token)],
+    /// What the batch is to survive before it is answered.
+    pub durability: Durability,
 }
 
 /// What became of a batch.

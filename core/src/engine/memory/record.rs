@@ -65,6 +65,8 @@ struct Rare {
     past: bool,
     /// Why the job ended, if that was not by an attempt.
     ending: Option<Failure>,
+    /// How often its process died while it ran.
+    crashes: u32,
 }
 
 /// When an attempt is overdue that has both a timeout and a lease with an end.
@@ -516,6 +518,7 @@ impl Record {
             priority: self.priority,
             attempt: self.attempt,
             max_attempts: (self.max_attempts > 0).then_some(self.max_attempts),
+            crashes: self.rare.as_ref().map_or(0, |r| r.crashes),
             fence: self.fence,
             created: self.created,
             run_at: self.run_at(),
@@ -603,6 +606,7 @@ impl Rare {
             attempts: VecDeque::new(),
             past: false,
             ending: None,
+            crashes: 0,
         }
     }
 
@@ -615,6 +619,7 @@ impl Rare {
             deadline: job.deadline,
             extras: job.extras.cloned(),
             waits: job.waits.into(),
+            crashes: job.restored.map_or(0, |r| r.crashes),
             ..Self::new(run_at)
         };
         let attempts = job.restored.map_or(&[][..], |r| &r.history);

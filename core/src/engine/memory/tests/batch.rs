@@ -15,6 +15,7 @@ fn commit(
         inserts,
         transitions,
         signals,
+        durability: Durability::Memory,
     };
     rig.engine.commit(&mut batch, rig.now(), &mut receipt).unwrap();
     rig.counts();

@@ -254,6 +254,7 @@ fn a_restored_job_goes_on_where_it_was() {
         attempt: 2,
         fence: 9,
         created: Timestamp::EPOCH,
+        crashes: 0,
         history: vec![attempt; 20],
     };
     rig.push_ids([5]);

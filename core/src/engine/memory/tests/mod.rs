@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::MemoryEngine;
+use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue,
     Parcel, QueueCounts,
@@ -46,6 +47,7 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
         extras: None,
         waits: &[],
         capacity: 0,
+        durability: Durability::Memory,
         restored: None,
     }
 }

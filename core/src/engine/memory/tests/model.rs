@@ -501,6 +501,7 @@ impl Pair {
             attempt: 1,
             fence: 5,
             created: Timestamp::EPOCH,
+            crashes: 0,
             history: Vec::new(),
         };
         let jobs: Vec<_> = pushes
@@ -521,6 +522,7 @@ impl Pair {
                 extras: extras.as_ref(),
                 waits,
                 capacity: p.capacity,
+                durability: Durability::Memory,
                 restored: p.restored.then_some(&restored),
             })
             .collect();
@@ -681,6 +683,7 @@ impl Pair {
             inserts,
             transitions: &mut transitions,
             signals: &signals,
+            durability: Durability::Memory,
         };
         self.rig.engine.commit(&mut batch, now, &mut receipt).unwrap();
         assert_eq!(receipt, want);
