@@ -46,8 +46,8 @@ say = @printf '\n== %s\n' "$(1)"
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad HTTP, across a restart (ARGS=...)
-	$(PY) examples/delivery/demo.py $(ARGS)
+demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad HTTP, across a restart (DEMO_ARGS=--durable: a dozen kills)
+	$(PY) examples/delivery/demo.py $(DEMO_ARGS) $(ARGS)
 
 test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'

@@ -8,6 +8,9 @@ left to the queue: a refused or reset connection and a timeout are failed attemp
 SIGTERM stops it the way a deploy does: nothing new starts, running deliveries finish within the grace and
 are recorded, and every unfinished job is in the dump file. Started again with the same dump file, it goes on
 where it was. Progress is told in JSON lines on standard output.
+
+With ``--store`` the queue is a file from the start: then the sender may be killed at any moment, and the next
+one goes on with the same file. It ends when nothing is left to deliver.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import signal
 import sys
 import threading
 import urllib.parse
+import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -64,28 +68,36 @@ def python_sources(root: Path) -> list[str]:
     return sorted(str(path) for path in below if not {"site-packages", "dist-packages"} & set(path.parts))
 
 
+def opened(arguments: argparse.Namespace) -> Dispatcher:
+    """The queue: in memory with a dump for the next process, or in a file."""
+    options: dict[str, Any] = {
+        "concurrency": arguments.concurrency,
+        "max_attempts": "unlimited",
+        "retry": "exponential(100ms, cap=1s, jitter=0.5)",
+        "grace": arguments.grace,
+    }
+    if arguments.store:
+        # A process that is killed on purpose says nothing against the jobs that ran in it.
+        return Dispatcher(arguments.store, max_crashes=1_000_000, **options)
+    return Dispatcher(dump_file=arguments.dump, **options)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Delivers until SIGTERM, then dumps what is left."""
+    """Delivers until SIGTERM, then dumps what is left; or, with a store, until nothing is left."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=Path, required=True, help="folder whose Python sources are delivered")
     parser.add_argument("--port", type=int, required=True, help="port of the receiver on loopback")
-    parser.add_argument(
-        "--dump", type=Path, required=True, help="file that carries unfinished jobs across restarts"
-    )
+    kept = parser.add_mutually_exclusive_group(required=True)
+    kept.add_argument("--dump", type=Path, help="file that carries unfinished jobs across restarts")
+    kept.add_argument("--store", help="URL of the durable queue, as sqlite:/var/lib/sender/jobs.db")
     parser.add_argument("--fill", action="store_true", help="push a job for every file before starting")
     parser.add_argument("--concurrency", type=int, default=16, help="deliveries at once (default 16)")
     parser.add_argument("--grace", type=float, default=5.0, help="seconds that a stop waits (default 5)")
     arguments = parser.parse_args(argv)
 
-    dispatcher = Dispatcher(
-        dump_file=arguments.dump,
-        concurrency=arguments.concurrency,
-        max_attempts="unlimited",
-        retry="exponential(100ms, cap=1s, jitter=0.5)",
-        grace=arguments.grace,
-    )
+    dispatcher = opened(arguments)
 
     @dispatcher.handler(pass_job=True)
     def deliver(job: Job, path: str) -> None:
@@ -106,11 +118,17 @@ def main(argv: list[str] | None = None) -> int:
     restored = dispatcher.len()
     if arguments.fill:
         for path in python_sources(arguments.root):
-            deliver.options(key=path).push(path)
+            # The id is the path's own: after a kill the next one begins again, and no file is queued twice.
+            deliver.options(id=uuid.uuid5(uuid.NAMESPACE_URL, path)).push(path)
     say(event="started", restored=restored, waiting=dispatcher.len())
 
     signal.signal(signal.SIGTERM, lambda *_: dispatcher.request_stop())
-    dispatcher.run()
+    if arguments.store:
+        dispatcher.start()
+        dispatcher.drain()
+        dispatcher.stop()
+    else:
+        dispatcher.run()
     say(event="stopped", waiting=dispatcher.len())
     return 0
 
