@@ -46,7 +46,7 @@ pub use tickets::Ticket;
 
 use crate::config::Options;
 use crate::durability::Durability;
-use crate::engine::Engine;
+use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Events, Subscription};
 use crate::fork::Birth;
@@ -316,6 +316,12 @@ impl Dispatcher {
     /// `Closed`, `Forked`.
     pub fn check_open(&self) -> Result<()> {
         self.0.check_open()
+    }
+
+    /// What the engine can do beyond the base contract; for hosts that have to know which calls may wait.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.engine.capabilities()
     }
 
     /// Returns when everything that was accepted, finished or changed before is on the disk, or as safe as the

@@ -199,6 +199,13 @@ impl Dispatcher {
         }
     }
 
+    /// What this job will survive when its push is answered; beyond [`Durability::Memory`] the push waits for
+    /// the store. For hosts that have to do the waiting themselves.
+    #[must_use]
+    pub fn durability_of(&self, job: &NewJob<'_>) -> Durability {
+        self.0.level(job.durability)
+    }
+
     /// Accepts jobs in order and stops at the first refusal. All are checked first: if one is not valid,
     /// none is accepted.
     ///
