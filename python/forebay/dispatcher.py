@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from forebay._types import Delay, Id, OptionValue
+    from forebay._types import Delay, Id, OptionValue, Url
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -63,14 +63,20 @@ class _Fresh(Protocol[P, R_co]):
 class Dispatcher(Core):
     """A queue of jobs with everything around it.
 
-    `url` names the engine; "memory:" lives in this process. Options are keywords, the same as everywhere (see
+    `url` names the engine: "memory:" lives in this process, "sqlite:/var/lib/app/jobs.db" keeps jobs in a
+    file, which a path names as well. Options are keywords, the same as everywhere (see
     docs/configuration.md): numbers are seconds where a duration is wanted.
 
+    With a file, what an accepted job survives is its durability: "disk", unless the option `durability` or
+    the push itself says "os" or "memory". A push returns when that is reached; threads that push at the same
+    time share the wait. Payloads and results are then `bytes` or what JSON can hold, and handlers get what
+    was written: a tuple comes as a list.
+
     As a context manager it starts its workers on entry and stops on exit: running jobs get the grace to
-    finish, jobs that wait are left (in the dump file, if there is one). Call `drain` first to have them run.
+    finish, jobs that wait are left (in the file, if there is one). Call `drain` first to have them run.
     """
 
-    def __init__(self, url: str = "memory:", **options: OptionValue) -> None:
+    def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""
         self._threads: list[threading.Thread] = []
         self._starting = threading.Lock()
@@ -227,10 +233,12 @@ class Dispatcher(Core):
     ) -> None:
         """Stops, and warns of jobs that still waited and are lost now.
 
-        Call `drain` before the end of the block to wait for them, or set `dump_file` to keep them.
+        Call `drain` before the end of the block to wait for them, or keep them: in a `sqlite:` file, or in a
+        `dump_file`.
         """
         report = self.stop()
-        if report.waiting and error is None and self.settings["dump_file"] == "none":
+        kept = self.durability != "memory" or self.settings["dump_file"] != "none"
+        if report.waiting and error is None and not kept:
             text = f"{report.waiting} jobs still waited and are lost: call drain() first, or set dump_file"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
 

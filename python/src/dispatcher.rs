@@ -37,8 +37,8 @@ impl Core {
     fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
         let (kind, payload) = match given.positional() {
-            [kind] => (kind, value::payload(py.None().into_bound(py))),
-            [kind, payload] => (kind, value::payload((*payload).to_owned())),
+            [kind] => (kind, py.None().into_bound(py)),
+            [kind, payload] => (kind, (*payload).to_owned()),
             other => {
                 let text = format!(
                     "push() takes a kind and a payload by position, not {} values",
@@ -48,6 +48,7 @@ impl Core {
             }
         };
         let kind = Kind::of(&self.shared, kind.cast::<PyString>()?.to_owned());
+        let payload = self.shared.stored(py, value::payload(payload))?;
         let pushed = match given.names() {
             None => push::push(py, &self.shared, NewJob::new(kind.name()?, payload), None)?,
             Some(_) => {
@@ -100,11 +101,16 @@ impl Drop for Core {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (url="memory:", **options))]
-    fn new(py: Python<'_>, url: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+    #[pyo3(signature = (url=None, **options))]
+    fn new(
+        py: Python<'_>,
+        url: Option<&Bound<'_, PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Self> {
         guard(py, || {
+            let url = url.map_or_else(|| Ok("memory:".into()), read::url)?;
             let options = read::options(py, options)?;
-            let core = py.detach(|| Dispatcher::open(url, options)).or_raise(py)?;
+            let core = py.detach(|| Dispatcher::open(&url, options)).or_raise(py)?;
             Ok(Self {
                 shared: Arc::new(Shared::new(core)),
             })
@@ -182,7 +188,9 @@ impl Core {
     /// Everything known about a job.
     fn get(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<JobInfo> {
         guard(py, || {
-            self.core().get(read::id(id)?).or_raise(py).map(JobInfo::from)
+            let id = read::id(id)?;
+            let job = self.shared.look(py, |core| core.get(id));
+            job.or_raise(py).map(JobInfo::from)
         })
     }
 
@@ -214,7 +222,7 @@ impl Core {
                 after: after.map(read::id).transpose()?,
                 limit,
             };
-            let page = self.core().list(&filter).or_raise(py)?;
+            let page = self.shared.look(py, |core| core.list(&filter)).or_raise(py)?;
             Ok((page.jobs.into_iter().map(JobInfo::from).collect(), page.total))
         })
     }
@@ -223,32 +231,41 @@ impl Core {
     /// asked to stop; or the final state it already had.
     fn cancel(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<&'static str> {
         guard(py, || {
-            self.core().cancel(read::id(id)?).or_raise(py).map(State::name)
+            let id = read::id(id)?;
+            let state = self.shared.change(py, |core| core.cancel(id));
+            state.or_raise(py).map(State::name)
         })
     }
 
     /// Delivers a token to a job that waits for it.
     fn signal(&self, py: Python<'_>, id: &Bound<'_, PyAny>, token: &str) -> PyResult<()> {
-        guard(py, || self.core().signal(read::id(id)?, token).or_raise(py))
+        guard(py, || {
+            let id = read::id(id)?;
+            self.shared.change(py, |core| core.signal(id, token)).or_raise(py)
+        })
     }
 
     /// Starts no more jobs of a queue; pushes go on, and so do running jobs.
     #[pyo3(signature = (queue="default"))]
     fn pause(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
-        guard(py, || self.core().pause(queue).or_raise(py))
+        guard(py, || {
+            self.shared.change(py, |core| core.pause(queue)).or_raise(py)
+        })
     }
 
     /// Starts jobs of a queue again.
     #[pyo3(signature = (queue="default"))]
     fn resume(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
-        guard(py, || self.core().resume(queue).or_raise(py))
+        guard(py, || {
+            self.shared.change(py, |core| core.resume(queue)).or_raise(py)
+        })
     }
 
     /// Cancels every job that waits in a queue, and returns how many.
     #[pyo3(signature = (queue="default"))]
     fn purge(&self, py: Python<'_>, queue: &str) -> PyResult<usize> {
         guard(py, || {
-            let purged = self.core().purge(queue).or_raise(py);
+            let purged = self.shared.change(py, |core| core.purge(queue)).or_raise(py);
             graveyard::drain(py);
             purged
         })
@@ -257,13 +274,15 @@ impl Core {
     /// How many jobs wait in a queue.
     #[pyo3(signature = (queue="default"))]
     fn len(&self, py: Python<'_>, queue: &str) -> PyResult<u64> {
-        guard(py, || self.core().len(queue).or_raise(py))
+        guard(py, || self.shared.look(py, |core| core.len(queue)).or_raise(py))
     }
 
     /// Why a job is not running, or where it stands.
     fn explain(&self, py: Python<'_>, id: &Bound<'_, PyAny>) -> PyResult<String> {
         guard(py, || {
-            Ok(self.core().explain(read::id(id)?).or_raise(py)?.to_string())
+            let id = read::id(id)?;
+            let why = self.shared.look(py, |core| core.explain(id)).or_raise(py)?;
+            Ok(why.to_string())
         })
     }
 
@@ -271,7 +290,7 @@ impl Core {
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         guard(py, || {
             graveyard::drain(py);
-            let stats = self.core().stats().or_raise(py)?;
+            let stats = self.shared.look(py, |core| core.stats()).or_raise(py)?;
             let dict = stats_dict(py, &stats)?;
             dict.set_item("python", self.own_counts(py)?)?;
             Ok(dict)
@@ -280,7 +299,10 @@ impl Core {
 
     /// The counts in the text format of Prometheus.
     fn metrics(&self, py: Python<'_>) -> PyResult<String> {
-        guard(py, || Ok(self.core().stats().or_raise(py)?.to_prometheus()))
+        guard(py, || {
+            let stats = self.shared.look(py, |core| core.stats()).or_raise(py)?;
+            Ok(stats.to_prometheus())
+        })
     }
 
     /// What happens from now on, through a buffer of `capacity` events.
@@ -313,6 +335,21 @@ impl Core {
                 .or_raise(py)?;
             Ok(report.jobs)
         })
+    }
+
+    /// Returns when everything that was accepted, finished or changed before is on the disk; says how safe that
+    /// is with this engine.
+    fn flush(&self, py: Python<'_>) -> PyResult<&'static str> {
+        guard(py, || {
+            let reached = self.shared.detached(py, || self.core().flush()).or_raise(py)?;
+            Ok(reached.name())
+        })
+    }
+
+    /// What a job can survive at most with this engine: "memory", "os" or "disk".
+    #[getter]
+    fn durability(&self) -> &'static str {
+        self.core().capabilities().durability.name()
     }
 
     /// The options it was opened with, as text.
@@ -436,7 +473,7 @@ impl<'py> Row<'py> {
             let (kind, payload): (Bound<'py, PyString>, Bound<'py, PyAny>) = pair.extract()?;
             return Ok(Self {
                 kind: Kind::of(shared, kind),
-                payload: value::payload(payload),
+                payload: shared.stored(row.py(), value::payload(payload))?,
                 options: None,
             });
         }
@@ -456,7 +493,7 @@ impl<'py> Row<'py> {
         let payload = options.call_method1("pop", ("payload", row.py().None()))?;
         Ok(Self {
             kind: Kind::of(shared, kind.cast_into()?),
-            payload: value::payload(payload),
+            payload: shared.stored(row.py(), value::payload(payload))?,
             options: Some(PushOptions::default().with(&options)?),
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay::{Deadline, ErrorKind, JobId, Pushed, State};
+use forebay::{Deadline, Durability, ErrorKind, JobId, Pushed, State};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -20,6 +20,7 @@ use crate::{graveyard, patience, read, value};
 pub struct Handle {
     pub id: JobId,
     made: bool,
+    level: Durability,
     shared: Arc<Shared>,
 }
 
@@ -31,6 +32,7 @@ impl Handle {
             Self {
                 id: pushed.id,
                 made: pushed.created,
+                level: pushed.durability,
                 shared: shared.clone(),
             },
         )?;
@@ -55,11 +57,19 @@ impl Handle {
         self.made
     }
 
+    /// What the job survived when its push was answered: "memory" until the process ends, "os" until the
+    /// power goes, "disk" even that.
+    #[getter]
+    fn durability(&self) -> &'static str {
+        self.level.name()
+    }
+
     /// Where the job stands: "queued", "running", "succeeded" and so on.
     #[getter]
     fn status(&self, py: Python<'_>) -> PyResult<&'static str> {
         guard(py, || {
-            self.shared.core.state(self.id).or_raise(py).map(State::name)
+            let state = self.shared.look(py, |core| core.state(self.id));
+            state.or_raise(py).map(State::name)
         })
     }
 
@@ -87,14 +97,16 @@ impl Handle {
     /// asked to stop; or the final state it already had.
     fn cancel(&self, py: Python<'_>) -> PyResult<&'static str> {
         guard(py, || {
-            self.shared.core.cancel(self.id).or_raise(py).map(State::name)
+            let state = self.shared.change(py, |core| core.cancel(self.id));
+            state.or_raise(py).map(State::name)
         })
     }
 
     /// Everything known about the job.
     fn job(&self, py: Python<'_>) -> PyResult<JobInfo> {
         guard(py, || {
-            self.shared.core.get(self.id).or_raise(py).map(JobInfo::from)
+            let job = self.shared.look(py, |core| core.get(self.id));
+            job.or_raise(py).map(JobInfo::from)
         })
     }
 
@@ -116,13 +128,13 @@ impl Handle {
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<forebay::Job> {
         graveyard::drain(py);
         let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
-        let core = &self.shared.core;
-        if core.state(self.id).or_raise(py)?.is_final() {
-            return core.get(self.id).or_raise(py);
+        let state = self.shared.look(py, |core| core.state(self.id));
+        if state.or_raise(py)?.is_final() {
+            return self.shared.look(py, |core| core.get(self.id)).or_raise(py);
         }
         let deadline = Deadline::maybe(timeout);
         patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
-            core.wait(self.id, until)
+            self.shared.core.wait(self.id, until)
         })?
         .or_raise(py)
     }

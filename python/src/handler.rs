@@ -40,7 +40,7 @@ impl Handler {
     /// Pushes a job that calls the function with these arguments.
     fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
-        let payload = value::call(Call::of(given));
+        let payload = self.shared.stored(py, value::call(Call::of(given)))?;
         match &self.options {
             None => push::push(py, &self.shared, NewJob::new(self.kind_id, payload), None),
             Some(options) => {
@@ -121,7 +121,7 @@ impl Handler {
     }
 
     /// The same handler, whose pushes have these options: queue, priority, delay, run_at, expires, key,
-    /// max_attempts, timeout, retry, headers, waits_for, id, wait.
+    /// max_attempts, timeout, retry, headers, waits_for, id, durability, wait.
     #[pyo3(signature = (**options))]
     fn options(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Py<PyAny>> {
         let other = Self {

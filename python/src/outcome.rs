@@ -2,22 +2,31 @@
 
 use std::borrow::Cow;
 
-use forebay::{Failure, FailureKind, Outcome};
+use forebay::{Failure, FailureKind, Outcome, Payload};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::imports::Imported;
+use crate::shared::Shared;
 use crate::{read, value};
 
 /// The outcome of a call, and whether the worker that made it should end: `SystemExit` and
 /// `KeyboardInterrupt` hand the job back and end the worker.
-pub fn of<'py>(py: Python<'py>, result: PyResult<Bound<'py, PyAny>>) -> (Outcome, bool) {
+pub fn of<'py>(py: Python<'py>, shared: &Shared, result: PyResult<Bound<'py, PyAny>>) -> (Outcome, bool) {
     match result {
-        Ok(result) => (Outcome::Success(value::payload(result)), false),
+        Ok(result) => (success(py, shared, value::payload(result)), false),
         Err(error) => of_error(py, error),
     }
+}
+
+/// A result that cannot be written is left as it is: the core then says what becomes of the attempt.
+fn success(py: Python<'_>, shared: &Shared, result: Payload) -> Outcome {
+    Outcome::Success(match shared.written(py, &result) {
+        Ok(Some(written)) => written,
+        Ok(None) | Err(_) => result,
+    })
 }
 
 fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use forebay::{
-    Deadline, ErrorKind, JobId, Name, NewJob, OptionValue, Payload, Priority, PushManyError, Pushed,
-    RetryPolicy, Timestamp,
+    Deadline, Durability, ErrorKind, JobId, Name, NewJob, OptionValue, Payload, Priority, PushManyError,
+    Pushed, RetryPolicy, Timestamp,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -38,6 +38,7 @@ pub struct PushOptions {
     retry: Option<RetryPolicy>,
     headers: Vec<(String, String)>,
     waits_for: Vec<String>,
+    durability: Option<Durability>,
     /// How long to wait for room; the queue's policy says if this does not.
     pub wait: Option<Duration>,
 }
@@ -70,6 +71,7 @@ impl PushOptions {
             "retry" => self.retry = Some(retry(value)?),
             "headers" => self.headers = headers(value)?,
             "waits_for" => self.waits_for = value.extract()?,
+            "durability" => self.durability = Some(durability(value)?),
             "wait" => self.wait = Some(read::duration(name, value)?),
             _ => {
                 let text = format!(
@@ -113,6 +115,9 @@ impl PushOptions {
         if let Some(policy) = self.retry {
             job = job.retry(policy);
         }
+        if let Some(level) = self.durability {
+            job = job.durability(level);
+        }
         job = self
             .headers
             .iter()
@@ -137,6 +142,7 @@ const NAMES: &[&str] = &[
     "retry",
     "headers",
     "waits_for",
+    "durability",
     "wait",
 ];
 
@@ -169,6 +175,11 @@ pub fn retry(value: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     RetryPolicy::parse(value.cast::<PyString>()?.to_str()?).or_raise(value.py())
 }
 
+fn durability(value: &Bound<'_, PyAny>) -> PyResult<Durability> {
+    let text = value.cast::<PyString>()?;
+    Durability::read(text.to_str()?).map_err(|why| invalid(value.py(), format!("durability: {why}")))
+}
+
 fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
     value
         .cast::<PyMapping>()?
@@ -178,7 +189,7 @@ fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
         .collect()
 }
 
-/// Pushes one job. Stays attached unless it has to wait.
+/// Pushes one job. Stays attached unless it has to wait, for room or for the store.
 pub fn push(
     py: Python<'_>,
     shared: &std::sync::Arc<Shared>,
@@ -187,7 +198,8 @@ pub fn push(
 ) -> PyResult<Py<Handle>> {
     graveyard::drain(py);
     let _near = Near::new(py);
-    let pushed = match shared.core.try_push(job) {
+    let waits = shared.push_waits(std::slice::from_ref(&job));
+    let pushed = match shared.detached_if(waits, py, |core| core.try_push(job)) {
         Ok(pushed) => pushed,
         Err(refused) if refused.kind() == ErrorKind::Full => {
             let error = exception(py, refused.error());
@@ -215,7 +227,8 @@ pub fn push_many(
 ) -> PyResult<Vec<Py<Handle>>> {
     graveyard::drain(py);
     let _near = Near::new(py);
-    let (pushed, error) = match shared.core.try_push_many(jobs) {
+    let waits = shared.push_waits(jobs);
+    let (pushed, error) = match shared.detached_if(waits, py, |core| core.try_push_many(jobs)) {
         Ok(pushed) => (pushed, None),
         Err(PushManyError { pushed, error }) => finish(py, shared, jobs, wait, pushed, &error),
     };

@@ -101,6 +101,27 @@ pub fn uuid(py: Python<'_>, id: JobId) -> PyResult<Bound<'_, PyAny>> {
     UUID.find(py, "uuid", "UUID")?.call1((none, bytes))
 }
 
+/// The URL of an engine: text, or the path of a file, which is a `sqlite:` one.
+pub fn url(value: &Bound<'_, PyAny>) -> PyResult<String> {
+    if let Ok(text) = value.cast::<PyString>() {
+        return Ok(text.to_str()?.to_owned());
+    }
+    let path = value.py().import("os")?.call_method1("fspath", (value,));
+    let Ok(path) = path.and_then(|p| p.extract::<String>()) else {
+        let kind = value.get_type().name()?;
+        let text = format!("url is a {kind}; give a text such as \"sqlite:jobs.db\", or a path");
+        return Err(PyTypeError::new_err(text));
+    };
+    match path.contains('?') {
+        // What follows it in a URL are options.
+        true => Err(invalid(
+            value.py(),
+            format!("{path:?} has a \"?\", which no URL can name; rename the file"),
+        )),
+        false => Ok(format!("sqlite:{path}")),
+    }
+}
+
 /// The options of a dispatcher from keywords.
 pub fn options(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
     let mut options = Options::default();

@@ -125,6 +125,12 @@ impl JobInfo {
         self.0.key()
     }
 
+    /// How often its process died while it ran.
+    #[getter]
+    fn crashes(&self) -> u32 {
+        self.0.crashes
+    }
+
     /// The headers.
     #[getter]
     fn headers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use forebay::{Dispatcher, KindId, KindSet, Name};
+use forebay::engine::Capabilities;
+use forebay::{Dispatcher, Durability, KindId, KindSet, Name, NewJob, Payload};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -16,6 +17,9 @@ use crate::handlers::Handlers;
 pub struct Shared {
     /// The core.
     pub core: Dispatcher,
+    waits: Waits,
+    /// Whether payloads and results leave this process, and so must be bytes.
+    encodes: bool,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
     /// What is called for each of them.
@@ -34,7 +38,10 @@ pub struct Shared {
 impl Shared {
     /// Around this core, without handlers.
     pub fn new(core: Dispatcher) -> Self {
+        let can = core.capabilities();
         Self {
+            waits: Waits::of(can),
+            encodes: !can.host_objects,
             core,
             kinds: Arc::new(KindSet::new()),
             handlers: Handlers::default(),
@@ -43,6 +50,61 @@ impl Shared {
             attaches: AtomicU64::new(0),
             attach_wait: AtomicU64::new(0),
             detaches: AtomicU64::new(0),
+        }
+    }
+
+    /// Makes a call of the core that changes nothing: detached if it may wait for other processes.
+    pub fn look<T: Send>(&self, py: Python<'_>, call: impl FnOnce(&Dispatcher) -> T + Send) -> T {
+        self.detached_if(self.waits >= Waits::Always, py, call)
+    }
+
+    /// Makes a call of the core that changes something: detached if it may wait for a disk.
+    pub fn change<T: Send>(&self, py: Python<'_>, call: impl FnOnce(&Dispatcher) -> T + Send) -> T {
+        self.detached_if(self.waits >= Waits::ToChange, py, call)
+    }
+
+    /// Whether a push of these jobs waits for anything but room.
+    pub fn push_waits(&self, jobs: &[NewJob<'_>]) -> bool {
+        let waits = |job| self.core.durability_of(job) > Durability::Memory;
+        match self.waits {
+            Waits::Never => false,
+            Waits::ToChange => jobs.iter().any(waits),
+            Waits::Always => true,
+        }
+    }
+
+    /// Whether the end of an attempt waits for anything.
+    pub fn ends_wait(&self) -> bool {
+        match self.waits {
+            Waits::Never => false,
+            Waits::ToChange => self.core.options().sync_done,
+            Waits::Always => true,
+        }
+    }
+
+    /// A payload as the store takes it: itself, or the bytes that it is written as.
+    pub fn stored(&self, py: Python<'_>, payload: Payload) -> PyResult<Payload> {
+        Ok(self.written(py, &payload)?.unwrap_or(payload))
+    }
+
+    /// A payload, or a result, as it is written, if the store takes it in no other form.
+    pub fn written(&self, py: Python<'_>, payload: &Payload) -> PyResult<Option<Payload>> {
+        if !self.encodes || payload.as_bytes().is_some() {
+            return Ok(None);
+        }
+        payload.encode().map(Payload::encoded).map(Some).or_raise(py)
+    }
+
+    /// Makes a call of the core: detached if it waits.
+    pub fn detached_if<T: Send>(
+        &self,
+        waits: bool,
+        py: Python<'_>,
+        call: impl FnOnce(&Dispatcher) -> T + Send,
+    ) -> T {
+        match waits {
+            true => self.detached(py, || call(&self.core)),
+            false => call(&self.core),
         }
     }
 
@@ -55,6 +117,28 @@ impl Shared {
     /// How often a caller had to detach, to wait.
     pub fn detaches(&self) -> u64 {
         self.detaches.load(Ordering::Relaxed)
+    }
+}
+
+/// Which calls of the core may wait for more than memory. A call that waits attached would keep every thread of the program
+/// waiting, among them those whose pushes could share its sync; a call that does not is cheaper attached.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Waits {
+    /// None: everything is in memory.
+    Never,
+    /// Those that change something, for the disk. Questions are answered from memory.
+    ToChange,
+    /// All: each asks a store in which other processes work.
+    Always,
+}
+
+impl Waits {
+    fn of(can: Capabilities) -> Self {
+        match (can.shared, can.durability) {
+            (true, _) => Waits::Always,
+            (false, Durability::Memory) => Waits::Never,
+            (false, _) => Waits::ToChange,
+        }
     }
 }
 

@@ -154,13 +154,15 @@ impl Turns<'_> {
             };
             if leave || self.member.is_spare() {
                 // A store that fails has its own way to tell; the lease then ends by itself.
-                let _ = done.complete(outcome);
+                let _ = self
+                    .shared
+                    .detached_if(self.shared.ends_wait(), py, |_| done.complete(outcome));
                 return if leave { Then::Leave } else { Then::Detach };
             }
-            self.held = self
-                .consumer
-                .complete_and_next(done, outcome)
-                .map_or(None, |(_, next)| next);
+            let Self { shared, consumer, .. } = self;
+            let next = |_: &_| consumer.complete_and_next(done, outcome);
+            let next = shared.detached_if(shared.ends_wait(), py, next);
+            self.held = next.map_or(None, |(_, next)| next);
             near.drain();
             jobs += 1;
             let look = self.member.ran();
@@ -202,7 +204,7 @@ fn run_one(
         false => call(py, handler, lease.payload(), None),
         true => call_with_job(py, handler, held),
     };
-    let (outcome, leave) = outcome::of(py, result);
+    let (outcome, leave) = outcome::of(py, shared, result);
     // In the child of a fork there is nobody to tell, and a lock of the parent's may be held for ever.
     if let (Some(lease), Ok(())) = (held, shared.core.check_process()) {
         lease.leave(&outcome);

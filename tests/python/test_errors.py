@@ -237,6 +237,7 @@ def test_errors_name_the_thing_and_the_mend(d: Dispatcher, tmp_path: Path) -> No
         (lambda: d.push("k", priority=300), forebay.InvalidError, "from -128 to 127"),
         (lambda: d.push("k", max_attempts=0), forebay.InvalidError, "at least 1"),
         (lambda: d.push("k", retry="linear"), forebay.InvalidError, "give the pause"),
+        (lambda: d.push("k", durability="ssd"), forebay.InvalidError, "durability: .*disk"),  # type: ignore[arg-type]
         (lambda: d.push("k", colour="red"), TypeError, "there are: id, queue"),  # type: ignore[call-arg]
         (lambda: d.push_many([{"payload": 1}]), forebay.InvalidError, "kind"),
         (lambda: d.push_many([3]), TypeError, "give a pair"),  # type: ignore[list-item]
@@ -252,6 +253,9 @@ def test_errors_name_the_thing_and_the_mend(d: Dispatcher, tmp_path: Path) -> No
         ),
         (lambda: d.restore(tmp_path / "none"), forebay.NotFoundError, "cannot open the dump"),
         (lambda: Dispatcher("memory"), forebay.UnsupportedError, "names no engine"),
+        (lambda: Dispatcher(3), TypeError, "url is a int"),  # type: ignore[arg-type]
+        (lambda: Dispatcher(tmp_path / "a?b"), forebay.InvalidError, "rename the file"),
+        (lambda: Dispatcher(durability="ssd"), forebay.InvalidError, "disk"),
         (lambda: Dispatcher(concurency=3), forebay.NotFoundError, "nearest is"),
         (lambda: Dispatcher(concurrency=2.5), forebay.InvalidError, "whole number"),
         (lambda: Dispatcher(timeout=[]), TypeError, "option timeout"),  # type: ignore[arg-type]

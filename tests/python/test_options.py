@@ -123,6 +123,19 @@ def test_everything_a_push_can_say(d: Dispatcher) -> None:
     assert (chained.priority, chained.queue) == (3, "q")
 
 
+def test_memory_reaches_what_memory_can(d: Dispatcher) -> None:
+    noop = d.handler(kind="noop")(lambda: None)
+    handles = [
+        d.push("noop"),
+        d.push("noop", durability="disk"),
+        noop.options(durability="os").push(),
+        *d.push_many([{"kind": "noop", "durability": "memory"}]),
+    ]
+    assert {h.durability for h in handles} == {"memory"}
+    assert (d.durability, d.flush()) == ("memory", "memory")
+    assert d.settings["durability"] == "disk", "what is asked for, not what is reached"
+
+
 def test_an_id_of_the_callers_own(d: Dispatcher) -> None:
     first = d.push("x", id="01a1fa4b-69e4-7694-a8d8-eb128a7ee381")
     assert str(first.id) == "01a1fa4b-69e4-7694-a8d8-eb128a7ee381"

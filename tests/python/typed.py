@@ -1,6 +1,6 @@
 """Not run, but checked by mypy: what the types of the surface say, and what they refuse."""
 
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 from uuid import UUID
 
 from forebay import Dispatcher, Handle, Handler, Job, JobHandler, JobInfo, Page
@@ -40,6 +40,7 @@ assert_type(with_options.push(1).result(), list[str])
 assert_type(with_job.push(1, loud=True).result(), bytes)
 assert_type(fresh.push(1).result(), str)
 assert_type(plain.push(1).id, UUID)
+assert_type(plain.options(durability="os").push(1).durability, Literal["memory", "os", "disk"])
 assert_type(plain.push(1).job(), JobInfo)
 assert_type(d.push("x", 1), Handle[Any])
 assert_type(d.list(), Page)
@@ -53,4 +54,5 @@ with_job.push(1, quiet=True)  # type: ignore[call-arg]
 with_job(1)  # type: ignore[call-arg, arg-type]
 fresh.push("x")  # type: ignore[arg-type]
 d.push("x", 1, colour="red")  # type: ignore[call-arg]
+d.push("x", durability="ssd")  # type: ignore[arg-type]
 Dispatcher(concurrency=[1])  # type: ignore[arg-type]
