@@ -62,6 +62,16 @@ const RULES: &[Rule] = &[
         because: "a worker sees a dispatcher and leases, nothing below them",
     },
     Rule {
+        from: "forebay::control",
+        never: &[
+            "forebay::engine",
+            "forebay::dump",
+            "forebay::config",
+            "forebay::conformance",
+        ],
+        because: "the control socket answers through the dispatcher, whatever engine that has",
+    },
+    Rule {
         from: "forebay::conformance",
         never: &["forebay::engine::memory"],
         because: "the suite tests the contract, so that every engine can be held to it",

@@ -52,6 +52,8 @@ mod bell;
 mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(unix)]
+pub mod control;
 mod dispatcher;
 mod dump;
 mod durability;

@@ -183,6 +183,12 @@ impl Dispatcher {
         &self.0.options
     }
 
+    /// The name of the engine's kind: `memory`, `sqlite`, ...
+    #[must_use]
+    pub fn engine_name(&self) -> &'static str {
+        self.0.engine.name()
+    }
+
     /// The name of this node in histories.
     #[must_use]
     pub fn node(&self) -> &str {
