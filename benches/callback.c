@@ -62,7 +62,7 @@ static void *produce(void *unused) {
     fby_error *err = NULL;
     fby_id id;
     memset(payload, 7, sizeof payload);
-    for (unsigned long i = 0; i < jobs_per_producer; i++) check(fby_push(dispatcher, &job, FBY_DEFAULT, &id, &err), err);
+    for (unsigned long i = 0; i < jobs_per_producer; i++) check(fby_push(dispatcher, &job, FBY_DEFAULT, &id, NULL, &err), err);
     return unused;
 }
 

@@ -26,7 +26,7 @@
 #define FBY_VERSION_PATCH 0
 
 /* Compare it with fby_abi_version() once, when your program starts. */
-#define FBY_ABI_VERSION 1
+#define FBY_ABI_VERSION 2
 
 /* A struct of type T with its size set and the rest zero. */
 #ifdef __cplusplus
@@ -98,6 +98,13 @@ enum {
   FBY_STATE_FAILED = 11,
   FBY_STATE_CANCELLED = 12,
   FBY_STATE_EXPIRED = 13
+};
+
+/* fby_durability; 0 is the option durability */
+enum {
+  FBY_DURABILITY_MEMORY = 1, /* lost with the process, unless it is written before */
+  FBY_DURABILITY_OS = 2,     /* survives the end of the process, kill -9 too; a power cut may take it */
+  FBY_DURABILITY_DISK = 3    /* survives a power cut */
 };
 
 /* fby_stop_reason */
@@ -196,6 +203,10 @@ typedef struct fby_job {
   int64_t due_ms;
 } fby_job;
 
+// What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
+// one does.
+typedef int32_t fby_durability;
+
 // What a stop did.
 typedef struct fby_stop_report {
   // sizeof(fby_stop_report).
@@ -269,6 +280,11 @@ typedef struct fby_job_spec {
   int64_t timeout_ms;
   // An attempt that has not started this long after the push never starts: the job expires.
   int64_t expires_after_ms;
+  // What the job must survive before the push is answered; 0 is the option durability. An engine that
+  // cannot do so much does what it can.
+  fby_durability durability;
+  // Zero.
+  uint32_t reserved;
 } fby_job_spec;
 
 // What a dump or a restore did.
@@ -451,13 +467,14 @@ FBY_API fby_status fby_consumer_wake(const struct fby_consumer *consumer, struct
 // Threads: one, with no poll under way.
 FBY_API void fby_consumer_free(struct fby_consumer *consumer);
 
-// Opens a dispatcher on the engine that a URL names: "memory:" is in this process. Options after a "?" in
-// the URL, as in "memory:?concurrency=4", override options.
+// Opens a dispatcher on the engine that a URL names: "memory:" is in this process,
+// "sqlite:/var/lib/app/jobs.db" keeps every job in that file. Options after a "?" in the URL, as in
+// "memory:?concurrency=4", override options.
 //
 // Parameters: url; options may be NULL for the defaults; out takes the dispatcher.
 // Returns: FBY_OK; FBY_E_UNSUPPORTED for a URL that names no engine; FBY_E_INVALID and FBY_E_NOT_FOUND for
-// bad options; FBY_E_CORRUPT, FBY_E_FUTURE_FORMAT, FBY_E_ALREADY_OPEN and FBY_E_STORAGE for a dump file
-// that cannot be used, which is left alone; FBY_E_NO_MEMORY if no thread can be started.
+// bad options; FBY_E_CORRUPT, FBY_E_FUTURE_FORMAT, FBY_E_ALREADY_OPEN and FBY_E_STORAGE for a file that
+// cannot be used, which is left alone; FBY_E_NO_MEMORY if no thread can be started.
 // Memory: *out is yours; give it up with fby_release. It is written on FBY_OK only.
 // Threads: any.
 FBY_API
@@ -498,6 +515,17 @@ FBY_API fby_status fby_start(const struct fby_dispatcher *dispatcher, struct fby
 FBY_API
 fby_status fby_drain(const struct fby_dispatcher *dispatcher,
                      int64_t timeout_ms,
+                     struct fby_error **err);
+
+// Returns when everything that was accepted, finished or changed before is on the disk, or as safe as the
+// engine can make it.
+//
+// Parameters: dispatcher; reached may be NULL, else takes how safe that is.
+// Returns: FBY_OK; FBY_E_STORAGE and FBY_E_UNKNOWN if the store failed; FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_flush(const struct fby_dispatcher *dispatcher,
+                     fby_durability *reached,
                      struct fby_error **err);
 
 // Stops: hands out no more jobs, waits for running ones, gives the others back to the queue, ends the
@@ -699,17 +727,20 @@ FBY_API void fby_options_free(struct fby_options *options);
 //
 // Parameters: dispatcher; job; wait_ms is how long to wait for room if the queue is full: 0 not at all,
 // FBY_DEFAULT as the option on_full says; id may be NULL, else takes the job's id, which is another one's
-// if the key was known.
-// Returns: FBY_OK; FBY_E_FULL; FBY_E_CONFLICT; FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED;
-// FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK; FBY_E_INVALID. On any but FBY_OK the job was not
-// accepted.
-// Memory: everything is copied. *id is written on FBY_OK only.
+// if the key was known; reached may be NULL, else takes what the job now survives.
+// Returns: FBY_OK, once the job is as safe as it is to be; FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
+// FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK;
+// FBY_E_STORAGE; FBY_E_INVALID. On any of these but FBY_OK the job was not accepted. FBY_E_UNKNOWN if the
+// store failed first: whether the job was kept shows when it is opened again. Who gave the job an id or a
+// key may push it again, then or now, and has it once.
+// Memory: everything is copied. *id and *reached are written on FBY_OK only.
 // Threads: any, also in a handler.
 FBY_API
 fby_status fby_push(const struct fby_dispatcher *dispatcher,
                     const struct fby_job_spec *job,
                     int64_t wait_ms,
                     struct fby_id *id,
+                    fby_durability *reached,
                     struct fby_error **err);
 
 // Pushes jobs in order and stops at the first refusal. All are checked first: if one is not valid, none is
@@ -717,7 +748,8 @@ fby_status fby_push(const struct fby_dispatcher *dispatcher,
 //
 // Parameters: dispatcher; jobs, each spec_size bytes, which is sizeof(fby_job_spec) and their struct_size;
 // count of them; wait_ms as for fby_push, for all together; ids may be NULL, else takes the ids of those
-// accepted; accepted may be NULL, else takes their number, whatever is returned.
+// accepted; accepted may be NULL, else takes their number, whatever is returned; reached may be NULL, else
+// takes what each of those accepted now survives at least, unless there is none.
 // Returns: as fby_push, for the first job that was refused.
 // Memory: everything is copied.
 // Threads: any, also in a handler.
@@ -729,6 +761,7 @@ fby_status fby_push_many(const struct fby_dispatcher *dispatcher,
                          int64_t wait_ms,
                          struct fby_id *ids,
                          size_t *accepted,
+                         fby_durability *reached,
                          struct fby_error **err);
 
 // Stops handing out jobs of a queue. Pushes go on, running jobs too.

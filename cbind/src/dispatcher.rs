@@ -8,6 +8,7 @@ use crate::bytes::{deadline, fby_bytes};
 use crate::error::{contain, fby_error, fby_status, guard, quietly};
 use crate::handle::{Counted, borrow, null, put};
 use crate::options::fby_options;
+use crate::push::fby_durability;
 use crate::record::{Record, write};
 
 /// A queue of jobs with everything around it. Any thread.
@@ -40,13 +41,14 @@ pub(crate) unsafe fn dispatcher<'a>(handle: *const fby_dispatcher) -> Result<&'a
     Ok(&d.0)
 }
 
-/// Opens a dispatcher on the engine that a URL names: "memory:" is in this process. Options after a "?" in
-/// the URL, as in "memory:?concurrency=4", override options.
+/// Opens a dispatcher on the engine that a URL names: "memory:" is in this process,
+/// "sqlite:/var/lib/app/jobs.db" keeps every job in that file. Options after a "?" in the URL, as in
+/// "memory:?concurrency=4", override options.
 ///
 /// Parameters: url; options may be NULL for the defaults; out takes the dispatcher.
 /// Returns: FBY_OK; FBY_E_UNSUPPORTED for a URL that names no engine; FBY_E_INVALID and FBY_E_NOT_FOUND for
-/// bad options; FBY_E_CORRUPT, FBY_E_FUTURE_FORMAT, FBY_E_ALREADY_OPEN and FBY_E_STORAGE for a dump file
-/// that cannot be used, which is left alone; FBY_E_NO_MEMORY if no thread can be started.
+/// bad options; FBY_E_CORRUPT, FBY_E_FUTURE_FORMAT, FBY_E_ALREADY_OPEN and FBY_E_STORAGE for a file that
+/// cannot be used, which is left alone; FBY_E_NO_MEMORY if no thread can be started.
 /// Memory: *out is yours; give it up with fby_release. It is written on FBY_OK only.
 /// Threads: any.
 #[unsafe(no_mangle)]
@@ -134,6 +136,27 @@ pub unsafe extern "C" fn fby_drain(
         // SAFETY: the header asks for a live dispatcher or NULL.
         let d = unsafe { self::dispatcher(dispatcher) }?;
         d.drain(deadline(timeout_ms))
+    })
+}
+
+/// Returns when everything that was accepted, finished or changed before is on the disk, or as safe as the
+/// engine can make it.
+///
+/// Parameters: dispatcher; reached may be NULL, else takes how safe that is.
+/// Returns: FBY_OK; FBY_E_STORAGE and FBY_E_UNKNOWN if the store failed; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_flush(
+    dispatcher: *const fby_dispatcher,
+    reached: *mut fby_durability,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let level = unsafe { self::dispatcher(dispatcher) }?.flush()?;
+        // SAFETY: the header asks for room for a level, or NULL.
+        unsafe { put(reached, level.code()) };
+        Ok(())
     })
 }
 

@@ -145,7 +145,7 @@ pub extern "C" fn fby_status_name(status: fby_status) -> *const c_char {
     status_name(status).as_ptr()
 }
 
-const ABI_VERSION: u32 = 1;
+const ABI_VERSION: u32 = 2;
 const VERSION: [u32; 3] = [
     number(env!("CARGO_PKG_VERSION_MAJOR")),
     number(env!("CARGO_PKG_VERSION_MINOR")),
@@ -186,6 +186,7 @@ fn status_name(status: fby_status) -> &'static CStr {
         Some(ErrorKind::AlreadyOpen) => c"FBY_E_ALREADY_OPEN",
         Some(ErrorKind::Encode) => c"FBY_E_ENCODE",
         Some(ErrorKind::Cancelled) => c"FBY_E_CANCELLED",
+        Some(ErrorKind::Unknown) => c"FBY_E_UNKNOWN",
         Some(ErrorKind::Panic) => c"FBY_E_PANIC",
         // A kind that was added to the core and not here is found by the test below.
         _ => c"FBY_E_?",
@@ -195,7 +196,7 @@ fn status_name(status: fby_status) -> &'static CStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_core::{State, StopReason};
+    use forebay_core::{Durability, State, StopReason};
 
     const HEADER: &str = include_str!("../include/forebay.h");
 
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_has_every_state_and_reason() {
+    fn the_header_has_every_state_reason_and_level() {
         let states: Vec<_> = State::ALL
             .iter()
             .map(|s| (s.name().to_uppercase(), s.code()))
@@ -251,6 +252,10 @@ mod tests {
         ];
         let reasons = reasons.map(|r| (r.name().to_uppercase(), r as i32));
         assert_eq!(constants("FBY_STOP_"), reasons);
+        let levels = Durability::ALL
+            .iter()
+            .map(|l| (l.name().to_uppercase(), l.code()));
+        assert_eq!(constants("FBY_DURABILITY_"), levels.collect::<Vec<_>>());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use forebay_core::{
-    Dispatcher, Error, ErrorKind, JobId, NewJob, OCTETS, Payload, Priority, Pushed, Result, RetryPolicy,
-    Timestamp,
+    Dispatcher, Durability, Error, ErrorKind, JobId, NewJob, OCTETS, Payload, Priority, Pushed, Result,
+    RetryPolicy, Timestamp,
 };
 
 use crate::bytes::{fby_bytes, fby_id, some_time};
@@ -12,6 +12,10 @@ use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::record::{Record, check_array, read, read_at};
+
+/// What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
+/// one does.
+pub type fby_durability = i32;
 
 /// A job to be pushed. Only kind is needed; zero leaves a field to the defaults.
 #[repr(C)]
@@ -46,6 +50,11 @@ pub struct fby_job_spec {
     pub timeout_ms: i64,
     /// An attempt that has not started this long after the push never starts: the job expires.
     pub expires_after_ms: i64,
+    /// What the job must survive before the push is answered; 0 is the option durability. An engine that
+    /// cannot do so much does what it can.
+    pub durability: fby_durability,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
@@ -84,6 +93,14 @@ impl fby_job_spec {
         if self.max_attempts != 0 {
             job = job.max_attempts(self.max_attempts);
         }
+        if let Some(level) = durability(self.durability)? {
+            job = job.durability(level);
+        }
+        if self.reserved != 0 {
+            return Err(invalid(
+                "reserved of job is not zero; initialise the struct with FBY_INIT",
+            ));
+        }
         self.times(job)
     }
 
@@ -120,6 +137,16 @@ fn priority(number: i32) -> Result<Priority> {
     Priority::try_from(number).map_err(|_| invalid(format!("priority {number} is not between -128 and 127")))
 }
 
+/// 0 is none.
+fn durability(code: fby_durability) -> Result<Option<Durability>> {
+    match Durability::from_code(code) {
+        None if code != 0 => Err(invalid(format!(
+            "durability {code} is none of FBY_DURABILITY_MEMORY, FBY_DURABILITY_OS and FBY_DURABILITY_DISK"
+        ))),
+        level => Ok(level),
+    }
+}
+
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Invalid, text)
 }
@@ -128,11 +155,13 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 ///
 /// Parameters: dispatcher; job; wait_ms is how long to wait for room if the queue is full: 0 not at all,
 /// FBY_DEFAULT as the option on_full says; id may be NULL, else takes the job's id, which is another one's
-/// if the key was known.
-/// Returns: FBY_OK; FBY_E_FULL; FBY_E_CONFLICT; FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED;
-/// FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK; FBY_E_INVALID. On any but FBY_OK the job was not
-/// accepted.
-/// Memory: everything is copied. *id is written on FBY_OK only.
+/// if the key was known; reached may be NULL, else takes what the job now survives.
+/// Returns: FBY_OK, once the job is as safe as it is to be; FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
+/// FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK;
+/// FBY_E_STORAGE; FBY_E_INVALID. On any of these but FBY_OK the job was not accepted. FBY_E_UNKNOWN if the
+/// store failed first: whether the job was kept shows when it is opened again. Who gave the job an id or a
+/// key may push it again, then or now, and has it once.
+/// Memory: everything is copied. *id and *reached are written on FBY_OK only.
 /// Threads: any, also in a handler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_push(
@@ -140,6 +169,7 @@ pub unsafe extern "C" fn fby_push(
     job: *const fby_job_spec,
     wait_ms: i64,
     id: *mut fby_id,
+    reached: *mut fby_durability,
     err: *mut *mut fby_error,
 ) -> fby_status {
     guard(err, || {
@@ -153,8 +183,11 @@ pub unsafe extern "C" fn fby_push(
             Ok(ms) => d.push_within(job, Duration::from_millis(ms)),
         };
         let pushed = pushed.map_err(Error::from)?;
-        // SAFETY: the header asks for room for an id, or NULL.
-        unsafe { put(id, pushed.id.into()) };
+        // SAFETY: the header asks for room for an id and a level, or NULL.
+        unsafe {
+            put(id, pushed.id.into());
+            put(reached, pushed.durability.code());
+        }
         Ok(())
     })
 }
@@ -164,7 +197,8 @@ pub unsafe extern "C" fn fby_push(
 ///
 /// Parameters: dispatcher; jobs, each spec_size bytes, which is sizeof(fby_job_spec) and their struct_size;
 /// count of them; wait_ms as for fby_push, for all together; ids may be NULL, else takes the ids of those
-/// accepted; accepted may be NULL, else takes their number, whatever is returned.
+/// accepted; accepted may be NULL, else takes their number, whatever is returned; reached may be NULL, else
+/// takes what each of those accepted now survives at least, unless there is none.
 /// Returns: as fby_push, for the first job that was refused.
 /// Memory: everything is copied.
 /// Threads: any, also in a handler.
@@ -177,6 +211,7 @@ pub unsafe extern "C" fn fby_push_many(
     wait_ms: i64,
     ids: *mut fby_id,
     accepted: *mut usize,
+    reached: *mut fby_durability,
     err: *mut *mut fby_error,
 ) -> fby_status {
     // SAFETY: the header asks for room for a number, or NULL.
@@ -198,6 +233,10 @@ pub unsafe extern "C" fn fby_push_many(
         unsafe {
             put(accepted, pushed.len());
             put_ids(ids, &pushed);
+        }
+        if let Some(least) = pushed.iter().map(|p| p.durability).min() {
+            // SAFETY: the header asks for room for a level, or NULL.
+            unsafe { put(reached, least.code()) };
         }
         result
     })

@@ -31,7 +31,7 @@ int main(void) {
     check(fby_open(fby_str("memory:"), NULL, &d, &err), err);
     check(fby_register(d, job.kind, NULL, greet, NULL, NULL, &err), err);
     check(fby_start(d, &err), err);
-    check(fby_push(d, &job, FBY_DEFAULT, &id, &err), err);
+    check(fby_push(d, &job, FBY_DEFAULT, &id, NULL, &err), err);
     check(fby_wait(d, &id, 5000, NULL, &result, &err), err);
     printf("%.*s\n", (int)fby_buffer_bytes(result).len, (const char *)fby_buffer_bytes(result).ptr);
     fby_buffer_free(result);

@@ -31,16 +31,18 @@ static void null_pointers_are_codes(void) {
     INVALID(fby_drain(NULL, 0, &err));
     INVALID(fby_stop(NULL, 0, NULL, &err));
     INVALID(fby_request_stop(NULL, &err));
+    INVALID(fby_flush(NULL, NULL, &err));
+    OK(fby_flush(d, NULL, &err));
     CHECK(fby_retain(NULL) == NULL);
 
-    INVALID(fby_push(NULL, &job, 0, &id, &err));
-    INVALID(fby_push(d, NULL, 0, &id, &err));
-    OK(fby_push(d, &job, 0, NULL, &err));
-    INVALID(fby_push_many(NULL, &job, sizeof job, 1, 0, NULL, &n, &err));
-    INVALID(fby_push_many(d, NULL, sizeof job, 1, 0, NULL, &n, &err));
+    INVALID(fby_push(NULL, &job, 0, &id, NULL, &err));
+    INVALID(fby_push(d, NULL, 0, &id, NULL, &err));
+    OK(fby_push(d, &job, 0, NULL, NULL, &err));
+    INVALID(fby_push_many(NULL, &job, sizeof job, 1, 0, NULL, &n, NULL, &err));
+    INVALID(fby_push_many(d, NULL, sizeof job, 1, 0, NULL, &n, NULL, &err));
     CHECK(n == 0);
-    OK(fby_push_many(d, NULL, 0, 0, 0, NULL, NULL, &err));
-    OK(fby_push_many(d, &job, sizeof job, 1, 0, NULL, NULL, &err));
+    OK(fby_push_many(d, NULL, 0, 0, 0, NULL, NULL, NULL, &err));
+    OK(fby_push_many(d, &job, sizeof job, 1, 0, NULL, NULL, NULL, &err));
 
     INVALID(fby_register(NULL, k, NULL, never, NULL, NULL, &err));
     INVALID(fby_register(d, k, NULL, NULL, NULL, NULL, &err));
@@ -118,8 +120,8 @@ static void null_pointers_are_codes(void) {
 static void errors_are_optional(void) {
     fby_dispatcher *d = open_plain();
     fby_job_spec bad = spec("");
-    CHECK(fby_push(d, &bad, 0, NULL, NULL) == FBY_E_INVALID);
-    CHECK(fby_push(NULL, NULL, 0, NULL, NULL) == FBY_E_INVALID);
+    CHECK(fby_push(d, &bad, 0, NULL, NULL, NULL) == FBY_E_INVALID);
+    CHECK(fby_push(NULL, NULL, 0, NULL, NULL, NULL) == FBY_E_INVALID);
     CHECK(fby_open(fby_str("nowhere:"), NULL, &d, NULL) == FBY_E_UNSUPPORTED);
     CHECK(fby_stop(d, 0, NULL, NULL) == FBY_OK);
     fby_release(d);
@@ -130,11 +132,11 @@ static void errors_tell_what_and_whether_again(void) {
     fby_job_spec job = spec("k");
     fby_error *err = NULL;
     push(d, "k");
-    CHECK(fby_push(d, &job, 0, NULL, &err) == FBY_E_FULL);
+    CHECK(fby_push(d, &job, 0, NULL, NULL, &err) == FBY_E_FULL);
     CHECK(fby_error_retryable(err) && contains(fby_error_message(err), "\"default\" is full"));
     fby_error_free(err);
     job.priority = 128;
-    CHECK(fby_push(d, &job, 0, NULL, &err) == FBY_E_INVALID);
+    CHECK(fby_push(d, &job, 0, NULL, NULL, &err) == FBY_E_INVALID);
     CHECK(!fby_error_retryable(err) && contains(fby_error_message(err), "128"));
     fby_error_free(err);
     fby_release(d);
@@ -159,8 +161,8 @@ static void wrong_lengths_are_codes(void) {
         INVALID(fby_options_set(options, w, k, &err));
         INVALID(fby_options_set(options, k, w, &err));
         INVALID(fby_open(w, NULL, &other, &err));
-#define PUSH_WITH(field) job = spec("k"), job.field = w; INVALID(fby_push(d, &job, 0, NULL, &err)); \
-        INVALID(fby_push_many(d, &job, sizeof job, 1, 0, NULL, NULL, &err))
+#define PUSH_WITH(field) job = spec("k"), job.field = w; INVALID(fby_push(d, &job, 0, NULL, NULL, &err)); \
+        INVALID(fby_push_many(d, &job, sizeof job, 1, 0, NULL, NULL, NULL, &err))
         PUSH_WITH(kind);
         PUSH_WITH(payload);
         PUSH_WITH(content_type);
@@ -199,8 +201,8 @@ static void wrong_lengths_are_codes(void) {
         fby_outcome outcome = FBY_INIT(fby_outcome);
         fby_bytes k = fby_str("k");
         char text[37];
-        INVALID(fby_push_many(d, &job, sizeof job, SIZE_MAX, 0, NULL, &n, &err));
-        INVALID(fby_push_many(d, &job, sizeof job, SIZE_MAX / sizeof job, 0, NULL, &n, &err));
+        INVALID(fby_push_many(d, &job, sizeof job, SIZE_MAX, 0, NULL, &n, NULL, &err));
+        INVALID(fby_push_many(d, &job, sizeof job, SIZE_MAX / sizeof job, 0, NULL, &n, NULL, &err));
         INVALID(fby_finish(d, &outcome, sizeof outcome, SIZE_MAX, NULL, &err));
         INVALID(fby_consumer_new(d, &k, SIZE_MAX, NULL, &c, &err));
         c = consumer_of(d);
@@ -224,14 +226,14 @@ static void empty_is_empty_whatever_the_pointer(void) {
     fby_consumer *c;
     fby_job polled;
     job.payload = job.queue = job.key = job.retry = job.content_type = nowhere;
-    OK(fby_push(d, &job, 0, NULL, &err));
+    OK(fby_push(d, &job, 0, NULL, NULL, &err));
     c = consumer_of(d);
     polled = poll_one(c);
     CHECK(polled.payload.len == 0 && polled.key.len == 0 && same(polled.queue, "default"));
     CHECK(same(polled.content_type, "application/octet-stream"));
     CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);
     job.kind = nowhere;
-    INVALID(fby_push(d, &job, 0, NULL, &err));
+    INVALID(fby_push(d, &job, 0, NULL, NULL, &err));
     fby_consumer_free(c);
     fby_release(d);
 }
@@ -264,27 +266,27 @@ static void structs_may_have_another_size(void) {
         uint64_t unknown;
     } new_report = {{sizeof new_report, 7, 7}, 7};
 
-    OK(fby_push(d, (const fby_job_spec *)&old, 0, NULL, &err));
+    OK(fby_push(d, (const fby_job_spec *)&old, 0, NULL, NULL, &err));
     job = poll_one(c);
     CHECK(same(job.payload, "from the past") && same(job.kind, "k"));
     CHECK(finish_one(d, job.ticket, FBY_DONE) == FBY_OK);
 
     new.known.struct_size = sizeof new;
     new.known.kind = fby_str("k");
-    OK(fby_push(d, &new.known, 0, NULL, &err));
+    OK(fby_push(d, &new.known, 0, NULL, NULL, &err));
     job = poll_one(c);
     CHECK(finish_one(d, job.ticket, FBY_DONE) == FBY_OK);
     new.unknown[1] = 1;
-    INVALID(fby_push(d, &new.known, 0, NULL, &err));
+    INVALID(fby_push(d, &new.known, 0, NULL, NULL, &err));
 
     new.known.struct_size = 0;
-    INVALID(fby_push(d, &new.known, 0, NULL, &err));
+    INVALID(fby_push(d, &new.known, 0, NULL, NULL, &err));
     new.known.struct_size = 1;
-    INVALID(fby_push(d, &new.known, 0, NULL, &err));
+    INVALID(fby_push(d, &new.known, 0, NULL, NULL, &err));
     new.known.struct_size = SIZE_MAX;
-    INVALID(fby_push(d, &new.known, 0, NULL, &err));
+    INVALID(fby_push(d, &new.known, 0, NULL, NULL, &err));
     new.known.struct_size = 1 << 20;
-    INVALID(fby_push(d, &new.known, 0, NULL, &err));
+    INVALID(fby_push(d, &new.known, 0, NULL, NULL, &err));
 
     fby_consumer_free(c);
     OK(fby_stop(d, 0, (fby_stop_report *)&old_report, &err));
@@ -316,19 +318,19 @@ static void array_elements_may_have_another_size(void) {
     fby_status codes[2];
     size_t n, i;
 
-    OK(fby_push_many(d, (const fby_job_spec *)old, sizeof old[0], 2, 0, NULL, &n, &err));
+    OK(fby_push_many(d, (const fby_job_spec *)old, sizeof old[0], 2, 0, NULL, &n, NULL, &err));
     CHECK(n == 2);
     memset(new, 0, sizeof new);
     for (i = 0; i < 2; i++) new[i].known = spec("k"), new[i].known.struct_size = sizeof new[0];
-    OK(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, &err));
+    OK(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, NULL, &err));
     CHECK(n == 2);
     new[1].unknown[0] = 1;
-    INVALID(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, &err));
+    INVALID(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, NULL, &err));
     CHECK(n == 0);
     new[1].unknown[0] = 0, new[1].known.struct_size = sizeof(fby_job_spec);
-    INVALID(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, &err));
-    INVALID(fby_push_many(d, &new[0].known, 0, 2, 0, NULL, &n, &err));
-    INVALID(fby_push_many(d, &new[0].known, sizeof new[0] + 1, 2, 0, NULL, &n, &err));
+    INVALID(fby_push_many(d, &new[0].known, sizeof new[0], 2, 0, NULL, &n, NULL, &err));
+    INVALID(fby_push_many(d, &new[0].known, 0, 2, 0, NULL, &n, NULL, &err));
+    INVALID(fby_push_many(d, &new[0].known, sizeof new[0] + 1, 2, 0, NULL, &n, NULL, &err));
 
     OK(fby_poll(c, (fby_job *)old_jobs, sizeof old_jobs[0], 2, 0, &n, &err));
     CHECK(n == 2 && old_jobs[1].struct_size == sizeof old_jobs[0]);
@@ -371,12 +373,12 @@ static void names_are_checked(void) {
         EXPECT(want, fby_declare(d, name, NULL, &err));
         EXPECT(want, fby_pause(d, name, &err));
         job.kind = name;
-        EXPECT(want, fby_push(d, &job, 0, NULL, &err));
+        EXPECT(want, fby_push(d, &job, 0, NULL, NULL, &err));
         if (name.len > 0) {
             job = spec("k"), job.queue = name;
-            EXPECT(want, fby_push(d, &job, 0, NULL, &err));
+            EXPECT(want, fby_push(d, &job, 0, NULL, NULL, &err));
             job = spec("k"), job.key = name;
-            EXPECT(want, fby_push(d, &job, 0, NULL, &err));
+            EXPECT(want, fby_push(d, &job, 0, NULL, NULL, &err));
         }
     }
     memset(longest, 'x', sizeof longest);
@@ -392,7 +394,7 @@ static void bad_numbers_are_codes(void) {
     fby_consumer_options from = FBY_INIT(fby_consumer_options);
     fby_consumer *c;
     fby_job_spec job;
-#define REFUSED(field, value) job = spec("k"), job.field = value; INVALID(fby_push(d, &job, 0, NULL, &err))
+#define REFUSED(field, value) job = spec("k"), job.field = value; INVALID(fby_push(d, &job, 0, NULL, NULL, &err))
     REFUSED(priority, 128);
     REFUSED(priority, -129);
     REFUSED(delay_ms, -1);
@@ -400,10 +402,13 @@ static void bad_numbers_are_codes(void) {
     REFUSED(timeout_ms, -1);
     REFUSED(expires_after_ms, INT64_MIN);
     REFUSED(retry, fby_str("linear"));
+    REFUSED(durability, 4);
+    REFUSED(durability, -1);
+    REFUSED(reserved, 1);
     job = spec("k"), job.delay_ms = 1, job.run_at_ms = 1;
-    INVALID(fby_push(d, &job, 0, NULL, &err));
+    INVALID(fby_push(d, &job, 0, NULL, NULL, &err));
     job = spec("k"), job.max_attempts = FBY_UNLIMITED, job.retry = fby_str("none");
-    INVALID(fby_push(d, &job, 0, NULL, &err));
+    INVALID(fby_push(d, &job, 0, NULL, NULL, &err));
     kind.timeout_ms = -1;
     INVALID(fby_declare(d, fby_str("k"), &kind, &err));
     kind.timeout_ms = 0, kind.retry = fby_str("?");
@@ -429,7 +434,7 @@ static void payloads_of_every_size_come_back(void) {
         fby_buffer *result = NULL;
         fby_job job;
         spec_.payload = bytes(data, sizes[i]);
-        OK(fby_push(d, &spec_, 0, NULL, &err));
+        OK(fby_push(d, &spec_, 0, NULL, NULL, &err));
         job = poll_one(c);
         CHECK(job.payload.len == sizes[i] && (sizes[i] == 0 || memcmp(job.payload.ptr, data, sizes[i]) == 0));
         outcome.ticket = job.ticket;
@@ -444,7 +449,7 @@ static void payloads_of_every_size_come_back(void) {
         fby_job_spec large = spec("k");
         fby_job job;
         large.payload = bytes(data, ((size_t)64 << 20) + 1);
-        INVALID(fby_push(d, &large, 0, NULL, &err));
+        INVALID(fby_push(d, &large, 0, NULL, NULL, &err));
         push(d, "k");
         job = poll_one(c);
         outcome.ticket = job.ticket, outcome.result = large.payload;

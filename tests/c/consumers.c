@@ -46,7 +46,7 @@ static void a_consumer_takes_its_kinds_and_queues(void) {
     OK(fby_consumer_new(d, NULL, 0, &options, &of_queue, &err));
     push(d, "c");
     in_queue.queue = queue;
-    OK(fby_push(d, &in_queue, 0, NULL, &err));
+    OK(fby_push(d, &in_queue, 0, NULL, NULL, &err));
     OK(fby_poll(of_kinds, &job, sizeof job, 1, 0, &n, &err));
     CHECK(n == 0);
     job = poll_one(of_queue);
@@ -120,7 +120,7 @@ static void what_was_polled_outlives_the_consumer(void) {
     fby_job_spec spec_ = spec("k");
     fby_job job;
     spec_.payload = fby_str("still here");
-    OK(fby_push(d, &spec_, 0, NULL, &err));
+    OK(fby_push(d, &spec_, 0, NULL, NULL, &err));
     job = poll_one(c);
     fby_consumer_free(c);
     CHECK(same(job.payload, "still here"));
@@ -202,7 +202,7 @@ static void many_consumers_share_the_work(void) {
     fby_job_spec job = spec("k");
     job.payload = fby_str("some bytes");
     for (i = 0; i < POLLERS; i++) begin(&workers[i], poll_until_done, &p);
-    for (i = 0; i < all; i++) OK(fby_push(d, &job, 0, NULL, &err));
+    for (i = 0; i < all; i++) OK(fby_push(d, &job, 0, NULL, NULL, &err));
     for (i = 0; i < POLLERS; i++) end(&workers[i]);
     CHECK(atomic_load(&left) == 0);
     fby_release(d);

@@ -35,9 +35,10 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ti
     fby_job polled;
     outcome.ticket = ticket;
 #define FORKED(call) EXPECT(FBY_E_FORKED, call)
-    FORKED(fby_push(d, &job, FBY_DEFAULT, NULL, &err));
-    FORKED(fby_push_many(d, &job, sizeof job, 1, FBY_DEFAULT, NULL, NULL, &err));
+    FORKED(fby_push(d, &job, FBY_DEFAULT, NULL, NULL, &err));
+    FORKED(fby_push_many(d, &job, sizeof job, 1, FBY_DEFAULT, NULL, NULL, NULL, &err));
     FORKED(fby_start(d, &err));
+    FORKED(fby_flush(d, NULL, &err));
     FORKED(fby_drain(d, FBY_FOREVER, &err));
     FORKED(fby_register(d, k, NULL, block, NULL, NULL, &err));
     FORKED(fby_unregister(d, k, NULL, &err));
@@ -135,7 +136,7 @@ static void push_on(void *data) {
     pusher *p = data;
     while (atomic_load(p->going)) {
         fby_job_spec job = spec("k");
-        fby_status status = fby_push(p->d, &job, 0, NULL, NULL);
+        fby_status status = fby_push(p->d, &job, 0, NULL, NULL, NULL);
         CHECK(status == FBY_OK || status == FBY_E_FULL);
         if (status == FBY_OK) atomic_fetch_add(p->pushed, 1);
     }
@@ -165,7 +166,7 @@ static void forks_while_threads_push(void) {
             fby_job_spec job = spec("k");
             in_child = 1;
             alarm(60);
-            if (fby_push(d, &job, FBY_DEFAULT, NULL, NULL) != FBY_E_FORKED) _exit(1);
+            if (fby_push(d, &job, FBY_DEFAULT, NULL, NULL, NULL) != FBY_E_FORKED) _exit(1);
             if (fby_request_stop(d, NULL) != FBY_E_FORKED) _exit(2);
             if (fby_stop(d, FBY_DEFAULT, NULL, NULL) != FBY_E_FORKED) _exit(3);
             fby_consumer_free(c);

@@ -65,7 +65,7 @@ static void a_snooze_does_not_count(void) {
     job.max_attempts = 1;
     add_handler(d, "k", snooze_twice, &called);
     OK(fby_start(d, &err));
-    OK(fby_push(d, &job, 0, &id, &err));
+    OK(fby_push(d, &job, 0, &id, NULL, &err));
     await_state(d, &id, FBY_STATE_SUCCEEDED);
     CHECK(counted(&called) == 3);
     stop_and_release(d);
@@ -153,8 +153,8 @@ static fby_verdict push_into_my_full_queue(void *user_data, const fby_job *job, 
     fby_dispatcher *d = user_data;
     fby_job_spec more = spec("other");
     (void)job, (void)reply;
-    EXPECT(FBY_E_FULL, fby_push(d, &more, 0, NULL, &err));
-    EXPECT(FBY_E_FULL, fby_push(d, &more, 20, NULL, &err));
+    EXPECT(FBY_E_FULL, fby_push(d, &more, 0, NULL, NULL, &err));
+    EXPECT(FBY_E_FULL, fby_push(d, &more, 20, NULL, NULL, &err));
     return FBY_DONE;
 }
 
@@ -164,9 +164,9 @@ static void a_handler_may_find_its_queue_full(void) {
     fby_id id;
     add_handler(d, "k", push_into_my_full_queue, d);
     push(d, "other");
-    EXPECT(FBY_E_FULL, fby_push(d, &job, 0, NULL, &err));
+    EXPECT(FBY_E_FULL, fby_push(d, &job, 0, NULL, NULL, &err));
     job.queue = fby_str("mine");
-    OK(fby_push(d, &job, 0, &id, &err));
+    OK(fby_push(d, &job, 0, &id, NULL, &err));
     OK(fby_start(d, &err));
     await_state(d, &id, FBY_STATE_SUCCEEDED);
     stop_and_release(d);

@@ -78,7 +78,7 @@ fby_job_spec spec(const char *kind) {
 fby_id push(fby_dispatcher *d, const char *kind) {
     fby_job_spec job = spec(kind);
     fby_id id;
-    OK(fby_push(d, &job, 0, &id, &err));
+    OK(fby_push(d, &job, 0, &id, NULL, &err));
     return id;
 }
 

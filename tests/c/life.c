@@ -34,20 +34,20 @@ static void a_job_and_its_result(void) {
     add_handler(d, "shout", shout, NULL);
     OK(fby_start(d, &err));
     OK(fby_start(d, &err));
-    OK(fby_push(d, &job, FBY_DEFAULT, &id, &err));
+    OK(fby_push(d, &job, FBY_DEFAULT, &id, NULL, &err));
     OK(fby_wait(d, &id, SOON_MS, &state, &result, &err));
     CHECK(state == FBY_STATE_SUCCEEDED && same(fby_buffer_bytes(result), "HELLO"));
     CHECK(same(fby_buffer_content_type(result), "text/loud"));
     fby_buffer_free(result);
-    OK(fby_push(d, &job, FBY_DEFAULT, &again, &err));
+    OK(fby_push(d, &job, FBY_DEFAULT, &again, NULL, &err));
     CHECK(memcmp(&id, &again, sizeof id) == 0);
     job.payload = fby_str("other");
-    EXPECT(FBY_E_CONFLICT, fby_push(d, &job, FBY_DEFAULT, &again, &err));
+    EXPECT(FBY_E_CONFLICT, fby_push(d, &job, FBY_DEFAULT, &again, NULL, &err));
     OK(fby_drain(d, SOON_MS, &err));
     OK(fby_stop(d, SOON_MS, &report, &err));
     CHECK(report.handed_back == 0 && report.waiting == 0);
     OK(fby_stop(d, FBY_DEFAULT, NULL, &err));
-    EXPECT(FBY_E_CLOSED, fby_push(d, &job, 0, NULL, &err));
+    EXPECT(FBY_E_CLOSED, fby_push(d, &job, 0, NULL, NULL, &err));
     EXPECT(FBY_E_CLOSED, fby_start(d, &err));
     fby_release(d);
 }
@@ -86,21 +86,41 @@ static void a_batch_stops_at_the_first_refusal(void) {
     memset(&none, 0xff, sizeof none);
     for (i = 0; i < 5; i++) jobs[i] = spec("k");
     jobs[4].priority = 1000;
-    INVALID(fby_push_many(d, jobs, sizeof jobs[0], 5, 0, ids, &accepted, &err));
+    INVALID(fby_push_many(d, jobs, sizeof jobs[0], 5, 0, ids, &accepted, NULL, &err));
     CHECK(accepted == 0);
     jobs[4].priority = 0;
-    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 5, 0, ids, &accepted, &err));
+    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 5, 0, ids, &accepted, NULL, &err));
     CHECK(accepted == 3 && memcmp(&ids[3], &none, sizeof none) == 0);
     for (i = 0; i < 3; i++) CHECK(state_of(d, &ids[i]) == FBY_STATE_QUEUED);
-    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 1, 5, NULL, &accepted, &err));
+    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 1, 5, NULL, &accepted, NULL, &err));
     CHECK(accepted == 0);
-    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 1, FBY_DEFAULT, NULL, &accepted, &err));
+    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 1, FBY_DEFAULT, NULL, &accepted, NULL, &err));
+    fby_release(d);
+}
+
+static void memory_reaches_what_memory_can(void) {
+    fby_dispatcher *d = open_with("memory:?durability=os&capacity=4");
+    fby_job_spec jobs[3];
+    fby_durability reached = 99;
+    size_t i;
+    for (i = 0; i < 3; i++) jobs[i] = spec("k");
+    jobs[1].durability = FBY_DURABILITY_DISK;
+    OK(fby_push(d, &jobs[1], 0, NULL, &reached, &err));
+    CHECK(reached == FBY_DURABILITY_MEMORY);
+    reached = 99;
+    OK(fby_push_many(d, jobs, sizeof jobs[0], 3, 0, NULL, NULL, &reached, &err));
+    CHECK(reached == FBY_DURABILITY_MEMORY);
+    reached = 99;
+    EXPECT(FBY_E_FULL, fby_push_many(d, jobs, sizeof jobs[0], 3, 0, NULL, NULL, &reached, &err));
+    CHECK(reached == 99);
+    OK(fby_flush(d, &reached, &err));
+    CHECK(reached == FBY_DURABILITY_MEMORY);
     fby_release(d);
 }
 
 static void push_waits_for_room(void *data) {
     fby_job_spec job = spec("k");
-    OK(fby_push(data, &job, SOON_MS, NULL, &err));
+    OK(fby_push(data, &job, SOON_MS, NULL, NULL, &err));
 }
 
 static void a_push_may_wait_for_room(void) {
@@ -184,6 +204,7 @@ static const test_case cases[] = {
     CASE(a_job_and_its_result),
     CASE(options_are_set_by_name),
     CASE(a_batch_stops_at_the_first_refusal),
+    CASE(memory_reaches_what_memory_can),
     CASE(a_push_may_wait_for_room),
     CASE(references_share_one_dispatcher),
     CASE(many_threads_share_a_dispatcher),

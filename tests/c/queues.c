@@ -65,7 +65,7 @@ static void a_queue_is_counted_and_purged(void) {
     later.delay_ms = SOON_MS;
     push(d, "k");
     push(d, "k");
-    OK(fby_push(d, &later, 0, NULL, &err));
+    OK(fby_push(d, &later, 0, NULL, NULL, &err));
     OK(fby_len(d, fby_str("default"), &n, &err));
     CHECK(n == 3);
     OK(fby_len(d, fby_str("unheard of"), &n, &err));
@@ -94,7 +94,7 @@ static void a_job_tells_what_is_known_of_it(void) {
     job.delay_ms = SOON_MS;
     job.expires_after_ms = 2 * SOON_MS;
     job.max_attempts = FBY_UNLIMITED;
-    OK(fby_push(d, &job, 0, &id, &err));
+    OK(fby_push(d, &job, 0, &id, NULL, &err));
     CHECK(memcmp(&id, &given, sizeof id) == 0);
     OK(fby_get(d, &id, &json, &err));
     CHECK(contains(fby_buffer_bytes(json), "\"id\":\"42424242-4242-4242-4242-424242424242\""));
@@ -116,7 +116,7 @@ static void a_dump_comes_back(void) {
     spec_.payload = bytes("\0binary\xff", 8);
     spec_.key = fby_str("key");
     spec_.priority = -3;
-    OK(fby_push(d, &spec_, 0, &id, &err));
+    OK(fby_push(d, &spec_, 0, &id, NULL, &err));
     push(d, "k");
     EXPECT(FBY_E_NOT_FOUND, fby_restore(other, fby_str(path), &report, &err));
     OK(fby_dump(d, fby_str(path), &report, &err));

@@ -34,7 +34,7 @@ static fby_id begin_hand_over(hand_over *h, const char *url) {
     add_handler(h->d, "k", give_and_go_on, h);
     OK(fby_start(h->d, &err));
     job.payload = fby_str("payload");
-    OK(fby_push(h->d, &job, 0, &id, &err));
+    OK(fby_push(h->d, &job, 0, &id, NULL, &err));
     await(&h->given, 1);
     return id;
 }

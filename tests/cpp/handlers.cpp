@@ -68,7 +68,7 @@ fby_id push(const dispatcher &d, const std::string &kind, const std::string &pay
     fby_id id{};
     job.kind = bytes(kind);
     job.payload = bytes(payload);
-    CHECK(fby_push(d.get(), &job, FBY_DEFAULT, &id, nullptr) == FBY_OK);
+    CHECK(fby_push(d.get(), &job, FBY_DEFAULT, &id, nullptr, nullptr) == FBY_OK);
     return id;
 }
 
