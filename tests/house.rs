@@ -52,6 +52,20 @@ const RULES: &[Rule] = &[
         because: "an engine only stores: rules it knows would have to be repeated in every other engine",
     },
     Rule {
+        from: "forebay::engine::still",
+        never: &[
+            "forebay::dispatcher",
+            "forebay::worker",
+            "forebay::retry",
+            "forebay::config",
+            "forebay::dump",
+            "forebay::file",
+            "forebay::conformance",
+            "forebay::engine::memory",
+        ],
+        because: "an engine only stores: what it shows is given to it",
+    },
+    Rule {
         from: "forebay::dispatcher",
         never: &["forebay::engine::memory", "forebay::dump", "forebay::conformance"],
         because: "the dispatcher knows the trait; an engine is chosen by its URL, in open.rs",

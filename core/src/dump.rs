@@ -211,16 +211,7 @@ impl Dispatcher {
     /// accepted and the file is left alone); `Storage`; `Closed`; of the store.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
-        let path = path.as_ref();
-        let file = fs::File::open(path).map_err(|e| {
-            let kind = if e.kind() == io::ErrorKind::NotFound {
-                ErrorKind::NotFound
-            } else {
-                ErrorKind::Storage
-            };
-            Error::new(kind, format!("cannot open the dump {}", path.display())).caused_by(e)
-        })?;
-        let (header, jobs) = read(BufReader::new(file), path)?;
+        let (header, jobs) = open(path.as_ref())?;
         self.check_names(&jobs, &header.paused_queues)?;
         // Before the jobs: none of them may be handed out in the moment until their queue is paused.
         for queue in &header.paused_queues {
@@ -236,6 +227,28 @@ impl Dispatcher {
         }
         Ok(report)
     }
+}
+
+/// The jobs of a dump as they stood, and the names of the paused queues.
+///
+/// # Errors
+/// As [`Dispatcher::restore`].
+pub(crate) fn look(path: &Path) -> Result<(Vec<Job>, Vec<String>)> {
+    let (header, jobs) = open(path)?;
+    let jobs = jobs.into_iter().map(RestoredJob::into_job).collect();
+    Ok((jobs, header.paused_queues))
+}
+
+fn open(path: &Path) -> Result<(Header, Vec<RestoredJob>)> {
+    let file = fs::File::open(path).map_err(|e| {
+        let kind = if e.kind() == io::ErrorKind::NotFound {
+            ErrorKind::NotFound
+        } else {
+            ErrorKind::Storage
+        };
+        Error::new(kind, format!("cannot open the dump {}", path.display())).caused_by(e)
+    })?;
+    read(BufReader::new(file), path)
 }
 
 /// A writer that sums what goes through it.
@@ -375,7 +388,7 @@ fn line(job: &Job) -> Result<Line> {
 
 fn job(line: Line) -> Result<RestoredJob> {
     let state = State::from_name(&line.state).filter(|s| !s.is_final());
-    let running = state.ok_or_else(|| Error::invalid(format!("state {:?}", line.state)))? == State::Running;
+    let state = state.ok_or_else(|| Error::invalid(format!("state {:?}", line.state)))?;
     let bytes = match line.payload {
         LinePayload::Text(text) => text.into_bytes(),
         LinePayload::Base64(text) => BASE64
@@ -407,7 +420,7 @@ fn job(line: Line) -> Result<RestoredJob> {
         timeout: line.timeout_us.map(Duration::from_micros),
         extras: (extras != Extras::default()).then(|| Arc::new(extras)),
         waits: line.waits.into_iter().map(Arc::from).collect(),
-        was_running: running,
+        state,
         cancel_requested: line.cancel_requested,
         crashes: line.crashes,
         history: line

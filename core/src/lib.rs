@@ -60,6 +60,7 @@ mod durability;
 pub mod engine;
 mod error;
 mod event;
+pub mod file;
 mod finished;
 mod fork;
 mod history;

@@ -12,7 +12,7 @@ use crate::engine::{Insert, Inserted, Located, Parcel, Restored};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, Token};
+use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, State, Token};
 use crate::names::Names;
 use crate::outcome::{Outcome, Standing, decide};
 use crate::payload::Payload;
@@ -36,7 +36,7 @@ pub(crate) struct RestoredJob {
     pub(crate) timeout: Option<Duration>,
     pub(crate) extras: Option<Arc<Extras>>,
     pub(crate) waits: Vec<Token>,
-    pub(crate) was_running: bool,
+    pub(crate) state: State,
     pub(crate) cancel_requested: bool,
     pub(crate) crashes: u32,
     pub(crate) history: Vec<Attempt>,
@@ -184,6 +184,39 @@ impl RestoredJob {
         Ok(())
     }
 
+    /// The job as it stood when the dump was written, as far as a dump tells of it.
+    pub(crate) fn into_job(self) -> Job {
+        let last = self.history.last();
+        let started = last.map(|attempt| attempt.started);
+        let error = last.and_then(|attempt| attempt.failure.clone());
+        Job {
+            id: self.id,
+            queue: self.queue.into(),
+            kind: self.kind.into(),
+            payload: self.payload,
+            state: self.state,
+            priority: self.priority,
+            attempt: self.attempt,
+            max_attempts: self.max_attempts,
+            crashes: self.crashes,
+            fence: self.fence,
+            created: self.created,
+            run_at: self.run_at,
+            // When a running attempt started, a dump does not say.
+            started: started.filter(|_| self.state != State::Running),
+            finished: None,
+            deadline: self.deadline,
+            timeout: self.timeout,
+            lease_until: None,
+            extras: self.extras,
+            waits: self.waits,
+            cancel_requested: self.cancel_requested,
+            result: None,
+            error,
+            history: self.history,
+        }
+    }
+
     /// Whether the job ran when the dump was written, and may not run again.
     fn lost_its_last_attempt(&self) -> bool {
         let at = Standing {
@@ -194,6 +227,6 @@ impl RestoredJob {
             cancel_requested: self.cancel_requested,
         };
         let then = decide(&at, Outcome::LeaseLost, &RetryPolicy::none(), 0.0);
-        self.was_running && then.to.is_final()
+        self.state == State::Running && then.to.is_final()
     }
 }

@@ -29,6 +29,7 @@ pub mod memory;
 #[cfg(feature = "sqlite")]
 #[allow(dead_code, reason = "the engines on it follow")]
 pub(crate) mod sql;
+pub(crate) mod still;
 
 use std::cell::Cell;
 use std::fmt::Debug;
