@@ -1,8 +1,12 @@
 //! Every engine of this build, held to the suite.
 
+use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
+use forebay::engine::durable::{DurableEngine, Settings};
 use forebay::engine::memory::MemoryEngine;
+use forebay_tests::scratch::Scratch;
 
 forebay::conformance_suite!(
     memory,
@@ -10,6 +14,23 @@ forebay::conformance_suite!(
     given_time,
     host_objects
 );
+
+forebay::conformance_suite!(sqlite, on_a_file, given_time, encodes);
+
+/// A durable engine on a file of its own, which goes with the thread of the test.
+fn on_a_file() -> Arc<DurableEngine> {
+    thread_local! {
+        static FOLDERS: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
+    }
+    let folder = Scratch::in_memory();
+    let settings = Settings {
+        keep_finished: 100_000,
+        write_behind: Duration::from_millis(20),
+    };
+    let engine = DurableEngine::open(&folder.path("jobs.db"), settings).expect("a new file can be opened");
+    FOLDERS.with(|folders| folders.borrow_mut().push(folder));
+    Arc::new(engine)
+}
 
 /// A case that nobody lists would never run.
 #[test]

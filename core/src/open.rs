@@ -1,11 +1,14 @@
 //! Opening: an engine is chosen by its URL, and nowhere else.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::Options;
 use crate::dispatcher::Dispatcher;
 use crate::dump;
 use crate::engine::Engine;
+#[cfg(feature = "sqlite")]
+use crate::engine::durable::{self, DurableEngine};
 use crate::engine::memory::MemoryEngine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock, SystemClock};
@@ -17,6 +20,7 @@ impl Dispatcher {
     /// | URL | engine |
     /// |---|---|
     /// | `memory:` | in this process; gone with it, unless the option `dump_file` is set |
+    /// | `sqlite:PATH` | in this process and in a SQLite file, which this process has for itself |
     ///
     /// # Errors
     /// `Unsupported` for a URL that names no engine of this build; `Invalid` and `NotFound` for bad
@@ -48,10 +52,7 @@ impl Dispatcher {
         options.check()?;
         let engine: Arc<dyn Engine> = match scheme {
             "memory:" => Arc::new(MemoryEngine::new(options.keep_finished)),
-            other => {
-                let text = format!("{other:?} names no engine of this build; there is \"memory:\"");
-                return Err(Error::new(ErrorKind::Unsupported, text));
-            }
+            other => on_file(other, &options)?,
         };
         // The file is locked and read before anything is handed out.
         let file = options.dump_file.clone().map(dump::File::claim).transpose()?;
@@ -69,6 +70,42 @@ impl Dispatcher {
     pub fn in_memory() -> Result<Self> {
         Self::open("memory:", Options::default())
     }
+}
+
+/// The engine on a file that a URL without its options names.
+fn on_file(url: &str, options: &Options) -> Result<Arc<dyn Engine>> {
+    let unknown = || {
+        let text =
+            format!("{url:?} names no engine of this build; there are \"memory:\" and \"sqlite:PATH\"");
+        Error::new(ErrorKind::Unsupported, text)
+    };
+    let path = url.strip_prefix("sqlite:").ok_or_else(unknown)?;
+    if path.is_empty() {
+        let text = format!("{url:?} names no file; write \"sqlite:/var/lib/app/jobs.db\"");
+        return Err(Error::invalid(text));
+    }
+    sqlite(Path::new(path), options)
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite(path: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
+    if options.shared {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "option shared: not in this build",
+        ));
+    }
+    let settings = durable::Settings {
+        keep_finished: options.keep_finished,
+        write_behind: options.write_behind,
+    };
+    Ok(Arc::new(DurableEngine::open(path, settings)?))
+}
+
+#[cfg(not(feature = "sqlite"))]
+fn sqlite(_: &Path, _: &Options) -> Result<Arc<dyn Engine>> {
+    let text = "this build has no SQLite; build it with the feature \"sqlite\"";
+    Err(Error::new(ErrorKind::Unsupported, text))
 }
 
 #[cfg(all(test, not(shuttle)))]

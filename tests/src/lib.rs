@@ -1,6 +1,7 @@
 //! What several of the tests share: the way to the repository's files, and a reader of Rust sources that
 //! is just good enough to tell which module mentions which.
 
+pub mod scratch;
 pub mod source;
 
 use std::path::{Path, PathBuf};

@@ -145,7 +145,7 @@ impl Raw {
             extras: None,
             waits: Vec::new(),
             capacity: 0,
-            durability: Durability::Memory,
+            durability: self.engine.capabilities().durability,
             restored: None,
         }
     }

@@ -25,9 +25,10 @@
 //! another call's caller. `core/src/conformance` holds the promises as tests; an engine that passes them
 //! is an engine.
 
+#[cfg(feature = "sqlite")]
+pub mod durable;
 pub mod memory;
 #[cfg(feature = "sqlite")]
-#[allow(dead_code, reason = "the engines on it follow")]
 pub(crate) mod sql;
 pub(crate) mod still;
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use crate::bell::Bell;
+use crate::durability::Durability;
 use crate::engine::Signals;
 use crate::id::JobId;
 use crate::job::{Extras, Priority};
@@ -37,6 +38,10 @@ pub(super) struct After {
     pub(super) excess: bool,
     /// Whether the next push finds no free slot in its stripe.
     pub(super) hungry: bool,
+    /// The group of the store underneath that will have what was changed.
+    pub(super) group: u64,
+    /// What somebody wants to hear of it.
+    pub(super) want: Durability,
     lists: Option<Box<Lists>>,
 }
 

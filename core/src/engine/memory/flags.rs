@@ -1,4 +1,4 @@
-//! What a [record](super::record) says with single bits: all of it in one byte.
+//! What a [record](super::record) says with single bits: all of it in two bytes.
 
 /// Where a queued job can be found by a claim.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,34 +14,44 @@ pub(super) enum Listed {
 
 /// Several yes and no in one byte, and where the job is listed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Flags(pub(super) u8);
+pub(super) struct Flags(pub(super) u16);
 
 /// There is a job here.
-pub(super) const TAKEN: u8 = 1;
+pub(super) const TAKEN: u16 = 1;
 /// It is asked to stop.
-pub(super) const CANCEL_REQUESTED: u8 = 2;
+pub(super) const CANCEL_REQUESTED: u16 = 2;
 /// It ended with a result.
-pub(super) const HAS_RESULT: u8 = 4;
+pub(super) const HAS_RESULT: u16 = 4;
 /// `until` is the end of a lease and not a timeout.
-pub(super) const BY_LEASE: u8 = 8;
+pub(super) const BY_LEASE: u16 = 8;
 /// It has a timer as a waiting job, or is noted as a running one that can be overdue.
-pub(super) const TIMED: u8 = 16;
+pub(super) const TIMED: u16 = 16;
 /// Its push said a timeout, which is where the record finds it.
-pub(super) const OWN_TIMEOUT: u8 = 32;
+pub(super) const OWN_TIMEOUT: u16 = 32;
+/// It has changed since the store underneath looked last.
+pub(super) const DIRTY: u16 = 256;
+/// It has a row in the store underneath.
+pub(super) const ROWED: u16 = 512;
+/// It cannot be claimed before the store underneath has it.
+pub(super) const HELD: u16 = 1024;
+/// It ran when its process died, and nobody has decided about it yet.
+pub(super) const CRASHED: u16 = 2048;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
+/// Both of them.
+const LISTED_BITS: u16 = 3 << LISTED;
 
 impl Flags {
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(super) fn has(self, flag: u16) -> bool {
         self.0 & flag != 0
     }
 
-    pub(super) fn set(&mut self, flag: u8, on: bool) {
+    pub(super) fn set(&mut self, flag: u16, on: bool) {
         self.0 = if on { self.0 | flag } else { self.0 & !flag };
     }
 
     pub(super) fn listed(self) -> Listed {
-        match self.0 >> LISTED {
+        match (self.0 & LISTED_BITS) >> LISTED {
             1 => Listed::Lane,
             2 => Listed::Aside,
             _ => Listed::No,
@@ -49,7 +59,7 @@ impl Flags {
     }
 
     pub(super) fn list(&mut self, listed: Listed) {
-        self.0 = self.0 & ((1 << LISTED) - 1) | (listed as u8) << LISTED;
+        self.0 = self.0 & !LISTED_BITS | (listed as u16) << LISTED;
     }
 }
 
@@ -62,7 +72,17 @@ mod tests {
         let mut flags = Flags(TAKEN);
         for listed in [Listed::Aside, Listed::No, Listed::Lane] {
             flags.list(listed);
-            for flag in [CANCEL_REQUESTED, HAS_RESULT, BY_LEASE, TIMED, OWN_TIMEOUT] {
+            for flag in [
+                CANCEL_REQUESTED,
+                HAS_RESULT,
+                BY_LEASE,
+                TIMED,
+                OWN_TIMEOUT,
+                DIRTY,
+                ROWED,
+                HELD,
+                CRASHED,
+            ] {
                 assert!(!flags.has(flag));
                 flags.set(flag, true);
                 assert!(flags.has(flag) && flags.has(TAKEN) && flags.listed() == listed);

@@ -38,6 +38,11 @@ mod finished;
 mod flags;
 mod index;
 mod insert;
+#[cfg_attr(
+    not(feature = "sqlite"),
+    allow(dead_code, reason = "only a store underneath asks")
+)]
+pub(crate) mod journal;
 mod keys;
 mod lane;
 mod latch;
@@ -70,9 +75,9 @@ use self::after::{After, shout};
 use self::agenda::Agenda;
 use self::finished::Finished;
 use self::index::Index;
+use self::journal::{Flight, Journal};
 use self::keys::Keys;
 use self::latch::MutexGuard;
-use self::place::slot_of;
 use self::session::Session;
 use self::shared::Shared;
 use self::slab::Slab;
@@ -100,6 +105,7 @@ pub struct MemoryEngine {
     finished: Finished,
     stripes: Stripes,
     shared: Shared,
+    journal: Option<Journal>,
 }
 
 impl MemoryEngine {
@@ -113,6 +119,14 @@ impl MemoryEngine {
         }
     }
 
+    /// The same over a store that is told of every change; see [journal].
+    pub(crate) fn journaled(keep_finished: usize, flight: Box<dyn Flight>) -> Self {
+        Self {
+            journal: Some(Journal::new(flight)),
+            ..Self::new(keep_finished)
+        }
+    }
+
     /// What a call does while it holds this stripe.
     fn session<'a>(
         &'a self,
@@ -121,6 +135,36 @@ impl MemoryEngine {
         now: Timestamp,
     ) -> Session<'a> {
         Session::new(self, (*number, stripe), after, now)
+    }
+
+    /// Stores jobs; returns the group of the store underneath that will have them.
+    pub(crate) fn insert_noted(
+        &self,
+        jobs: &[Insert<'_>],
+        now: Timestamp,
+        receipt: &mut Vec<Inserted>,
+    ) -> u64 {
+        let mut after = After::default();
+        self.promote(usize::MAX, now, &mut after);
+        self.store_all(jobs, now, receipt, &mut after);
+        self.settle(&mut after);
+        after.group
+    }
+
+    /// Applies a batch; returns the group of the store underneath that will have it, 0 if it changed nothing.
+    pub(crate) fn commit_noted(
+        &self,
+        batch: &mut Batch<'_>,
+        now: Timestamp,
+        receipt: &mut BatchReceipt,
+    ) -> u64 {
+        let mut after = After::default();
+        self.promote(usize::MAX, now, &mut after);
+        let latch = self.journal.as_ref().map(|journal| journal.latch.lock());
+        self.commit_all(batch, now, receipt, &mut after);
+        drop(latch);
+        self.settle(&mut after);
+        after.group
     }
 
     /// Does what a call has left for when it holds no lock.
@@ -134,6 +178,9 @@ impl MemoryEngine {
             }
         }
         self.free_keys(after);
+        if let Some(journal) = self.journal.as_ref().filter(|_| after.group > 0) {
+            journal.nudge(after.want);
+        }
     }
 }
 
@@ -166,10 +213,7 @@ impl Engine for MemoryEngine {
     }
 
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()> {
-        let mut after = After::default();
-        self.promote(usize::MAX, now, &mut after);
-        self.store_all(jobs, now, receipt, &mut after);
-        self.settle(&mut after);
+        self.insert_noted(jobs, now, receipt);
         Ok(())
     }
 
@@ -194,10 +238,7 @@ impl Engine for MemoryEngine {
     }
 
     fn commit(&self, batch: &mut Batch<'_>, now: Timestamp, receipt: &mut BatchReceipt) -> Result<()> {
-        let mut after = After::default();
-        self.promote(usize::MAX, now, &mut after);
-        self.commit_all(batch, now, receipt, &mut after);
-        self.settle(&mut after);
+        self.commit_noted(batch, now, receipt);
         Ok(())
     }
 
@@ -212,12 +253,12 @@ impl Engine for MemoryEngine {
 
     fn request_cancel(&self, job: JobRef) -> Result<bool> {
         // As every change of a job: a batch is alone with them, from its check to its last write.
-        let _stripe = self.stripes.mine();
-        let record = self.slab.lock(slot_of(job.handle)).filter(|r| r.runs_as(job));
-        Ok(record.is_some_and(|mut record| {
-            record.request_cancel();
-            true
-        }))
+        let (mut after, mut stripe) = (After::default(), self.stripes.mine());
+        let mut session = self.session(&mut stripe, &mut after, Timestamp::EPOCH);
+        let running = session.request_cancel(job);
+        drop(stripe);
+        self.settle(&mut after);
+        Ok(running)
     }
 
     fn tick(&self, limit: usize, now: Timestamp) -> Result<Tick> {

@@ -7,7 +7,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::flags::{BY_LEASE, CANCEL_REQUESTED, Flags, HAS_RESULT, Listed, OWN_TIMEOUT, TAKEN, TIMED};
+use super::flags::{
+    BY_LEASE, CANCEL_REQUESTED, CRASHED, Flags, HAS_RESULT, Listed, OWN_TIMEOUT, TAKEN, TIMED,
+};
+use super::journal::Takeoff;
 use super::nodes::Nodes;
 use crate::engine::{Applied, Cause, Claimed, Handle, Insert, JobRef, Located, Restored};
 use crate::id::JobId;
@@ -304,6 +307,53 @@ impl Record {
         self.state != State::Cancelled && self.key() == Some(key)
     }
 
+    /// Whether all of these marks are on it.
+    pub(super) fn marked(&self, marks: u16) -> bool {
+        self.flags.has(marks)
+    }
+
+    /// Puts these marks on it, or takes them off.
+    pub(super) fn mark(&mut self, marks: u16, on: bool) {
+        self.flags.set(marks, on);
+    }
+
+    /// How it stands at the beginning of its attempt.
+    pub(super) fn takeoff(&self) -> Takeoff {
+        Takeoff {
+            fence: self.fence,
+            attempt: self.attempt,
+            started: self.started,
+        }
+    }
+
+    /// When it ended; it is over.
+    pub(super) fn ended(&self) -> Timestamp {
+        self.until
+    }
+
+    /// Takes over from the store what no insert tells of.
+    pub(super) fn recall(&mut self, job: &Job) {
+        (self.created, self.attempt, self.fence) = (job.created, job.attempt, job.fence);
+        self.started = job.started.unwrap_or(self.started);
+        self.flags.set(CANCEL_REQUESTED, job.cancel_requested);
+        if job.state == State::Running {
+            (self.until, self.state) = (Timestamp::EPOCH, State::Running);
+            self.flags.set(CRASHED, true);
+        }
+        if job.state.is_final() {
+            self.order = self.until.as_micros().unsigned_abs();
+            (self.until, self.state) = (job.finished.unwrap_or(job.created), job.state);
+            let last = job.history.last().and_then(|attempt| attempt.failure.as_ref());
+            let ending = job.error.clone().filter(|error| Some(error) != last);
+            let rare = self.rare();
+            (rare.past, rare.ending) = (true, ending);
+            if job.state == State::Succeeded {
+                self.flags.set(HAS_RESULT, job.result.is_some());
+                self.content = job.result.clone().unwrap_or_default();
+            }
+        }
+    }
+
     /// When it needs a decision because time has passed; [`Timestamp::MAX`] for never.
     pub(super) fn overdue_at(&self) -> Timestamp {
         match self.state {
@@ -316,6 +366,9 @@ impl Record {
     /// Why it needs a decision when it is overdue.
     pub(super) fn cause(&self) -> Cause {
         match self.state {
+            State::Running if self.flags.has(CRASHED) => {
+                Cause::Crash(self.rare.as_ref().map_or(0, |r| r.crashes))
+            }
             State::Running if self.by_lease() => Cause::Lease,
             State::Running => Cause::Timeout,
             _ => Cause::Deadline,

@@ -8,15 +8,18 @@ use std::time::Duration;
 use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
-use super::flags::Listed;
+use super::flags::{HELD, Listed, ROWED};
+use super::journal::Put;
 use super::lane::{Lane, Lanes};
 use super::latch::MutexGuard;
 use super::place::{Ticket, slot_of};
 use super::record::{Record, Remains, Start};
 use super::stripe::Stripe;
-use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue};
+use crate::durability::Durability;
+use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue, Parcel, Restored};
 use crate::id::JobId;
-use crate::job::State;
+use crate::job::{Job, State};
+use crate::names::{KindId, QueueId};
 use crate::outcome::Transition;
 use crate::time::Timestamp;
 
@@ -25,9 +28,12 @@ pub(super) struct Session<'a> {
     pub(super) engine: &'a MemoryEngine,
     /// Which stripe it holds.
     pub(super) number: usize,
-    stripe: &'a mut Stripe,
+    pub(super) stripe: &'a mut Stripe,
     pub(super) after: &'a mut After,
     pub(super) now: Timestamp,
+    /// Whether new jobs may be held for the store underneath; those of a batch are not, because what comes with
+    /// them is not held either.
+    pub(super) holds: bool,
 }
 
 /// A ticket that was taken out of its lane.
@@ -66,6 +72,7 @@ impl<'a> Session<'a> {
             stripe,
             after,
             now,
+            holds: true,
         }
     }
 
@@ -123,12 +130,15 @@ impl<'a> Session<'a> {
             return false;
         };
         record.fill(job, self.now);
+        self.hold(&mut record, job.durability);
         let state = match record.waits() {
+            _ if record.marked(HELD) => State::Blocked,
             [] if job.run_at <= self.now => State::Queued,
             [] => State::Scheduled,
             _ => State::Blocked,
         };
         record.enter(state);
+        self.touch(&mut record, slot);
         let order = match state {
             State::Queued => lane.next_order(),
             State::Scheduled => engine.shared.next_scheduled(),
@@ -174,6 +184,7 @@ impl<'a> Session<'a> {
 
     fn discard(&mut self, slot: u32) {
         if let Some(mut record) = self.engine.slab.lock(slot) {
+            self.strike(&mut record, slot);
             self.after.drop_later(record.vacate().content);
         }
         self.engine.slab.give(slot, &mut self.stripe.free);
@@ -205,6 +216,9 @@ impl<'a> Session<'a> {
         };
         record.list(Listed::No);
         record.start(&start, self.now);
+        if let Some(journal) = &self.engine.journal {
+            journal.begins(&record, slot);
+        }
         let from = record.enter(State::Running);
         let tally = self.stripe.tally(record.queue());
         tally.step(from, State::Running);
@@ -271,7 +285,8 @@ impl<'a> Session<'a> {
             self.stripe.tally(record.queue()).totals.stale += 1;
         }
         if verdict == Applied::Yes {
-            self.leave(&mut record, t);
+            self.touch(&mut record, slot);
+            self.leave(&mut record, slot, t);
             if t.to.is_final() {
                 self.finish(record, slot, t);
             } else {
@@ -297,8 +312,163 @@ impl<'a> Session<'a> {
         let Some((slot, mut record)) = engine.index.find(id, &engine.slab) else {
             return;
         };
-        if record.state() == State::Blocked && record.arrived(token) {
+        if record.state() != State::Blocked {
+            return;
+        }
+        let last = record.arrived(token);
+        self.touch(&mut record, slot);
+        if last && !record.marked(HELD) {
             self.line_up(&mut record, slot);
+        }
+    }
+
+    /// Notes that a running job is asked to stop; false if it does not run under this claim.
+    pub(super) fn request_cancel(&mut self, job: JobRef) -> bool {
+        let slot = slot_of(job.handle);
+        let record = self.engine.slab.lock(slot).filter(|r| r.runs_as(job));
+        record.is_some_and(|mut record| {
+            record.request_cancel();
+            self.touch(&mut record, slot);
+            true
+        })
+    }
+
+    /// Holds a new job until the store underneath has it, if there is one and its push waits for that.
+    fn hold(&mut self, record: &mut Record, want: Durability) {
+        if self.holds && self.engine.journal.is_some() && want > Durability::Memory {
+            record.mark(HELD, true);
+            self.demand(want);
+        }
+    }
+
+    /// Holds a job no longer: the store underneath has it.
+    pub(super) fn release(&mut self, slot: u32, id: JobId) {
+        let record = self.engine.slab.lock(slot);
+        let Some(mut record) = record.filter(|r| r.is(id) && r.marked(HELD)) else {
+            return;
+        };
+        record.mark(HELD, false);
+        if record.state() == State::Blocked && record.waits().is_empty() {
+            self.line_up(&mut record, slot);
+        }
+    }
+
+    /// Takes a held job away as if it had never been pushed: true if that was done. Any other job is noted as
+    /// changed.
+    pub(super) fn withdraw(&mut self, put: &Put) -> bool {
+        let slot = put.slot;
+        let record = self.engine.slab.lock(slot);
+        let Some(mut record) = record.filter(|r| r.is(put.job.id)) else {
+            return false;
+        };
+        if put.new {
+            // Its row was never written: it needs no removal, and is given again.
+            record.mark(ROWED, false);
+            if let Some(journal) = &self.engine.journal {
+                journal.flight.leave(put.row);
+            }
+        }
+        if !record.marked(HELD) || record.state() != State::Blocked {
+            record.mark(HELD, false);
+            self.touch(&mut record, slot);
+            return false;
+        }
+        self.strike(&mut record, slot);
+        if record.timed() {
+            self.engine.agenda.set(slot, Timestamp::MAX, Timestamp::MAX, 0);
+            record.set_timed(false);
+        }
+        let remains = record.vacate();
+        drop(record);
+        let tally = self.stripe.tally(remains.queue);
+        tally.take(State::Blocked);
+        tally.totals.pushed -= 1;
+        tally.totals.refused += 1;
+        let room = &self.engine.shared.queues.get(remains.queue).room;
+        room.leave(self.number, 1);
+        self.after.room = true;
+        self.bury(slot, remains);
+        true
+    }
+
+    /// Takes a job as the store underneath has it; false, and nothing is changed, if there is one with its id.
+    /// `enroll` gives it its row.
+    pub(super) fn load(
+        &mut self,
+        job: &Job,
+        (queue, kind): (QueueId, KindId),
+        enroll: impl FnOnce(&mut Record, u32),
+    ) -> bool {
+        let engine = self.engine;
+        let restored = restored(job);
+        let insert = Insert {
+            id: job.id,
+            fresh: false,
+            queue,
+            kind,
+            payload: Parcel::Shared(&job.payload),
+            priority: job.priority,
+            run_at: job.run_at,
+            max_attempts: job.max_attempts.unwrap_or(0),
+            timeout: job.timeout,
+            deadline: job.deadline.unwrap_or(Timestamp::MAX),
+            extras: job.extras.as_ref(),
+            waits: &job.waits,
+            capacity: 0,
+            durability: Durability::Memory,
+            restored: restored.as_ref(),
+        };
+        let Some(slot) = engine.slab.take(&mut self.stripe.free) else {
+            return false;
+        };
+        let Some(mut record) = engine.slab.lock(slot) else {
+            return false;
+        };
+        record.fill(&insert, self.now);
+        record.recall(job);
+        enroll(&mut record, slot);
+        drop(record);
+        if !engine.index.insert((job.id, false), slot, &engine.slab) {
+            self.discard_loaded(slot);
+            return false;
+        }
+        self.settle_in(job, queue, slot);
+        true
+    }
+
+    /// Frees the slot of a job that was there already, and leaves its row alone.
+    fn discard_loaded(&mut self, slot: u32) {
+        if let Some(mut record) = self.engine.slab.lock(slot) {
+            record.mark(ROWED, false);
+        }
+        self.discard(slot);
+    }
+
+    /// Puts a loaded job among those it stands with.
+    fn settle_in(&mut self, job: &Job, queue: QueueId, slot: u32) {
+        let Some(mut record) = self.engine.slab.lock(slot) else {
+            return;
+        };
+        let shared = &self.engine.shared;
+        if job.state.is_final() {
+            self.stripe.tally(queue).keep(1);
+            let end = (Fate::of(job.state), record.ended(), slot);
+            drop(record);
+            let counted = self.engine.finished.push(self.number, end, shared.slack());
+            self.after.excess |= shared.count_kept(counted);
+            return;
+        }
+        let tally = self.stripe.tally(queue);
+        tally.totals.restored += 1;
+        tally.add(record.state());
+        if record.state() == State::Running {
+            return self.watch(record, slot);
+        }
+        shared.queues.get(queue).room.enter();
+        if record.waits().is_empty() {
+            self.line_up(&mut record, slot);
+        } else if job.deadline.is_some() {
+            self.arm(&mut record, slot);
         }
     }
 
@@ -339,6 +509,7 @@ impl<'a> Session<'a> {
     /// Forgets a finished job that no line has any more.
     pub(super) fn forget(&mut self, slot: u32) {
         if let Some(mut record) = self.engine.slab.lock(slot) {
+            self.strike(&mut record, slot);
             let remains = record.vacate();
             drop(record);
             self.stripe.tally(remains.queue).keep(-1);
@@ -400,9 +571,12 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a job out of the state in which a transition found it.
-    fn leave(&mut self, record: &mut Record, t: &mut Transition) {
+    fn leave(&mut self, record: &mut Record, slot: u32, t: &mut Transition) {
         let shared = &self.engine.shared;
         if record.state() == State::Running {
+            if let Some(journal) = &self.engine.journal {
+                journal.ends(record, slot);
+            }
             if record.timed() {
                 self.stripe.running.remove(t.job.handle, t.job.fence);
                 record.set_timed(false);
@@ -459,6 +633,7 @@ impl<'a> Session<'a> {
             self.arm(&mut record, slot);
         }
         if self.engine.shared.keep == 0 {
+            self.strike(&mut record, slot);
             let remains = record.vacate();
             drop(record);
             self.bury(slot, remains);
@@ -491,6 +666,18 @@ pub(super) fn overdue(record: &Record, slot: u32) -> Overdue {
         cause: record.cause(),
         at: record.located(slot),
     }
+}
+
+/// What an insert of a job from the store has to tell; nothing for one that never ran and may start.
+fn restored(job: &Job) -> Option<Restored> {
+    let plain = job.history.is_empty() && job.crashes == 0 && job.run_at == job.created;
+    (!plain).then(|| Restored {
+        attempt: job.attempt,
+        fence: job.fence,
+        created: job.created,
+        crashes: job.crashes,
+        history: job.history.clone(),
+    })
 }
 
 fn set_aside(record: &mut Record, found: Found<'_>) {

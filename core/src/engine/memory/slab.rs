@@ -18,9 +18,9 @@ use super::table::Table;
 use crate::prefetch::prefetch;
 
 /// Records per chunk.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 /// How many chunks there can be, in two steps: 2^28 jobs.
-const WIDTH: usize = 1024;
+pub(super) const WIDTH: usize = 1024;
 /// How many free slots change hands at once.
 pub(super) const MAGAZINE: usize = 64;
 /// How many pushes before its own a slot is fetched.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
 
+use super::journal::Notes;
 use super::latch::{Mutex, MutexGuard};
 use super::running::Running;
 use super::slab::Free;
@@ -28,6 +29,8 @@ pub(super) struct Stripe {
     pub(super) free: Free,
     /// Jobs that were claimed here and can be overdue.
     pub(super) running: Running,
+    /// What the store underneath has to be told.
+    pub(super) notes: Notes,
 }
 
 /// All stripes.

@@ -44,6 +44,12 @@ impl Tally {
         self.add(to);
     }
 
+    /// Counts a job out that was counted in with [`Self::add`], as if it had never been.
+    pub(super) fn take(&mut self, state: State) {
+        let out = self.of(state);
+        *out = out.wrapping_sub(1);
+    }
+
     /// Counts finished jobs that are kept, in or out.
     pub(super) fn keep(&mut self, change: i64) {
         self.kept = self.kept.wrapping_add_signed(change);

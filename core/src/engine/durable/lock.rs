@@ -1,0 +1,164 @@
+//! The lock file beside a database: who has the jobs.
+//!
+//! It is a file of its own, because SQLite's locks vanish as soon as anything in the process opens and closes
+//! the database file; and the lock belongs to the open file (`F_OFD_SETLK`), not to the process, so that the
+//! same process cannot take it twice and closing some other descriptor does not let go of it. It ends with the
+//! process, however that ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How the jobs are had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Hold {
+    /// By this process alone.
+    Alone,
+    /// By any number of processes.
+    #[allow(dead_code, reason = "the shared mode follows")]
+    Shared,
+}
+
+/// The lock, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock that belongs to the database at `path`.
+    ///
+    /// # Errors
+    /// `AlreadyOpen` with the process that has it; `Storage`.
+    pub(crate) fn take(path: &Path, hold: Hold) -> Result<Self> {
+        let beside = beside(path, "lock");
+        let failed = |e| Error::new(ErrorKind::Storage, format!("{beside:?} cannot be locked")).caused_by(e);
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&beside);
+        let mut file = opened.map_err(failed)?;
+        if let Err(error) = try_lock(&file, hold) {
+            return Err(match error.raw_os_error() {
+                Some(libc::EAGAIN | libc::EACCES) => in_use(path, &mut file),
+                _ => failed(error),
+            });
+        }
+        if hold == Hold::Alone {
+            sign(&mut file).map_err(failed)?;
+        }
+        Ok(Self { _file: file })
+    }
+}
+
+/// The path of a file that belongs to the database at `path`.
+pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(what);
+    name.into()
+}
+
+#[allow(dead_code, reason = "the tools follow")]
+/// What the owner of the database at `path` wrote about itself: its process, if one has it now.
+pub(crate) fn owner(path: &Path) -> Option<u32> {
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(beside(path, "lock"))
+        .ok()?;
+    match try_lock(&file, Hold::Alone) {
+        Ok(()) => None,
+        Err(_) => Some(read_owner(&mut file).unwrap_or(0)),
+    }
+}
+
+/// Identifies this start of the machine.
+pub(crate) fn boot() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
+fn sign(file: &mut File) -> std::io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{} {}", std::process::id(), boot())
+}
+
+fn read_owner(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.take(200).read_to_string(&mut text).ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
+fn in_use(path: &Path, file: &mut File) -> Error {
+    let who = match read_owner(file) {
+        Some(pid) if pid == std::process::id() => "this process".to_owned(),
+        Some(pid) => format!("process {pid}"),
+        None => "other processes, which share it".to_owned(),
+    };
+    let text = format!(
+        "{path:?} is in use by {who}; stop that one, or open it with shared=true in every process that needs it"
+    );
+    Error::new(ErrorKind::AlreadyOpen, text)
+}
+
+/// Locks the first byte.
+fn try_lock(file: &File, hold: Hold) -> std::io::Result<()> {
+    // SAFETY: all zeros is a valid flock: it names the first byte from the start of the file.
+    let mut range: libc::flock = unsafe { std::mem::zeroed() };
+    range.l_type = match hold {
+        Hold::Alone => libc::F_WRLCK as _,
+        Hold::Shared => libc::F_RDLCK as _,
+    };
+    range.l_whence = libc::SEEK_SET as _;
+    range.l_len = 1;
+    // SAFETY: the descriptor is open and the range is valid for the time of the call.
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), SET_LOCK, &range) };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SET_LOCK: libc::c_int = libc::F_OFD_SETLK;
+/// Elsewhere the lock is the process's: a second open in it is not noticed.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SET_LOCK: libc::c_int = libc::F_SETLK;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_owner_or_many_sharers() {
+        let folder = crate::engine::durable::testing::Folder::new();
+        let path = folder.path("jobs.db");
+        let first = Lock::take(&path, Hold::Alone).unwrap();
+        assert_eq!(owner(&path), Some(std::process::id()));
+        for hold in [Hold::Alone, Hold::Shared] {
+            let error = Lock::take(&path, hold).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+            assert!(error.to_string().contains("this process"), "{error}");
+        }
+        drop(first);
+        assert_eq!(owner(&path), None);
+        let sharers = [Hold::Shared; 2].map(|hold| Lock::take(&path, hold).unwrap());
+        assert_eq!(
+            Lock::take(&path, Hold::Alone).unwrap_err().kind(),
+            ErrorKind::AlreadyOpen
+        );
+        drop(sharers);
+        Lock::take(&path, Hold::Alone).unwrap();
+    }
+}

@@ -1,0 +1,395 @@
+//! The durable engine of one process: the [memory engine](super::memory) with SQLite underneath.
+//!
+//! What survives what, and how, is told in `README.md` beside this file. In short: the tables in memory are
+//! the truth, and a claim or an end costs what it costs in memory. Every change marks its record; one
+//! [writer] takes what is marked, writes it in one transaction and wakes those who waited for it. A
+//! [lock file](self::lock) keeps other processes out, a [flight table](self::flight) remembers what runs, and
+//! [recovery] reads it all back.
+//!
+//! # Limits
+//! One process owns the file. The file must be on a local disk: on a network file system neither locks nor
+//! shared memory can be relied on.
+
+pub(crate) mod flight;
+pub(crate) mod lock;
+mod recovery;
+pub(crate) mod store;
+pub mod testing;
+pub(crate) mod writer;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use self::flight::Table;
+use self::lock::{Hold, Lock};
+use self::store::{Pause, Sqlite, Store};
+use self::writer::{Desk, Writer};
+use super::memory::MemoryEngine;
+use super::{
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
+    Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
+};
+use crate::durability::Durability;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Birth;
+use crate::id::JobId;
+use crate::job::{Filter, Job, Page};
+use crate::names::{Names, QueueId};
+use crate::outcome::Transition;
+use crate::payload::Payload;
+use crate::threads;
+use crate::time::Timestamp;
+
+/// How a durable engine is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The most finished jobs that are kept.
+    pub keep_finished: usize,
+    /// The longest that a change waits that nobody waits for.
+    pub write_behind: Duration,
+}
+
+/// The durable engine of one process. See the [module's text](self).
+pub struct DurableEngine {
+    memory: Arc<MemoryEngine>,
+    desk: Arc<Desk>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+    birth: Birth,
+}
+
+impl DurableEngine {
+    /// Opens the database at `path`, or makes it, and reads what is there.
+    ///
+    /// # Errors
+    /// `AlreadyOpen` if a process has it; `Corrupt`, `FutureFormat`; of the store.
+    pub fn open(path: &Path, settings: Settings) -> Result<Self> {
+        let lock = Lock::take(path, Hold::Alone)?;
+        let mut store = Sqlite::open(path)?;
+        let table = Table::open(path)?;
+        let opened = recovery::begin(&mut store, &table)?;
+        let memory = MemoryEngine::journaled(settings.keep_finished, Box::new(table));
+        recovery::load(&mut store, &memory, opened)?;
+        store.restore_reserve();
+        Self::with_store(memory, Box::new(store), settings, Some(lock))
+    }
+
+    /// An engine over this store, whose jobs are already in memory.
+    pub(crate) fn with_store(
+        memory: MemoryEngine,
+        store: Box<dyn Store>,
+        settings: Settings,
+        lock: Option<Lock>,
+    ) -> Result<Self> {
+        let (memory, desk) = (Arc::new(memory), Arc::new(Desk::default()));
+        let writer = Writer {
+            engine: memory.clone(),
+            desk: desk.clone(),
+            store,
+            write_behind: settings.write_behind,
+            unsynced: false,
+            full: false,
+        };
+        let thread = threads::spawn("writer", move || writer.run())?;
+        Ok(Self {
+            memory,
+            desk,
+            writer: Mutex::new(Some(thread)),
+            lock: Mutex::new(lock),
+            birth: Birth::here(),
+        })
+    }
+
+    /// Waits until the group is as safe as `level` says, and finds out which of the new jobs were kept.
+    fn answer(
+        &self,
+        jobs: &[Insert<'_>],
+        receipt: &mut Vec<Inserted>,
+        before: usize,
+        group: u64,
+        level: Durability,
+    ) -> Result<()> {
+        let known = |i: &Inserted| matches!(i, Inserted::Duplicate | Inserted::Keyed(_));
+        // Somebody else's push, which may not be written yet.
+        let group = if receipt[before..].iter().any(known) {
+            self.memory.demand(level)
+        } else {
+            group
+        };
+        self.desk.wait(group)?;
+        let new = jobs
+            .iter()
+            .zip(&receipt[before..])
+            .filter(|(_, i)| **i == Inserted::New);
+        let held = new.filter(|(job, _)| job.durability > Durability::Memory);
+        let (mut kept, mut lost) = (0, 0);
+        for (job, _) in held {
+            if self.desk.was_withdrawn(job.id) {
+                lost += 1;
+            } else {
+                kept += 1;
+            }
+        }
+        if lost == 0 {
+            return Ok(());
+        }
+        receipt.truncate(before);
+        Err(if kept == 0 {
+            Error::new(ErrorKind::Full, "the disk is full; nothing was accepted")
+        } else {
+            let text = format!("the disk is full: {kept} of the jobs were kept and {lost} were not");
+            Error::new(ErrorKind::Unknown, text)
+        })
+    }
+}
+
+/// Payloads on their way in, as bytes, and what the caller gets back if the job is refused.
+struct Carried<'a, 'j> {
+    jobs: &'a [Insert<'j>],
+    originals: Vec<Option<Payload>>,
+}
+
+impl<'a, 'j> Carried<'a, 'j> {
+    /// Encodes what the host gave as objects, and keeps a reference to all that is given away.
+    fn new(jobs: &'a [Insert<'j>]) -> Result<Self> {
+        let mut originals = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let Parcel::Given(cell) = job.payload else {
+                originals.push(None);
+                continue;
+            };
+            let payload = cell.take();
+            let bytes = as_bytes(&payload);
+            originals.push(Some(payload));
+            match bytes {
+                Ok(bytes) => cell.set(bytes),
+                Err(error) => {
+                    Self { jobs, originals }.give_back();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(Self { jobs, originals })
+    }
+
+    /// Gives the payloads back to their jobs.
+    fn give_back(self) {
+        for (job, original) in self.jobs.iter().zip(self.originals) {
+            if let (Parcel::Given(cell), Some(original)) = (job.payload, original) {
+                cell.set(original);
+            }
+        }
+    }
+}
+
+/// The payload as bytes: a writer must not ask the host for them.
+fn as_bytes(payload: &Payload) -> Result<Payload> {
+    match payload.as_bytes() {
+        Some(_) => Ok(payload.clone()),
+        None => Ok(Payload::encoded(payload.encode()?)),
+    }
+}
+
+impl Engine for DurableEngine {
+    fn name(&self) -> &'static str {
+        "sqlite"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            durability: Durability::Disk,
+            ..Capabilities::default()
+        }
+    }
+
+    fn names(&self) -> &Names {
+        self.memory.names()
+    }
+
+    fn signals(&self) -> &Signals {
+        self.memory.signals()
+    }
+
+    fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()> {
+        self.desk.check()?;
+        let level = jobs.iter().map(|job| job.durability).max().unwrap_or_default();
+        let before = receipt.len();
+        let shared: Vec<Option<Payload>> = jobs
+            .iter()
+            .map(|job| match job.payload {
+                Parcel::Shared(payload) if payload.as_bytes().is_none() => as_bytes(payload).map(Some),
+                _ => Ok(None),
+            })
+            .collect::<Result<_>>()?;
+        let carried = Carried::new(jobs)?;
+        let encoded: Vec<Insert<'_>>;
+        let inserts = if shared.iter().any(Option::is_some) {
+            encoded = jobs
+                .iter()
+                .zip(&shared)
+                .map(|(job, bytes)| match bytes {
+                    Some(bytes) => Insert {
+                        payload: Parcel::Shared(bytes),
+                        ..job.clone()
+                    },
+                    None => job.clone(),
+                })
+                .collect();
+            &encoded[..]
+        } else {
+            jobs
+        };
+        if level > Durability::Memory {
+            self.desk.saw(now);
+        }
+        let group = self.memory.insert_noted(inserts, now, receipt);
+        if level == Durability::Memory {
+            return Ok(());
+        }
+        let answer = self.answer(jobs, receipt, before, group, level);
+        if answer.is_err() {
+            carried.give_back();
+        }
+        answer
+    }
+
+    fn turn(
+        &self,
+        done: &mut [Transition],
+        applied: &mut Vec<Applied>,
+        claim: Option<&mut Claim<'_>>,
+        now: Timestamp,
+    ) -> Result<()> {
+        self.desk.check()?;
+        self.memory.turn(done, applied, claim, now)
+    }
+
+    fn commit(&self, batch: &mut Batch<'_>, now: Timestamp, receipt: &mut BatchReceipt) -> Result<()> {
+        self.desk.check()?;
+        let bytes: Vec<Payload> = batch
+            .inserts
+            .iter()
+            .map(|job| match job.payload {
+                Parcel::Shared(payload) => as_bytes(payload),
+                Parcel::Given(cell) => {
+                    let payload = cell.take();
+                    let bytes = as_bytes(&payload);
+                    cell.set(payload);
+                    bytes
+                }
+            })
+            .collect::<Result<_>>()?;
+        let encoded: Vec<Insert<'_>> = batch
+            .inserts
+            .iter()
+            .zip(&bytes)
+            .map(|(job, bytes)| Insert {
+                payload: Parcel::Shared(bytes),
+                ..job.clone()
+            })
+            .collect();
+        let mut batch = Batch {
+            inserts: &encoded,
+            transitions: &mut *batch.transitions,
+            signals: batch.signals,
+            durability: batch.durability,
+        };
+        self.memory.commit_noted(&mut batch, now, receipt);
+        match batch.durability {
+            Durability::Memory => Ok(()),
+            level => self.flush(level),
+        }
+    }
+
+    fn extend(&self, leases: &[JobRef], lease: Duration, now: Timestamp, held: &mut Vec<Held>) -> Result<()> {
+        self.memory.extend(leases, lease, now, held)
+    }
+
+    fn request_cancel(&self, job: JobRef) -> Result<bool> {
+        self.desk.check()?;
+        self.memory.request_cancel(job)
+    }
+
+    fn tick(&self, limit: usize, now: Timestamp) -> Result<Tick> {
+        self.memory.tick(limit, now)
+    }
+
+    fn expired(&self, limit: usize, now: Timestamp, out: &mut Vec<Overdue>) -> Result<()> {
+        self.memory.expired(limit, now, out)
+    }
+
+    fn prune(&self, keep: Retention, limit: usize, now: Timestamp) -> Result<usize> {
+        self.desk.check()?;
+        self.memory.prune(keep, limit, now)
+    }
+
+    fn get(&self, id: JobId) -> Result<Option<Job>> {
+        self.memory.get(id)
+    }
+
+    fn standing(&self, id: JobId) -> Result<Option<Located>> {
+        self.memory.standing(id)
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Page> {
+        self.memory.list(filter)
+    }
+
+    fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
+        self.memory.export(each)
+    }
+
+    fn counts(&self) -> Result<Vec<QueueCounts>> {
+        self.memory.counts()
+    }
+
+    fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
+        self.desk.check()?;
+        self.memory.set_paused(queue, paused)?;
+        let queue = self.memory.names().queue_name(queue);
+        self.desk.pause(Pause { queue, paused });
+        // Written with the next group: whoever must know waits for it.
+        self.memory.demand(Durability::Memory);
+        Ok(())
+    }
+
+    fn seal(&self) -> Result<()> {
+        self.memory.seal()
+    }
+
+    fn flush(&self, level: Durability) -> Result<()> {
+        self.desk.check()?;
+        self.desk.wait_for_all(self.memory.demand(level))
+    }
+
+    fn close(&self) -> Result<()> {
+        if !self.birth.is_here() {
+            return Ok(());
+        }
+        let Some(writer) = self.writer.lock().take() else {
+            return self.desk.check();
+        };
+        self.desk.close(&self.memory);
+        threads::join(writer);
+        *self.lock.lock() = None;
+        self.desk.check()
+    }
+}
+
+impl Drop for DurableEngine {
+    fn drop(&mut self) {
+        // Nobody is left to hear of an error; what was acknowledged is written.
+        let _ = self.close();
+    }
+}
+
+impl fmt::Debug for DurableEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableEngine").finish_non_exhaustive()
+    }
+}

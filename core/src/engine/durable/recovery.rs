@@ -1,0 +1,154 @@
+//! Opening a database: what stood there is read into memory, and what ran when the process died is marked.
+//!
+//! First the marks, in one transaction: every job that the [flight table](super::flight) names gets its
+//! attempt, its fence and one more crash, and the run gets the next number, so that the table is believed
+//! once. Then the jobs are read. Whoever dies on the way, and opens again, finds either the old marks and the
+//! table, or the new marks and a table that no longer counts.
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use super::flight::{Run, Table};
+use super::store::{SET, Sqlite};
+use crate::engine::Engine;
+use crate::engine::memory::MemoryEngine;
+use crate::engine::memory::journal::Takeoff;
+use crate::engine::sql::{failure, row};
+use crate::error::{Error, ErrorKind, Result};
+use crate::job::Job;
+use crate::time::Timestamp;
+
+/// Whether the rows are in the order in which their jobs may start; if so, reading them needs no sorting.
+const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
+                       FROM jobs WHERE finished IS NULL) WHERE run_at < before";
+const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt, ?2), fence = max(fence, ?3), \
+                       started = ?4, crashes = crashes + 1 WHERE row = ?1 AND finished IS NULL";
+const QUEUES: &str = "SELECT name FROM queues WHERE paused = 1";
+const LAST: &str = "SELECT coalesce(max(row), 0) FROM jobs";
+const GET: &str = "SELECT value FROM meta WHERE name = ?";
+
+/// How far fences move on after a run that did not end well: more than any job can have been claimed since
+/// its row was written last, so that no fence is given twice.
+const FENCES: u32 = 20;
+
+/// What the run before left.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Opened {
+    /// How many runs did not end well.
+    deaths: u64,
+}
+
+/// Marks what ran when the process died, and begins a run.
+///
+/// # Errors
+/// `Corrupt`; of the store.
+pub(crate) fn begin(store: &mut Sqlite, table: &Table) -> Result<Opened> {
+    let name = store.name().to_owned();
+    let failed = |e: rusqlite::Error| failure(&e, &name);
+    let db = store.db()?;
+    let transaction = db
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
+    let before = Run {
+        database: number(&transaction, "database", &name)?.unwrap_or_else(fresh),
+        generation: number(&transaction, "generation", &name)?.unwrap_or(0),
+    };
+    let clean = number(&transaction, "clean", &name)?.unwrap_or(1) == 1;
+    let deaths = number(&transaction, "deaths", &name)?.unwrap_or(0) + u64::from(!clean);
+    if !clean {
+        mark(&transaction, &table.survivors(before)).map_err(failed)?;
+    }
+    let run = Run {
+        generation: before.generation + 1,
+        ..before
+    };
+    for (name, value) in [
+        ("database", run.database),
+        ("generation", run.generation),
+        ("deaths", deaths),
+        ("clean", 0),
+    ] {
+        // SQLite's numbers have a sign; text has not.
+        transaction
+            .execute(SET, (name, value.to_string()))
+            .map_err(failed)?;
+    }
+    transaction.commit().map_err(failed)?;
+    table.begin(run);
+    Ok(Opened { deaths })
+}
+
+fn mark(db: &Connection, survivors: &[(i64, Takeoff)]) -> rusqlite::Result<()> {
+    let mut crashed = db.prepare(CRASHED)?;
+    for (row, takeoff) in survivors {
+        let fence = i64::try_from(takeoff.fence).unwrap_or(i64::MAX);
+        crashed.execute((row, takeoff.attempt, fence, takeoff.started.as_micros()))?;
+    }
+    Ok(())
+}
+
+/// Reads every job into memory.
+///
+/// # Errors
+/// `Corrupt` for rows that no job can be; of the store.
+pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) -> Result<()> {
+    let name = store.name().to_owned();
+    let failed = |e: rusqlite::Error| failure(&e, &name);
+    let db = store.db()?;
+    let last: i64 = db.query_row(LAST, [], |r| r.get(0)).map_err(failed)?;
+    engine.skip_rows(last);
+    let disorder: i64 = db.query_row(ORDERED, [], |r| r.get(0)).map_err(failed)?;
+    let order = if disorder == 0 { "row" } else { "run_at, row" };
+    let columns = row::COLUMNS;
+    let live = format!("SELECT {columns} FROM jobs WHERE finished IS NULL ORDER BY {order}");
+    let over = format!("SELECT {columns} FROM jobs WHERE finished IS NOT NULL ORDER BY finished, row");
+    let floor = opened.deaths << FENCES;
+    for text in [live, over] {
+        read(db, &text, &name, &mut |row, mut job| {
+            job.fence = job.fence.max(floor);
+            if engine.load(row, &job, Timestamp::EPOCH)? {
+                return Ok(());
+            }
+            let text = format!("{name:?}: row {row} has the id of another, {}", job.id);
+            Err(Error::new(ErrorKind::Corrupt, text))
+        })?;
+    }
+    let mut queues = db.prepare(QUEUES).map_err(failed)?;
+    let names = queues.query_map([], |r| r.get::<_, String>(0)).map_err(failed)?;
+    for queue in names {
+        let queue = engine.names().queue(&queue.map_err(failed)?)?;
+        engine.set_paused(queue, true)?;
+    }
+    Ok(())
+}
+
+/// Calls `each` for every job that a query finds.
+fn read(db: &Connection, text: &str, name: &str, each: &mut dyn FnMut(i64, Job) -> Result<()>) -> Result<()> {
+    let failed = |e: rusqlite::Error| failure(&e, name);
+    let mut statement = db.prepare(text).map_err(failed)?;
+    let (mut rows, mut texts) = (statement.query([]).map_err(failed)?, row::Texts::default());
+    while let Some(found) = rows.next().map_err(failed)? {
+        let (row, job) = row::read(found, &mut texts)?;
+        each(row, job)?;
+    }
+    Ok(())
+}
+
+fn number(db: &Connection, what: &str, name: &str) -> Result<Option<u64>> {
+    let text: Option<String> = db
+        .query_row(GET, [what], |r| r.get(0))
+        .optional()
+        .map_err(|e| failure(&e, name))?;
+    let bad = |_| {
+        Error::new(
+            ErrorKind::Corrupt,
+            format!("{name:?}: meta.{what} is not a number"),
+        )
+    };
+    text.map(|text| text.parse().map_err(bad)).transpose()
+}
+
+/// A number that no other database has.
+fn fresh() -> u64 {
+    use std::hash::BuildHasher;
+    std::collections::hash_map::RandomState::new().hash_one(std::process::id())
+}

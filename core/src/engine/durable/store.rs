@@ -1,0 +1,293 @@
+//! Where groups of changes go: a small trait, and SQLite behind it. A simulated store takes its place in tests.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::lock::beside;
+use crate::durability::Durability;
+use crate::engine::memory::journal::Change;
+use crate::engine::sql::{failure, row, schema};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Takes groups of changes, each whole or not at all.
+pub(crate) trait Store: Send {
+    /// Writes the changes and the pauses in one transaction. When it returns, they survive what `level` says.
+    fn write(&mut self, changes: &[&Change], pauses: &[Pause], level: Durability) -> Result<(), Fault>;
+
+    /// Makes everything written before survive a power cut.
+    fn sync(&mut self) -> Result<(), Fault>;
+
+    /// Nothing has come for a while: puts the house in order.
+    fn rest(&mut self) -> Result<(), Fault>;
+
+    /// Gives back the space that was kept for this moment; false if there was none.
+    fn give_up_reserve(&mut self) -> bool;
+
+    /// Keeps space for the next time the disk is full.
+    fn restore_reserve(&mut self);
+
+    /// Writes that the run ended well, and closes.
+    fn close(&mut self) -> Result<(), Fault>;
+}
+
+/// A queue that was paused or resumed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Pause {
+    pub(crate) queue: std::sync::Arc<str>,
+    pub(crate) paused: bool,
+}
+
+/// Why a group is not written.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The disk is full; nothing of the group was written.
+    Full(Error),
+    /// Somebody else has the file; nothing of the group was written, and it may be tried again.
+    Busy(Error),
+    /// The store failed. Whether the group was written shows only when it is opened again.
+    Broken(Error),
+}
+
+/// A row that stays where it is found: the same statement adds a job and changes it.
+const PUT: &str = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+                   ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const REMOVE: &str = "DELETE FROM jobs WHERE row = ?";
+const PAUSE: &str = "INSERT OR REPLACE INTO queues (name, paused) VALUES (?, ?)";
+/// The smallest write there is: a commit without one would not be synced.
+const TOUCH: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('touched', '')";
+pub(super) const SET: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)";
+
+/// How much space is kept for ends of jobs on a full disk.
+const RESERVE: usize = 1 << 20;
+/// Pages in the log before SQLite moves them into the file, within a commit: 4 MiB.
+const CHECKPOINT_PAGES: u32 = 1000;
+/// Bytes of the log that are kept when it is empty.
+const LOG_KEPT: u32 = 16 << 20;
+
+/// The database of one owner.
+#[derive(Debug)]
+pub(crate) struct Sqlite {
+    db: Option<Connection>,
+    path: PathBuf,
+    name: String,
+    /// What the connection is set to; syncs cost, so groups for which nobody waits do without.
+    level: Option<Durability>,
+    /// Whether the log has pages that are not in the file.
+    logged: bool,
+}
+
+impl Sqlite {
+    /// Opens or makes the database at `path`.
+    ///
+    /// # Errors
+    /// `Corrupt`, `FutureFormat`; of the store.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        make_private(path)?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let opened = Connection::open_with_flags_and_vfs(path, flags, super::testing::vfs());
+        let mut db = opened.map_err(|e| failure(&e, &name))?;
+        set_up(&db).map_err(|e| failure(&e, &name))?;
+        schema::migrate(&mut db, &name)?;
+        Ok(Self {
+            db: Some(db),
+            path: path.to_owned(),
+            name,
+            level: None,
+            logged: true,
+        })
+    }
+
+    /// The connection, for the recovery.
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub(super) fn db(&mut self) -> Result<&mut Connection> {
+        let closed = || Error::new(ErrorKind::Closed, "the database is closed");
+        self.db.as_mut().ok_or_else(closed)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn transact(
+        &mut self,
+        level: Durability,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<(), Error2>,
+    ) -> Result<(), Fault> {
+        let name = self.name.clone();
+        let fault = |e: rusqlite::Error| fault(&e, &name);
+        if self.level != Some(level) {
+            let mode = if level == Durability::Disk {
+                "FULL"
+            } else {
+                "NORMAL"
+            };
+            let db = self.db().map_err(Fault::Broken)?;
+            db.pragma_update(None, "synchronous", mode).map_err(fault)?;
+            self.level = Some(level);
+        }
+        self.logged = true;
+        let db = self.db().map_err(Fault::Broken)?;
+        let transaction = db
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(fault)?;
+        match write(&transaction) {
+            Ok(()) => transaction.commit().map_err(fault),
+            Err(Error2::Sql(e)) => Err(fault(e)),
+            Err(Error2::Own(e)) => Err(of_row(e)),
+        }
+    }
+}
+
+/// An error of SQLite or one of a row.
+pub(super) enum Error2 {
+    Sql(rusqlite::Error),
+    Own(Error),
+}
+
+impl From<rusqlite::Error> for Error2 {
+    fn from(e: rusqlite::Error) -> Self {
+        Self::Sql(e)
+    }
+}
+
+impl From<Error> for Error2 {
+    fn from(e: Error) -> Self {
+        Self::Own(e)
+    }
+}
+
+impl Store for Sqlite {
+    fn write(&mut self, changes: &[&Change], pauses: &[Pause], level: Durability) -> Result<(), Fault> {
+        self.transact(level, |db| {
+            let (mut put, mut remove) = (db.prepare_cached(PUT)?, db.prepare_cached(REMOVE)?);
+            for change in changes {
+                match change {
+                    Change::Put(change) => {
+                        row::bind(&mut put, change.row, &change.job, row::Holder::default())?;
+                        put.raw_execute()?;
+                    }
+                    Change::Remove(row) => {
+                        remove.execute([row])?;
+                    }
+                }
+            }
+            let mut pause = db.prepare_cached(PAUSE)?;
+            for queue in pauses {
+                pause.execute((&*queue.queue, queue.paused))?;
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> Result<(), Fault> {
+        self.transact(Durability::Disk, |db| {
+            db.prepare_cached(TOUCH)?.execute([])?;
+            Ok(())
+        })
+    }
+
+    fn rest(&mut self) -> Result<(), Fault> {
+        if !std::mem::take(&mut self.logged) {
+            return Ok(());
+        }
+        let name = self.name.clone();
+        let db = self.db().map_err(Fault::Broken)?;
+        // What readers still need stays in the log; that is no fault.
+        db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(|e| fault(&e, &name))
+    }
+
+    fn give_up_reserve(&mut self) -> bool {
+        fs::remove_file(beside(&self.path, "reserve")).is_ok()
+    }
+
+    fn restore_reserve(&mut self) {
+        let path = beside(&self.path, "reserve");
+        if path.exists() {
+            return;
+        }
+        let made = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&path);
+        // Without room for it the engine works on, and has less to give back the next time.
+        let kept = made.and_then(|mut file| file.write_all(&vec![0xfb; RESERVE]));
+        if kept.is_err() {
+            let _ = fs::remove_file(&path);
+        }
+    }
+
+    fn close(&mut self) -> Result<(), Fault> {
+        if self.db.is_none() {
+            return Ok(());
+        }
+        let marked = self.transact(Durability::Disk, |db| {
+            db.execute(SET, ("clean", "1"))?;
+            Ok(())
+        });
+        let name = self.name.clone();
+        let Some(db) = self.db.take() else { return marked };
+        let closed = db
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(|e| fault(&e, &name));
+        let _ = db.close();
+        marked.and(closed)
+    }
+}
+
+/// What the connection needs, before anything is read.
+fn set_up(db: &Connection) -> rusqlite::Result<()> {
+    db.busy_timeout(Duration::from_secs(1))?;
+    db.set_prepared_statement_cache_capacity(32);
+    db.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    db.pragma_update(None, "cache_size", -65_536)?;
+    db.query_row(
+        &format!("PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"),
+        [],
+        |_| Ok(()),
+    )?;
+    db.query_row(&format!("PRAGMA journal_size_limit = {LOG_KEPT}"), [], |_| Ok(()))
+}
+
+/// Makes an empty file that only its owner can read, if there is none: SQLite gives the files beside it the
+/// same rights.
+fn make_private(path: &Path) -> Result<()> {
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let text = format!("{path:?} is not a file; give the path of a file, or of none yet");
+        return Err(Error::invalid(text));
+    }
+    let made = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    made.map(drop).map_err(|e| {
+        let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
+        Error::new(ErrorKind::Storage, text).caused_by(e)
+    })
+}
+
+fn fault(error: &rusqlite::Error, name: &str) -> Fault {
+    let ours = failure(error, name);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Fault::Full(ours),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Fault::Busy(ours),
+        _ => Fault::Broken(ours),
+    }
+}
+
+fn of_row(error: Error) -> Fault {
+    Fault::Broken(error)
+}

@@ -1,0 +1,316 @@
+//! The one thread that writes: it takes what has changed since the last time as a group, writes the group in
+//! one transaction, lets go of the jobs that were held for it, and wakes whoever waits.
+//!
+//! While it writes, others change jobs; that is the next group. So the more callers there are, the more share
+//! a sync, without a timer. Only groups that nobody waits for are put off a little (`write_behind`), which
+//! gives jobs time to end before they ever reach the disk.
+//!
+//! When the disk is full the new jobs of the group are withdrawn and the rest is written without them, if need
+//! be into the space that was reserved for it. When the store breaks, nothing is acknowledged any more.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::store::{Fault, Pause, Store};
+use crate::bell::Bell;
+use crate::durability::Durability;
+use crate::engine::memory::MemoryEngine;
+use crate::engine::memory::journal::{Change, Group, Put};
+use crate::error::{Error, ErrorKind, Result};
+use crate::id::JobId;
+use crate::time::{Deadline, Timestamp};
+
+/// How long nothing must have come before the log is moved into the file.
+const CALM: Duration = Duration::from_secs(1);
+/// The pause before a group is tried again that could not be written.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// What the writer and its callers share.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    /// The last group that was written.
+    done: AtomicU64,
+    /// The last group of which something could not be written.
+    incomplete: AtomicU64,
+    /// Rings when a group was written or the store broke.
+    written: Bell,
+    /// Why nothing can be written any more.
+    broken: Mutex<Option<(ErrorKind, String)>>,
+    is_broken: AtomicBool,
+    /// Jobs whose push could not be kept, until their pusher has heard of it.
+    withdrawn: Mutex<HashSet<JobId>>,
+    withdrawn_count: AtomicUsize,
+    /// Queues that were paused or resumed and not yet written.
+    pauses: Mutex<Vec<Pause>>,
+    /// The latest instant that a caller told of: the engine has no clock of its own.
+    now: AtomicI64,
+    closing: AtomicBool,
+}
+
+impl Desk {
+    /// Refuses to go on after the store broke.
+    ///
+    /// # Errors
+    /// `Storage`, with what happened.
+    pub(crate) fn check(&self) -> Result<()> {
+        if !self.is_broken.load(SeqCst) {
+            return Ok(());
+        }
+        let why = self
+            .broken
+            .lock()
+            .as_ref()
+            .map_or(String::new(), |(_, why)| why.clone());
+        let text = format!("the store failed and accepts nothing more until it is opened again: {why}");
+        Err(Error::new(ErrorKind::Storage, text))
+    }
+
+    /// Returns when the group is written.
+    ///
+    /// # Errors
+    /// `Unknown` if the store broke first.
+    pub(crate) fn wait(&self, group: u64) -> Result<()> {
+        while self.done.load(SeqCst) < group {
+            let listener = self.written.listen();
+            if self.is_broken.load(SeqCst) {
+                let why = self
+                    .broken
+                    .lock()
+                    .as_ref()
+                    .map_or(String::new(), |(_, why)| why.clone());
+                let text = format!("whether it was kept shows when the store is opened again: {why}");
+                return Err(Error::new(ErrorKind::Unknown, text));
+            }
+            if self.done.load(SeqCst) >= group {
+                break;
+            }
+            listener.wait(Deadline::NEVER);
+        }
+        Ok(())
+    }
+
+    /// The same for all of it, and of all before.
+    ///
+    /// # Errors
+    /// `Unknown` if the store broke first; `Full` if the disk is.
+    pub(crate) fn wait_for_all(&self, group: u64) -> Result<()> {
+        self.wait(group)?;
+        if self.incomplete.load(SeqCst) < group {
+            return Ok(());
+        }
+        let text =
+            "the disk is full: not everything is written; it is tried again as long as the queue is open";
+        Err(Error::new(ErrorKind::Full, text))
+    }
+
+    /// Whether the push of this job was withdrawn; asked once, by its pusher, after its group.
+    pub(crate) fn was_withdrawn(&self, id: JobId) -> bool {
+        if self.withdrawn_count.load(SeqCst) == 0 {
+            return false;
+        }
+        let mut withdrawn = self.withdrawn.lock();
+        let was = withdrawn.remove(&id);
+        self.withdrawn_count.store(withdrawn.len(), SeqCst);
+        was
+    }
+
+    fn note_withdrawn(&self, ids: Vec<JobId>) {
+        let mut withdrawn = self.withdrawn.lock();
+        withdrawn.extend(ids);
+        self.withdrawn_count.store(withdrawn.len(), SeqCst);
+    }
+
+    /// Notes that a queue was paused or resumed.
+    pub(crate) fn pause(&self, pause: Pause) {
+        self.pauses.lock().push(pause);
+    }
+
+    /// Notes what time it is.
+    pub(crate) fn saw(&self, now: Timestamp) {
+        self.now.fetch_max(now.as_micros(), SeqCst);
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(self.now.load(SeqCst))
+    }
+
+    /// Tells the writer to write what is left and to end.
+    pub(crate) fn close(&self, engine: &MemoryEngine) {
+        self.closing.store(true, SeqCst);
+        engine.news().ring_all();
+    }
+
+    fn finish(&self, group: u64) {
+        self.done.fetch_max(group, SeqCst);
+        self.written.ring_all();
+    }
+
+    fn poison(&self, error: &Error) {
+        *self.broken.lock() = Some((error.kind(), error.to_string()));
+        self.is_broken.store(true, SeqCst);
+        self.written.ring_all();
+    }
+}
+
+/// The thread's own.
+pub(crate) struct Writer {
+    pub(crate) engine: Arc<MemoryEngine>,
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) store: Box<dyn Store>,
+    pub(crate) write_behind: Duration,
+    /// Whether something was written that a power cut could take.
+    pub(crate) unsynced: bool,
+    /// Whether the last group was refused for want of space.
+    pub(crate) full: bool,
+}
+
+impl Writer {
+    /// Writes until it is told to close.
+    pub(crate) fn run(mut self) {
+        while !self.desk.is_broken.load(SeqCst) {
+            let more = self.wait();
+            self.step();
+            if !more {
+                break;
+            }
+        }
+        if !self.desk.is_broken.load(SeqCst) {
+            // Changes of the last moment: ends of jobs whose dispatcher has been sealed by now.
+            self.step();
+            if let Err(Fault::Full(e) | Fault::Busy(e) | Fault::Broken(e)) = self.store.close() {
+                self.desk.poison(&e);
+            }
+        }
+    }
+
+    /// Returns when there is something to write; false if that is for the last time.
+    fn wait(&mut self) -> bool {
+        let mut behind = None;
+        loop {
+            let listener = self.engine.news().listen();
+            let (noted, urgent) = self.engine.has_news();
+            if self.desk.closing.load(SeqCst) {
+                return false;
+            }
+            if urgent {
+                return true;
+            }
+            let until = if noted {
+                *behind.get_or_insert_with(|| Deadline::after(self.write_behind))
+            } else if self.unsynced {
+                Deadline::after(CALM)
+            } else {
+                Deadline::NEVER
+            };
+            if !listener.wait(until) {
+                if noted {
+                    return true;
+                }
+                self.rest();
+            }
+        }
+    }
+
+    /// Nothing has come for a while.
+    fn rest(&mut self) {
+        let done = self.store.sync().and_then(|()| self.store.rest());
+        match done {
+            Ok(()) => self.unsynced = false,
+            Err(Fault::Broken(e)) => self.desk.poison(&e),
+            Err(Fault::Full(_) | Fault::Busy(_)) => {}
+        }
+    }
+
+    /// Writes one group.
+    pub(crate) fn step(&mut self) {
+        let group = self.engine.collect(self.desk.now());
+        let pauses = std::mem::take(&mut *self.desk.pauses.lock());
+        let changes: Vec<&Change> = group.changes.iter().collect();
+        match self.put(&changes, &pauses, group.want) {
+            Ok(()) => self.written(&group),
+            Err(Fault::Full(_)) => self.write_without_new(&group, pauses),
+            Err(Fault::Busy(e) | Fault::Broken(e)) => self.desk.poison(&e),
+        }
+    }
+
+    /// Writes changes; waits for whoever else has the file.
+    fn put(&mut self, changes: &[&Change], pauses: &[Pause], want: Durability) -> Result<(), Fault> {
+        loop {
+            let done = if changes.is_empty() && pauses.is_empty() {
+                if want == Durability::Disk && self.unsynced {
+                    self.store.sync()
+                } else {
+                    return Ok(());
+                }
+            } else {
+                self.store.write(changes, pauses, want)
+            };
+            match done {
+                Ok(()) => {
+                    self.unsynced = want < Durability::Disk;
+                    return Ok(());
+                }
+                Err(Fault::Busy(_)) if !self.desk.closing.load(SeqCst) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    fn written(&mut self, group: &Group) {
+        if std::mem::take(&mut self.full) {
+            self.store.restore_reserve();
+        }
+        self.engine.release(puts(group), self.desk.now());
+        self.desk.finish(group.number);
+    }
+
+    /// The disk is full: what was pushed is refused, what ended is written.
+    fn write_without_new(&mut self, group: &Group, pauses: Vec<Pause>) {
+        self.full = true;
+        let old: Vec<&Change> = group
+            .changes
+            .iter()
+            .filter(|change| !matches!(change, Change::Put(put) if put.new))
+            .collect();
+        let mut done = self.put(&old, &pauses, group.want);
+        if matches!(done, Err(Fault::Full(_))) && self.store.give_up_reserve() {
+            done = self.put(&old, &pauses, group.want);
+        }
+        let complete = done.is_ok();
+        let left: Vec<&Put> = match done {
+            Ok(()) => puts(group).filter(|put| put.new).collect(),
+            Err(Fault::Full(_)) => {
+                self.desk.pauses.lock().splice(0..0, pauses);
+                let rows = group.changes.iter().filter_map(|change| match change {
+                    Change::Remove(row) => Some(*row),
+                    Change::Put(_) => None,
+                });
+                self.engine.remove_again(rows);
+                puts(group).collect()
+            }
+            Err(Fault::Busy(e) | Fault::Broken(e)) => return self.desk.poison(&e),
+        };
+        let (withdrawn, left) = (self.engine.withdraw(left.iter().copied()), left.len());
+        if withdrawn.len() < left || !complete {
+            self.desk.incomplete.fetch_max(group.number, SeqCst);
+        }
+        self.desk.note_withdrawn(withdrawn);
+        self.desk.finish(group.number);
+        // What is left is noted again: give the disk a moment.
+        let listener = self.engine.news().listen();
+        if !self.desk.closing.load(SeqCst) {
+            listener.wait(Deadline::after(AGAIN));
+        }
+    }
+}
+
+fn puts(group: &Group) -> impl Iterator<Item = &Put> {
+    group.changes.iter().filter_map(|change| match change {
+        Change::Put(put) => Some(&**put),
+        Change::Remove(_) => None,
+    })
+}

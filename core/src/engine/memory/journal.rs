@@ -1,0 +1,395 @@
+//! What a store underneath has to know: which records changed since it looked last, and which row each has.
+//!
+//! The engine works the same without one. With one, every change marks its record and notes the record's slot
+//! with its stripe; the store's writer [collects](MemoryEngine::collect) what has been noted, as a *group*. It
+//! gets the present state of each record, not the way there: a job that came and went between two groups never
+//! reaches the store, and what was done last is what is written last, whoever did it.
+//!
+//! * A group is complete: what was noted before it began is in it or was in one before. Groups are numbered;
+//!   whoever changes something learns the number of the first group that has it.
+//! * A [batch](super::commit) is in one group, whole: the reading of a group and a batch exclude each other by
+//!   the latch. Single changes need no such care, since a record is read under its lock.
+//! * A job whose push waits for the store is *held*: it has its place (id, key, room) and cannot be claimed.
+//!   When its group is written it is [released](MemoryEngine::release); if it cannot be, it is
+//!   [withdrawn](MemoryEngine::withdraw) and was never there.
+//! * The row of a record is given when it is first collected. Rows grow, in the order of the pushes.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
+
+use super::MemoryEngine;
+use super::after::After;
+use super::flags::{CRASHED, DIRTY, HELD, ROWED};
+use super::latch::Mutex;
+use super::record::Record;
+use super::session::Session;
+use super::slab::{CHUNK, WIDTH};
+use super::stripe;
+use super::table::Table;
+use crate::bell::Bell;
+use crate::durability::Durability;
+use crate::id::JobId;
+use crate::job::{Job, State};
+use crate::time::Timestamp;
+
+/// Notes which rows run, so that a killed process leaves word of it.
+pub(crate) trait Flight: Send + Sync + fmt::Debug {
+    /// The job of this row begins to run.
+    fn enter(&self, row: i64, takeoff: Takeoff);
+    /// It runs no more.
+    fn leave(&self, row: i64);
+}
+
+/// How a job stood when it began to run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Takeoff {
+    /// Under which claim.
+    pub(crate) fence: u64,
+    /// The number of the attempt.
+    pub(crate) attempt: u32,
+    /// When it began.
+    pub(crate) started: Timestamp,
+}
+
+/// The link of a memory engine to the store underneath.
+#[derive(Debug)]
+pub(super) struct Journal {
+    pub(super) flight: Box<dyn Flight>,
+    /// The row of the job in each slot, where there is one.
+    rows: Table<[AtomicI64; CHUNK], WIDTH, WIDTH>,
+    next: AtomicI64,
+    /// Held while a group is read, and by batches.
+    pub(super) latch: Mutex<()>,
+    /// Whether something was noted since the last group began.
+    noted: AtomicBool,
+    /// Whether somebody waits for the next group.
+    urgent: AtomicBool,
+    /// Rings when one of the two becomes true.
+    pub(super) bell: Bell,
+}
+
+/// What one thread has changed and no group has yet.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Slots of changed records.
+    dirty: Vec<u32>,
+    /// Rows whose job is forgotten.
+    gone: Vec<i64>,
+    /// The most that somebody wants to hear of these changes.
+    want: Durability,
+    /// The last group that began.
+    group: u64,
+}
+
+impl Notes {
+    /// The group that will have what is noted now.
+    pub(super) fn next_group(&self) -> u64 {
+        self.group + 1
+    }
+}
+
+/// What has changed.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// This is how the job of a row stands now.
+    Put(Box<Put>),
+    /// The job of this row is forgotten.
+    Remove(i64),
+}
+
+/// A job to be written.
+#[derive(Debug)]
+pub(crate) struct Put {
+    /// Its row.
+    pub(crate) row: i64,
+    /// How it stands.
+    pub(crate) job: Job,
+    /// Whether it is held until it is written.
+    pub(crate) held: bool,
+    /// Whether its row has not been written before.
+    pub(crate) new: bool,
+    pub(super) slot: u32,
+}
+
+/// A group of changes.
+#[derive(Debug, Default)]
+pub(crate) struct Group {
+    /// Its number.
+    pub(crate) number: u64,
+    /// The most that somebody wants to hear of it.
+    pub(crate) want: Durability,
+    /// What has changed; new jobs in the order of their rows.
+    pub(crate) changes: Vec<Change>,
+}
+
+impl Journal {
+    pub(super) fn new(flight: Box<dyn Flight>) -> Self {
+        Self {
+            flight,
+            rows: Table::default(),
+            next: AtomicI64::new(1),
+            latch: Mutex::default(),
+            noted: AtomicBool::new(false),
+            urgent: AtomicBool::new(false),
+            bell: Bell::default(),
+        }
+    }
+
+    /// Says that something was noted. Without a write if that is known.
+    pub(super) fn nudge(&self, want: Durability) {
+        let news = !self.noted.load(SeqCst) && !self.noted.swap(true, SeqCst);
+        let urgent =
+            want > Durability::Memory && !self.urgent.load(SeqCst) && !self.urgent.swap(true, SeqCst);
+        if news || urgent {
+            self.bell.ring();
+        }
+    }
+
+    fn row(&self, slot: u32) -> &AtomicI64 {
+        let slot = slot as usize;
+        let chunk = self
+            .rows
+            .get_or(slot / CHUNK, || [const { AtomicI64::new(0) }; CHUNK]);
+        &chunk[slot % CHUNK]
+    }
+
+    /// Gives a job its row; the record is locked.
+    fn enroll(&self, record: &mut Record, slot: u32, row: i64) {
+        self.row(slot).store(row, Relaxed);
+        record.mark(ROWED, true);
+        if record.state() == State::Running && !record.marked(CRASHED) {
+            self.take_off(record, row);
+        }
+    }
+
+    fn take_off(&self, record: &Record, row: i64) {
+        self.flight.enter(row, record.takeoff());
+    }
+
+    /// The job of this record begins to run.
+    pub(super) fn begins(&self, record: &Record, slot: u32) {
+        if record.marked(ROWED) {
+            self.take_off(record, self.row(slot).load(Relaxed));
+        }
+    }
+
+    /// The job of this record runs no more.
+    pub(super) fn ends(&self, record: &mut Record, slot: u32) {
+        if record.marked(ROWED) && !record.marked(CRASHED) {
+            self.flight.leave(self.row(slot).load(Relaxed));
+        }
+        record.mark(CRASHED, false);
+    }
+}
+
+impl Session<'_> {
+    /// Notes that this record has changed. Without a store underneath, one look.
+    #[inline]
+    pub(super) fn touch(&mut self, record: &mut Record, slot: u32) {
+        if self.engine.journal.is_some() {
+            self.note(record, slot);
+        }
+    }
+
+    fn note(&mut self, record: &mut Record, slot: u32) {
+        let notes = &mut self.stripe.notes;
+        if !record.marked(DIRTY) {
+            record.mark(DIRTY, true);
+            notes.dirty.push(slot);
+        }
+        self.after.group = notes.next_group();
+    }
+
+    /// Notes what somebody wants to hear of the next group.
+    pub(super) fn demand(&mut self, want: Durability) {
+        let notes = &mut self.stripe.notes;
+        notes.want = notes.want.max(want);
+        self.after.group = notes.next_group();
+        self.after.want = self.after.want.max(want);
+    }
+
+    /// Notes that the job of this record is about to be forgotten.
+    #[inline]
+    pub(super) fn strike(&mut self, record: &mut Record, slot: u32) {
+        let Some(journal) = &self.engine.journal else {
+            return;
+        };
+        if record.marked(ROWED) {
+            self.stripe.notes.gone.push(journal.row(slot).load(Relaxed));
+            self.after.group = self.stripe.notes.next_group();
+        }
+        record.mark(ROWED | DIRTY | HELD | CRASHED, false);
+    }
+}
+
+impl MemoryEngine {
+    fn journal(&self) -> &Journal {
+        self.journal
+            .as_ref()
+            .expect("only a store underneath asks, and then there is one")
+    }
+
+    /// The bell that rings when something was noted.
+    pub(crate) fn news(&self) -> &Bell {
+        &self.journal().bell
+    }
+
+    /// Whether something was noted since the last group began, and whether somebody waits for the next.
+    pub(crate) fn has_news(&self) -> (bool, bool) {
+        let journal = self.journal();
+        (journal.noted.load(SeqCst), journal.urgent.load(SeqCst))
+    }
+
+    /// Asks for a group at this level; returns its number. Everything that was changed before is in it or was
+    /// in one before.
+    pub(crate) fn demand(&self, want: Durability) -> u64 {
+        let mut after = After::default();
+        let mut stripe = self.stripes.mine();
+        self.session(&mut stripe, &mut after, Timestamp::EPOCH)
+            .demand(want);
+        drop(stripe);
+        self.journal().nudge(want);
+        after.group
+    }
+
+    /// Begins a group and reads all that has changed.
+    pub(crate) fn collect(&self, now: Timestamp) -> Group {
+        let journal = self.journal();
+        let _alone = journal.latch.lock();
+        journal.noted.store(false, SeqCst);
+        journal.urgent.store(false, SeqCst);
+        let (mut group, mut slots) = (Group::default(), Vec::new());
+        let mut stripes = self.stripes.lock_all();
+        for stripe in &mut stripes {
+            let notes = &mut stripe.notes;
+            notes.group += 1;
+            group.number = notes.group;
+            group.want = group.want.max(std::mem::take(&mut notes.want));
+            slots.append(&mut notes.dirty);
+            group.changes.extend(notes.gone.drain(..).map(Change::Remove));
+        }
+        drop(stripes);
+        let (mut new, mut puts) = (Vec::new(), Vec::new());
+        for slot in slots {
+            self.read(slot, now, &mut new, &mut puts);
+        }
+        // By id is by push, on whatever thread.
+        new.sort_unstable_by_key(|(id, _)| *id);
+        for (id, slot) in new {
+            puts.extend(self.read_new(id, slot, now));
+        }
+        group
+            .changes
+            .extend(puts.into_iter().map(|put| Change::Put(Box::new(put))));
+        group
+    }
+
+    /// Reads a changed record that has a row; puts one that has none on the list of the new.
+    fn read(&self, slot: u32, now: Timestamp, new: &mut Vec<(JobId, u32)>, puts: &mut Vec<Put>) {
+        let record = self.slab.lock(slot);
+        let Some(mut record) = record.filter(|r| r.taken() && r.marked(DIRTY)) else {
+            return;
+        };
+        if !record.marked(ROWED) {
+            new.push((record.id(), slot));
+            return;
+        }
+        record.mark(DIRTY, false);
+        puts.push(self.put(&record, slot, false, now));
+    }
+
+    fn read_new(&self, id: JobId, slot: u32, now: Timestamp) -> Option<Put> {
+        let record = self.slab.lock(slot);
+        let mut record = record.filter(|r| r.is(id) && r.marked(DIRTY))?;
+        record.mark(DIRTY, false);
+        let journal = self.journal();
+        let new = !record.marked(ROWED);
+        if new {
+            let row = journal.next.fetch_add(1, Relaxed);
+            journal.enroll(&mut record, slot, row);
+        }
+        Some(self.put(&record, slot, new, now))
+    }
+
+    fn put(&self, record: &Record, slot: u32, new: bool, now: Timestamp) -> Put {
+        let mut job = record.to_job(&self.names, &self.shared.nodes);
+        let held = record.marked(HELD);
+        if held && job.state == State::Blocked && job.waits.is_empty() {
+            job.state = if job.run_at > now {
+                State::Scheduled
+            } else {
+                State::Queued
+            };
+        }
+        Put {
+            row: self.journal().row(slot).load(Relaxed),
+            job,
+            held,
+            new,
+            slot,
+        }
+    }
+
+    /// The held jobs among these can be claimed from now on.
+    pub(crate) fn release<'p>(&self, puts: impl Iterator<Item = &'p Put>, now: Timestamp) {
+        let mut after = After::default();
+        let mut puts = puts.filter(|put| put.held).peekable();
+        while puts.peek().is_some() {
+            let mut stripe = self.stripes.mine();
+            let mut session = self.session(&mut stripe, &mut after, now);
+            for put in puts.by_ref().take(SESSION) {
+                session.release(put.slot, put.job.id);
+            }
+        }
+        self.settle(&mut after);
+    }
+
+    /// The held jobs among these were never pushed; the others are to be collected again. Returns the ids of
+    /// the former.
+    pub(crate) fn withdraw<'p>(&self, puts: impl Iterator<Item = &'p Put>) -> Vec<JobId> {
+        let (mut after, mut withdrawn) = (After::default(), Vec::new());
+        for put in puts {
+            let mut stripe = self.stripes.mine();
+            let mut session = self.session(&mut stripe, &mut after, Timestamp::EPOCH);
+            if session.withdraw(put) {
+                withdrawn.push(put.job.id);
+            }
+        }
+        self.settle(&mut after);
+        withdrawn
+    }
+
+    /// Notes rows whose removal could not be written, to be collected again.
+    pub(crate) fn remove_again(&self, rows: impl Iterator<Item = i64>) {
+        let mut stripe = self.stripes.lock(stripe::number());
+        stripe.notes.gone.extend(rows);
+        drop(stripe);
+        self.journal().nudge(Durability::Memory);
+    }
+
+    /// Takes a job as the store has it. False, and nothing is changed, if there is one with its id.
+    pub(crate) fn load(&self, row: i64, job: &Job, now: Timestamp) -> crate::error::Result<bool> {
+        let journal = self.journal();
+        journal.next.fetch_max(row + 1, Relaxed);
+        let (queue, kind) = (self.names.queue(&job.queue)?, self.names.kind(&job.kind)?);
+        let (mut after, mut stripe) = (After::default(), self.stripes.mine());
+        let mut session = self.session(&mut stripe, &mut after, now);
+        let loaded = session.load(job, (queue, kind), |record, slot| {
+            journal.enroll(record, slot, row)
+        });
+        drop(stripe);
+        if let Some(key) = job.key().filter(|_| loaded && job.state != State::Cancelled) {
+            self.keys.lock(key).insert(key.into(), job.id);
+        }
+        self.settle(&mut after);
+        Ok(loaded)
+    }
+
+    /// No row up to this one is given again.
+    pub(crate) fn skip_rows(&self, last: i64) {
+        self.journal().next.fetch_max(last + 1, Relaxed);
+    }
+}
+
+/// The most held jobs that are released while a stripe is locked.
+const SESSION: usize = 64;
