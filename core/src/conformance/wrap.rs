@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::JobId;
+use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
     Overdue, QueueCounts, Retention, Signals, Tick,
@@ -156,6 +157,11 @@ impl Engine for Watched {
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
         (self.before)(Call::Write("set_paused"))?;
         self.inner.set_paused(queue, paused)
+    }
+
+    fn flush(&self, level: Durability) -> Result<()> {
+        (self.before)(Call::Write("flush"))?;
+        self.inner.flush(level)
     }
 
     fn close(&self) -> Result<()> {

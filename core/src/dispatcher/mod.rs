@@ -18,6 +18,7 @@ mod restore;
 mod settle;
 mod slots;
 mod stop;
+mod submit;
 mod sweeper;
 mod tickets;
 mod wait;
@@ -58,6 +59,7 @@ use hooks::HookList;
 use kinds::Kinds;
 use slots::Slots;
 use stop::AtStop;
+use submit::Submissions;
 
 const OPEN: u8 = 0;
 const STOPPING: u8 = 1;
@@ -91,6 +93,7 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) hooks: HookList,
     pub(crate) dumps: Dumps,
+    submissions: Submissions,
     pub(crate) birth: Birth,
     /// Which dispatcher of this process, from 1.
     serial: u64,
@@ -154,6 +157,7 @@ impl Dispatcher {
             events: Events::default(),
             hooks: HookList::default(),
             dumps: Dumps::default(),
+            submissions: Submissions::default(),
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,

@@ -292,7 +292,11 @@ impl Inner {
         }
     }
 
-    fn push_all(&self, jobs: &[NewJob<'_>], wait: Option<Deadline>) -> Result<Vec<Pushed>, PushManyError> {
+    pub(super) fn push_all(
+        &self,
+        jobs: &[NewJob<'_>],
+        wait: Option<Deadline>,
+    ) -> Result<Vec<Pushed>, PushManyError> {
         let refuse = |error| PushManyError {
             pushed: Vec::new(),
             error,

@@ -79,6 +79,7 @@ impl Dispatcher {
             // It ends within one step: it never runs a handler.
             threads::join(sweeper);
         }
+        inner.end_submissions();
         let handed_back = handed_back?;
         sealed.and(ended).and(inner.engine.close())?;
         let waiting = counts?.iter().map(QueueCounts::waiting).sum();
