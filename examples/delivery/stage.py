@@ -123,7 +123,7 @@ def digest(file: Path) -> str:
 
 def summary(progress: Progress, verdict: Verdict, took: float, **more: str) -> None:
     """Prints the numbers behind the verdict; those that only one way has come in between."""
-    waits = sorted(progress.delivered.values())
+    waits = sorted(progress.delivered.values()) or [0.0]
     p99 = waits[min(len(waits) - 1, len(waits) * 99 // 100)]
     counts = verdict.counts
     rows = {
