@@ -8,42 +8,22 @@
 //! ```
 
 mod durable {
+    pub mod backlog;
+    pub mod idle;
+    pub mod life;
     pub mod pushes;
+    pub mod wal;
 }
 
 use std::process::ExitCode;
 
-use durable::pushes;
+use durable::{backlog, idle, life, pushes};
 use forebay_benches::tables::{Table, run};
 
-const TABLES: [Table; 3] = [
-    Table {
-        name: "one",
-        title: "one caller, each push returns when its 100-byte record is on the disk",
-        contenders: &[
-            ("append", "bare log, appended"),
-            ("overwrite", "bare log, overwritten"),
-            (
-                "sqlite",
-                "bare SQLite table, a transaction per insert, `synchronous=FULL`",
-            ),
-        ],
-        measure: |name, arguments| pushes::by_callers(name, 1, arguments),
-    },
-    Table {
-        name: "callers-64",
-        title: "64 callers, each push returns when its 100-byte record is on the disk",
-        contenders: GROUPED,
-        measure: |name, arguments| pushes::by_callers(name, 64, arguments),
-    },
-    Table {
-        name: "callers-256",
-        title: "256 callers, each push returns when its 100-byte record is on the disk",
-        contenders: GROUPED,
-        measure: |name, arguments| pushes::by_callers(name, 256, arguments),
-    },
-];
+const DISK: (&str, &str) = ("forebay", "Forebay, `disk`");
+const OS: (&str, &str) = ("forebay-os", "Forebay, `os`");
 
+/// What serves many callers at once.
 const GROUPED: &[(&str, &str)] = &[
     ("group-append", "bare log, appended, a thread writes groups"),
     ("group-overwrite", "bare log, overwritten, a thread writes groups"),
@@ -56,6 +36,76 @@ const GROUPED: &[(&str, &str)] = &[
         "group-sqlite",
         "bare SQLite table, `synchronous=FULL`, a thread writes groups",
     ),
+    DISK,
+    OS,
+];
+
+const TABLES: [Table; 8] = [
+    Table {
+        name: "one",
+        title: "one caller, each push returns when its 100-byte record is on the disk",
+        contenders: &[
+            ("append", "bare log, appended"),
+            ("overwrite", "bare log, overwritten"),
+            (
+                "sqlite",
+                "bare SQLite table, a transaction per insert, `synchronous=FULL`",
+            ),
+            DISK,
+        ],
+        measure: |name, arguments| pushes::by_callers(name, 1, arguments),
+    },
+    Table {
+        name: "callers-64",
+        title: "64 callers, each push returns when its 100-byte record is as safe as said",
+        contenders: GROUPED,
+        measure: |name, arguments| pushes::by_callers(name, 64, arguments),
+    },
+    Table {
+        name: "callers-256",
+        title: "256 callers, each push returns when its 100-byte record is as safe as said",
+        contenders: GROUPED,
+        measure: |name, arguments| pushes::by_callers(name, 256, arguments),
+    },
+    Table {
+        name: "life",
+        title: "jobs of 100 bytes pushed, run by 2 workers, and their ends on the disk",
+        contenders: &[
+            ("64-pushers", "`disk`, 64 pushers, one job per push"),
+            ("many-64", "`disk`, one pusher, `push_many` of 64"),
+            ("4-many-64", "`disk`, four pushers, `push_many` of 64"),
+            ("many-1000", "`disk`, one pusher, `push_many` of 1000"),
+            ("64-pushers-os", "`os`, 64 pushers, one job per push"),
+        ],
+        measure: life::pushed_run_done,
+    },
+    Table {
+        name: "at-memory",
+        title: "the same at `memory`, 2 pushers, beside the engine that has nothing else",
+        contenders: &[
+            ("memory-engine", "`memory:`"),
+            ("at-memory", "`sqlite:`, pushes at `memory`"),
+        ],
+        measure: life::pushed_run_done,
+    },
+    Table {
+        name: "long-queue",
+        title: "one job after the other while others wait, pushes at `memory`",
+        contenders: &[("1000", "1 000 jobs wait"), ("1000000", "1 000 000 jobs wait")],
+        measure: backlog::claims,
+    },
+    Table {
+        name: "recovery",
+        title: "1 000 000 jobs of 100 bytes, left by a process that died, are opened",
+        contenders: &[("forebay", "Forebay")],
+        measure: backlog::recovery,
+    },
+    Table {
+        name: "idle-store",
+        title: "a file, two workers, nothing to do",
+        contenders: &[("forebay", "Forebay, `sqlite:`")],
+        measure: idle::nothing_to_do,
+    },
 ];
 
 fn main() -> ExitCode {

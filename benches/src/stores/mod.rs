@@ -2,6 +2,7 @@
 //!
 //! All of them do the same: when a push returns, its record survives a power cut.
 
+mod forebay;
 mod gate;
 mod grouped;
 mod log;
@@ -10,6 +11,8 @@ mod sqlite;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+pub use self::forebay::{Forebay, url};
+use ::forebay::Durability;
 pub use grouped::{Follow, GroupLog, Writer};
 pub use log::{Log, Room};
 pub use sqlite::Sqlite;
@@ -38,6 +41,9 @@ pub fn open(name: &str, folder: &Path) -> Option<Box<dyn Store>> {
         "follow-overwrite" => Box::new(GroupLog::<Follow>::open(folder, Room::Beforehand)),
         "group-sqlite" => Box::new(GroupLog::<Writer>::over_sqlite(folder)),
         "sqlite" => Box::new(Sqlite::open(folder)),
+        "forebay" => Box::new(Forebay::open(&url(folder), Durability::Disk)),
+        "forebay-os" => Box::new(Forebay::open(&url(folder), Durability::Os)),
+        "forebay-memory" => Box::new(Forebay::open(&url(folder), Durability::Memory)),
         _ => return None,
     })
 }
@@ -82,7 +88,7 @@ fn beside_the_program() -> PathBuf {
 mod tests {
     use super::*;
 
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 9] = [
         "append",
         "overwrite",
         "group-append",
@@ -91,6 +97,7 @@ mod tests {
         "follow-overwrite",
         "group-sqlite",
         "sqlite",
+        "forebay",
     ];
 
     #[test]
@@ -120,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_push_syncs_once() {
-        for name in ["append", "overwrite", "sqlite"] {
+        for name in ["append", "overwrite", "sqlite", "forebay"] {
             let folder = Scratch::new(None);
             let store = open(name, folder.path()).expect(name);
             store.push(b"the first one may do more");
