@@ -1,11 +1,14 @@
 //! Every engine of this build, held to the suite.
 
 use std::cell::RefCell;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use forebay::Timestamp;
 use forebay::engine::durable::{DurableEngine, Settings};
 use forebay::engine::memory::MemoryEngine;
+use forebay::engine::sqlite::{Sharing, SqliteEngine};
 use forebay_tests::scratch::Scratch;
 
 forebay::conformance_suite!(
@@ -16,20 +19,32 @@ forebay::conformance_suite!(
 );
 
 forebay::conformance_suite!(sqlite, on_a_file, given_time, encodes);
+forebay::conformance_suite!(sqlite_shared, on_a_shared_file, given_time, encodes);
 
-/// A durable engine on a file of its own, which goes with the thread of the test.
-fn on_a_file() -> Arc<DurableEngine> {
+/// A folder of its own, which goes with the thread of the test.
+fn fresh_file() -> PathBuf {
     thread_local! {
         static FOLDERS: RefCell<Vec<Scratch>> = const { RefCell::new(Vec::new()) };
     }
     let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    FOLDERS.with(|folders| folders.borrow_mut().push(folder));
+    path
+}
+
+/// A durable engine on a file of its own.
+fn on_a_file() -> Arc<DurableEngine> {
     let settings = Settings {
         keep_finished: 100_000,
         write_behind: Duration::from_millis(20),
     };
-    let engine = DurableEngine::open(&folder.path("jobs.db"), settings).expect("a new file can be opened");
-    FOLDERS.with(|folders| folders.borrow_mut().push(folder));
-    Arc::new(engine)
+    Arc::new(DurableEngine::open(&fresh_file(), settings).expect("a new file can be opened"))
+}
+
+/// An engine that shares a file with nobody, for the time being.
+fn on_a_shared_file() -> Arc<SqliteEngine> {
+    let engine = SqliteEngine::open(&fresh_file(), Sharing::default(), Timestamp::EPOCH);
+    Arc::new(engine.expect("a new file can be opened"))
 }
 
 /// A case that nobody lists would never run.

@@ -30,6 +30,8 @@ pub mod durable;
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sql;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
 pub(crate) mod still;
 
 use std::cell::Cell;
@@ -220,6 +222,9 @@ pub struct Signals {
     pub space: Bell,
     /// The next due time came forward.
     pub upkeep: Bell,
+    /// A running job may have been asked to stop by another process, or may have lost its lease: whoever holds
+    /// leases should ask for them. Only engines that are shared ring it.
+    pub leases: Bell,
     /// Jobs that ended for good, by id.
     pub finished: Finished,
 }

@@ -11,7 +11,6 @@
 //! shared memory can be relied on.
 
 pub(crate) mod flight;
-pub(crate) mod lock;
 mod recovery;
 pub(crate) mod store;
 pub mod testing;
@@ -26,10 +25,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::flight::Table;
-use self::lock::{Hold, Lock};
 use self::store::{Pause, Sqlite, Store};
 use self::writer::{Desk, Writer};
 use super::memory::MemoryEngine;
+pub(crate) use super::sql::lock;
+use super::sql::lock::{Hold, Lock};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
     Overdue, Parcel, QueueCounts, Retention, Signals, Tick,

@@ -11,7 +11,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::lock::beside;
 use crate::durability::Durability;
 use crate::engine::memory::journal::Change;
-use crate::engine::sql::{failure, row, schema};
+use crate::engine::sql::{failure, row, schema, shared};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Takes groups of changes, each whole or not at all.
@@ -54,8 +54,12 @@ pub(crate) enum Fault {
 }
 
 /// A row that stays where it is found: the same statement adds a job and changes it.
-const PUT: &str = "INSERT OR REPLACE INTO jobs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-                   ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const PUT: &str = "INSERT OR REPLACE INTO jobs (row, id, queue, kind, state, priority, run_at, created, attempt, \
+                   max_attempts, fence, crashes, cancel_requested, started, finished, lease_until, deadline, \
+                   timeout, key, fingerprint, retry, headers, waits, node, worker, payload, content_type, \
+                   result, result_type, error, error_kind, history) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+                   ?, ?, ?, ?)";
 const REMOVE: &str = "DELETE FROM jobs WHERE row = ?";
 const PAUSE: &str = "INSERT OR REPLACE INTO queues (name, paused) VALUES (?, ?)";
 /// The smallest write there is: a commit without one would not be synced.
@@ -94,6 +98,8 @@ impl Sqlite {
         let mut db = opened.map_err(|e| failure(&e, &name))?;
         set_up(&db).map_err(|e| failure(&e, &name))?;
         schema::migrate(&mut db, &name)?;
+        // Nobody shares it any more: this process has the lock.
+        shared::own(&mut db).map_err(|e| failure(&e, &name))?;
         Ok(Self {
             db: Some(db),
             path: path.to_owned(),

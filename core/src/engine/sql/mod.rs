@@ -1,8 +1,11 @@
 //! Jobs in a SQL database: what every engine with one shares. Which tables there are is in [schema], how a
 //! job is a row and back in [row].
 
+pub(crate) mod lock;
 pub(crate) mod row;
 pub(crate) mod schema;
+pub(crate) mod shared;
+pub(crate) mod statements;
 
 use rusqlite::ErrorCode;
 

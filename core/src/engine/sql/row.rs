@@ -105,7 +105,7 @@ impl Binder<'_, '_> {
 }
 
 /// A list as JSON; nothing for an empty one.
-fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
+pub(crate) fn list<T: serde::Serialize>(items: &[T]) -> Result<Option<String>> {
     if items.is_empty() {
         return Ok(None);
     }

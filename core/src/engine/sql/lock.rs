@@ -4,6 +4,9 @@
 //! the database file; and the lock belongs to the open file (`F_OFD_SETLK`), not to the process, so that the
 //! same process cannot take it twice and closing some other descriptor does not let go of it. It ends with the
 //! process, however that ends.
+//!
+//! Each of those who share a database also has a *seat*: a byte of the file that only it has locked, so that
+//! anybody can tell at any time whether it still lives.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -19,14 +22,13 @@ pub(crate) enum Hold {
     /// By this process alone.
     Alone,
     /// By any number of processes.
-    #[allow(dead_code, reason = "the shared mode follows")]
     Shared,
 }
 
 /// The lock, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -45,18 +47,43 @@ impl Lock {
             .mode(0o600)
             .open(&beside);
         let mut file = opened.map_err(failed)?;
-        if let Err(error) = try_lock(&file, hold) {
+        if let Err(error) = try_lock(&file, OWNER, hold) {
             return Err(match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => in_use(path, &mut file),
                 _ => failed(error),
             });
         }
-        if hold == Hold::Alone {
-            sign(&mut file).map_err(failed)?;
+        match hold {
+            Hold::Alone => sign(&mut file).map_err(failed)?,
+            // The last owner is one no more.
+            Hold::Shared => file.set_len(0).map_err(failed)?,
         }
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// How many seats there are.
+    pub(crate) const SEATS: u32 = 128;
+
+    /// Takes the first free seat. `None` if there is none, or if this system cannot tell one open file from
+    /// another.
+    pub(crate) fn sit(&self) -> Option<u32> {
+        let free = |seat: &u32| try_lock(&self.file, FIRST_SEAT + i64::from(*seat), Hold::Alone).is_ok();
+        (0..Self::SEATS).find(|seat| OF_FILES && free(seat))
+    }
+
+    /// Whether somebody else has this seat.
+    pub(crate) fn is_taken(&self, seat: u32) -> bool {
+        let mut range = range(FIRST_SEAT + i64::from(seat), Hold::Alone);
+        // SAFETY: the descriptor is open, and the range, which the kernel writes, lives through the call.
+        let asked = unsafe { libc::fcntl(self.file.as_raw_fd(), GET_LOCK, &raw mut range) };
+        OF_FILES && asked == 0 && libc::c_int::from(range.l_type) != libc::F_UNLCK
     }
 }
+
+/// The byte that says how the database is had.
+const OWNER: i64 = 0;
+/// The byte of the first seat, far behind the text.
+const FIRST_SEAT: i64 = 1 << 20;
 
 /// The path of a file that belongs to the database at `path`.
 pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
@@ -74,7 +101,7 @@ pub(crate) fn owner(path: &Path) -> Option<u32> {
         .write(true)
         .open(beside(path, "lock"))
         .ok()?;
-    match try_lock(&file, Hold::Alone) {
+    match try_lock(&file, OWNER, Hold::Alone) {
         Ok(()) => None,
         Err(_) => Some(read_owner(&mut file).unwrap_or(0)),
     }
@@ -111,18 +138,25 @@ fn in_use(path: &Path, file: &mut File) -> Error {
     Error::new(ErrorKind::AlreadyOpen, text)
 }
 
-/// Locks the first byte.
-fn try_lock(file: &File, hold: Hold) -> std::io::Result<()> {
-    // SAFETY: all zeros is a valid flock: it names the first byte from the start of the file.
+/// One byte of the file.
+fn range(byte: i64, hold: Hold) -> libc::flock {
+    // SAFETY: all zeros is a valid flock: it names the rest of the file from its start, for nobody.
     let mut range: libc::flock = unsafe { std::mem::zeroed() };
     range.l_type = match hold {
         Hold::Alone => libc::F_WRLCK as _,
         Hold::Shared => libc::F_RDLCK as _,
     };
     range.l_whence = libc::SEEK_SET as _;
+    range.l_start = byte as _;
     range.l_len = 1;
+    range
+}
+
+/// Locks a byte.
+fn try_lock(file: &File, byte: i64, hold: Hold) -> std::io::Result<()> {
+    let range = range(byte, hold);
     // SAFETY: the descriptor is open and the range is valid for the time of the call.
-    let done = unsafe { libc::fcntl(file.as_raw_fd(), SET_LOCK, &range) };
+    let done = unsafe { libc::fcntl(file.as_raw_fd(), SET_LOCK, &raw const range) };
     if done == 0 {
         Ok(())
     } else {
@@ -130,11 +164,17 @@ fn try_lock(file: &File, hold: Hold) -> std::io::Result<()> {
     }
 }
 
+/// Whether locks belong to open files.
+const OF_FILES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SET_LOCK: libc::c_int = libc::F_OFD_SETLK;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const GET_LOCK: libc::c_int = libc::F_OFD_GETLK;
 /// Elsewhere the lock is the process's: a second open in it is not noticed.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SET_LOCK: libc::c_int = libc::F_SETLK;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const GET_LOCK: libc::c_int = libc::F_GETLK;
 
 #[cfg(test)]
 mod tests {
@@ -160,5 +200,18 @@ mod tests {
         );
         drop(sharers);
         Lock::take(&path, Hold::Alone).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_seat_is_free_when_its_holder_is_gone() {
+        let folder = crate::engine::durable::testing::Folder::new();
+        let path = folder.path("jobs.db");
+        let [one, two] = [Hold::Shared; 2].map(|hold| Lock::take(&path, hold).unwrap());
+        assert_eq!((one.sit(), two.sit()), (Some(0), Some(1)));
+        assert_eq!((two.is_taken(0), two.is_taken(2)), (true, false));
+        drop(one);
+        assert!(!two.is_taken(0));
+        assert_eq!(Lock::take(&path, Hold::Shared).unwrap().sit(), Some(0));
     }
 }

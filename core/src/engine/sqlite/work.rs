@@ -1,0 +1,313 @@
+//! A transaction in progress: what the calls of one group do to the tables, and what is left to say when it is
+//! committed.
+//!
+//! Every change of a job's state is made through this file's [`Work`], together with its count, its place among
+//! those it waits with and the bell that announces it.
+
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
+
+use super::Store;
+use super::after::After;
+use super::tally::{Column, Tally};
+use crate::engine::sql::statements as sql;
+use crate::error::Error;
+use crate::job::{JobRef, State};
+use crate::names::{KindId, QueueId};
+use crate::time::Timestamp;
+
+/// Why a step failed: SQLite, or something of our own.
+#[derive(Debug)]
+pub(super) enum Fault {
+    Store(rusqlite::Error),
+    Other(Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+pub(super) type Step<T> = std::result::Result<T, Fault>;
+
+/// The instants of the store, as a transaction finds them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Clock {
+    /// The latest instant that any process has worked at.
+    pub(super) now: i64,
+    /// The last place given to a job that waits.
+    pub(super) place: i64,
+}
+
+/// A transaction in progress.
+pub(super) struct Work<'w> {
+    pub(super) engine: &'w Store,
+    db: &'w Connection,
+    clock: Clock,
+    found: Clock,
+    /// The instant of the present call.
+    pub(super) now: Timestamp,
+    pub(super) tally: Tally,
+    pub(super) after: After,
+    /// When the next scheduled job may start, if that is known.
+    next_start: Option<i64>,
+}
+
+/// What a call has done so far, to be taken back.
+pub(super) struct Mark {
+    tally: Tally,
+    after: After,
+}
+
+impl<'w> Work<'w> {
+    /// Begins: the transaction is open.
+    pub(super) fn begin(engine: &'w Store, db: &'w Connection) -> Step<Self> {
+        let clock = db.prepare_cached(sql::CLOCK)?.query_row([], |row| {
+            Ok(Clock {
+                now: row.get(0)?,
+                place: row.get(1)?,
+            })
+        })?;
+        engine.time.saw(clock.now);
+        Ok(Self {
+            engine,
+            db,
+            clock,
+            found: clock,
+            now: Timestamp::from_micros(clock.now),
+            tally: Tally::default(),
+            after: After::default(),
+            next_start: None,
+        })
+    }
+
+    /// The next call begins, whose caller said that it is `now` when it had not yet `waited`.
+    pub(super) fn at(&mut self, now: Option<Timestamp>, waited: Duration) {
+        if let Some(now) = now {
+            let now = self.engine.time.of_store(now, waited).as_micros();
+            self.clock.now = self.clock.now.max(now);
+        }
+        self.now = Timestamp::from_micros(self.clock.now);
+    }
+
+    /// What has been done, so that it can be taken back.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            tally: self.tally.clone(),
+            after: self.after.clone(),
+        }
+    }
+
+    /// Forgets what has been done since; the tables are rolled back by the caller.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        (self.tally, self.after) = (mark.tally, mark.after);
+        self.next_start = None;
+    }
+
+    /// Writes what is left: the counts and the clock. True if anything was changed at all.
+    pub(super) fn finish(&mut self) -> Step<bool> {
+        self.trim()?;
+        let counted = self.tally.write(self.db, self.engine)?;
+        self.after.names |= counted.new;
+        if self.after.undone || !counted.any && !self.after.changed {
+            return Ok(false);
+        }
+        if self.clock != self.found {
+            let mut statement = self.db.prepare_cached(sql::SET_CLOCK)?;
+            statement.execute([self.clock.now, self.clock.place])?;
+            self.engine.time.wrote(self.clock.now);
+        }
+        Ok(true)
+    }
+
+    /// Writes something that changes nothing.
+    pub(super) fn touch(&mut self) -> Step<()> {
+        self.run(sql::SET_CLOCK, [self.clock.now, self.clock.place])?;
+        Ok(())
+    }
+
+    /// The place behind all those that wait so far: grows, and is near the time of the day, so that a file of
+    /// which the clock was lost goes on behind what it has.
+    pub(super) fn next_place(&mut self) -> i64 {
+        self.clock.place = (self.clock.place + 1).max(self.clock.now);
+        self.clock.place
+    }
+
+    pub(super) fn prepare(&self, text: &str) -> Step<CachedStatement<'_>> {
+        Ok(self.db.prepare_cached(text)?)
+    }
+
+    /// Runs a statement; how many rows it changed.
+    pub(super) fn run(&mut self, text: &str, parameters: impl Params) -> Step<usize> {
+        let changed = self.db.prepare_cached(text)?.execute(parameters)?;
+        self.after.changed |= changed > 0;
+        Ok(changed)
+    }
+
+    /// The first row of a query, if there is one.
+    pub(super) fn first<T>(
+        &self,
+        text: &str,
+        parameters: impl Params,
+        read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Step<Option<T>> {
+        let mut statement = self.db.prepare_cached(text)?;
+        Ok(statement.query_row(parameters, read).optional()?)
+    }
+
+    pub(super) fn queue_text(&self, queue: QueueId) -> &'w str {
+        self.engine.names.queue_text(queue)
+    }
+
+    pub(super) fn kind_text(&self, kind: KindId) -> &'w str {
+        self.engine.names.kind_text(kind)
+    }
+
+    /// How many jobs wait in a queue.
+    pub(super) fn waiting(&mut self, queue: QueueId) -> Step<usize> {
+        let waiting = self.tally.waiting(self.db, self.engine, queue)?;
+        Ok(usize::try_from(waiting).unwrap_or(0))
+    }
+
+    /// Counts a job that leaves one state for another.
+    pub(super) fn step(&mut self, queue: QueueId, from: State, to: State) {
+        self.tally.add(queue, Column::of(from), -1);
+        self.tally.add(queue, Column::of(to), 1);
+        if from.is_waiting() && !to.is_waiting() {
+            self.after.room = true;
+        }
+    }
+
+    /// Where a job that nothing else blocks goes, and its place there.
+    pub(super) fn line_up(&mut self, run_at: Timestamp) -> (State, i64) {
+        let place = self.next_place();
+        if run_at > self.now {
+            self.scheduled(run_at);
+            return (State::Scheduled, place);
+        }
+        self.after.ready += 1;
+        (State::Queued, place)
+    }
+
+    /// A job now waits for this instant.
+    fn scheduled(&mut self, run_at: Timestamp) {
+        self.after.due(run_at);
+        self.next_start = self.next_start.map(|next| next.min(run_at.as_micros()));
+    }
+
+    /// Queues up to `limit` scheduled jobs whose time has come, in the order of (time, place).
+    pub(super) fn promote(&mut self, limit: usize) -> Step<usize> {
+        if self.next_start()? > self.now.as_micros() {
+            return Ok(0);
+        }
+        let now = self.now.as_micros();
+        let mut promoted = 0;
+        while promoted < limit {
+            let most = (limit - promoted).min(Self::SLICE);
+            let rows: Vec<(i64, String)> = {
+                let mut due = self.prepare(sql::STARTS)?;
+                let rows = due.query_map((now, most as i64), |row| Ok((row.get(0)?, row.get(1)?)))?;
+                rows.collect::<rusqlite::Result<_>>()?
+            };
+            for (row, queue) in &rows {
+                let place = self.next_place();
+                self.run(sql::PROMOTE, (place, row))?;
+                let queue = self.engine.names.queue(queue)?;
+                self.step(queue, State::Scheduled, State::Queued);
+            }
+            self.after.ready += rows.len();
+            promoted += rows.len();
+            if rows.len() < most {
+                break;
+            }
+        }
+        self.next_start = None;
+        Ok(promoted)
+    }
+
+    /// So many rows are read at a time.
+    const SLICE: usize = 1024;
+
+    /// When the next scheduled job may start; the end of time for none.
+    pub(super) fn next_start(&mut self) -> Step<i64> {
+        if let Some(next) = self.next_start {
+            return Ok(next);
+        }
+        let next = self
+            .first(sql::NEXT_START, [], |row| row.get(0))?
+            .unwrap_or(i64::MAX);
+        self.next_start = Some(next);
+        Ok(next)
+    }
+
+    /// Opens the part of the transaction that belongs to one call. One that is alone needs no part: it can take
+    /// everything back.
+    pub(super) fn open_call(&self, alone: bool) -> Step<Mark> {
+        if !alone {
+            self.prepare("SAVEPOINT call")?.execute([])?;
+        }
+        Ok(self.mark())
+    }
+
+    /// Keeps what the call did.
+    pub(super) fn keep_call(&self, alone: bool) -> Step<()> {
+        if !alone {
+            self.prepare("RELEASE call")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what the call did.
+    pub(super) fn undo_call(&mut self, mark: Mark, alone: bool) -> Step<()> {
+        self.back_to(mark);
+        if !alone && !self.db.is_autocommit() {
+            self.prepare("ROLLBACK TO call")?.execute([])?;
+            self.prepare("RELEASE call")?.execute([])?;
+        }
+        self.after.undone |= alone;
+        Ok(())
+    }
+
+    /// Opens a part of a call that can be taken back.
+    pub(super) fn open_part(&self) -> Step<Mark> {
+        self.prepare("SAVEPOINT part")?.execute([])?;
+        Ok(self.mark())
+    }
+
+    /// Keeps the part.
+    pub(super) fn keep_part(&self) -> Step<()> {
+        self.prepare("RELEASE part")?.execute([])?;
+        Ok(())
+    }
+
+    /// Takes the part back.
+    pub(super) fn undo_part(&mut self, mark: Mark) -> Step<()> {
+        self.prepare("ROLLBACK TO part")?.execute([])?;
+        self.prepare("RELEASE part")?.execute([])?;
+        self.back_to(mark);
+        Ok(())
+    }
+}
+
+/// The row of a job, from the handle of whoever holds it.
+pub(super) fn row_of(job: JobRef) -> i64 {
+    job.handle.0 as i64
+}
+
+/// A number of a table, from one of ours.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// An instant of a table: none for the end of time.
+pub(super) fn instant(at: Timestamp) -> Option<i64> {
+    (at != Timestamp::MAX).then_some(at.as_micros())
+}
