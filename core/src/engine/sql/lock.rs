@@ -46,7 +46,10 @@ impl Lock {
             .truncate(false)
             .mode(0o600)
             .open(&beside);
-        let mut file = opened.map_err(failed)?;
+        let mut file = opened.map_err(|e| {
+            let text = format!("{beside:?} cannot be opened; its directory must exist and be writable");
+            Error::new(ErrorKind::Storage, text).caused_by(e)
+        })?;
         if let Err(error) = try_lock(&file, OWNER, hold) {
             return Err(match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => in_use(path, &mut file),
