@@ -1,6 +1,6 @@
 """The native half of forebay; use the package itself."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from os import PathLike
 from types import GenericAlias
@@ -20,6 +20,8 @@ __all__ = [
     "Job",
     "JobHandler",
     "JobInfo",
+    "Outbox",
+    "Submission",
     "Subscription",
     "Worker",
     "__version__",
@@ -68,6 +70,7 @@ class Handler(Generic[_P, _R]):
     def __name__(self) -> str: ...
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
     def push(self, *args: _P.args, **kwargs: _P.kwargs) -> Handle[_R]: ...
+    def apush(self, *args: _P.args, **kwargs: _P.kwargs) -> Awaitable[Handle[_R]]: ...
     def options(
         self,
         *,
@@ -231,6 +234,20 @@ class Subscription(Iterator[Event]):
     def __next__(self) -> Event: ...
 
 @final
+class Submission:
+    """A job that is about to be pushed."""
+
+    def now(self) -> Handle[Any] | None: ...
+    def send(self, outbox: Outbox) -> int: ...
+
+@final
+class Outbox:
+    """Where an event loop gets the answers of its pushes."""
+
+    def fileno(self) -> int: ...
+    def drain(self) -> list[tuple[int, Handle[Any] | None, BaseException | None]]: ...
+
+@final
 class Worker:
     """The body of one worker thread."""
 
@@ -262,6 +279,27 @@ class Core:
         durability: Durability | None = None,
         wait: Delay | None = None,
     ) -> Handle[Any]: ...
+    def apush(
+        self,
+        kind: str,
+        payload: object = None,
+        /,
+        *,
+        id: UUID | str | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        delay: Delay | None = None,
+        run_at: When | None = None,
+        expires: When | None = None,
+        key: str | None = None,
+        max_attempts: int | str | None = None,
+        timeout: Delay | None = None,
+        retry: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        waits_for: list[str] | None = None,
+        durability: Durability | None = None,
+        wait: Delay | None = None,
+    ) -> Awaitable[Handle[Any]]: ...
     def push_many(
         self, jobs: Iterable[tuple[str, object] | Mapping[str, Any]], /, *, wait: Delay | None = None
     ) -> list[Handle[Any]]: ...
@@ -277,6 +315,7 @@ class Core:
         pass_job: bool = False,
         fresh: bool = False,
     ) -> Any: ...
+    def outbox(self) -> Outbox: ...
     def worker(self) -> Worker: ...
     def get(self, id: Id) -> JobInfo: ...
     def list_jobs(

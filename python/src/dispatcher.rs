@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, State, Stats};
+use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, Payload, State, Stats};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -20,6 +20,7 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::handlers::Registered;
 use crate::hooks::PyHooks;
+use crate::outbox::{Outbox, Submission};
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
 use crate::shared::{Kind, Shared};
@@ -36,19 +37,8 @@ impl Core {
     /// Pushes a job: a kind, a payload, and options by name. Returns its handle.
     fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
-        let (kind, payload) = match given.positional() {
-            [kind] => (kind, py.None().into_bound(py)),
-            [kind, payload] => (kind, (*payload).to_owned()),
-            other => {
-                let text = format!(
-                    "push() takes a kind and a payload by position, not {} values",
-                    other.len()
-                );
-                return Err(PyTypeError::new_err(text));
-            }
-        };
-        let kind = Kind::of(&self.shared, kind.cast::<PyString>()?.to_owned());
-        let payload = self.shared.stored(py, value::payload(payload))?;
+        let (kind, payload) = self.named(given)?;
+        let kind = Kind::of(&self.shared, kind);
         let pushed = match given.names() {
             None => push::push(py, &self.shared, NewJob::new(kind.name()?, payload), None)?,
             Some(_) => {
@@ -59,6 +49,34 @@ impl Core {
         };
         kind.note(&self.shared)?;
         Ok(pushed)
+    }
+
+    /// Pushes a job and returns what an event loop awaits.
+    fn apush(slf: &Bound<'_, Self>, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
+        let (py, shared) = (given.py, &slf.get().shared);
+        let (kind, payload) = slf.get().named(given)?;
+        let kind = shared.core.kind(kind.to_str()?).or_raise(py)?;
+        let options = PushOptions::default().with(given.named())?;
+        let submission = Submission::new(py, shared, kind, payload, Some(&options))?;
+        submission.awaited(slf)
+    }
+
+    /// The kind and the payload of a push.
+    fn named<'py>(&self, given: Given<'_, 'py>) -> PyResult<(Bound<'py, PyString>, Payload)> {
+        let py = given.py;
+        let (kind, payload) = match given.positional() {
+            [kind] => (kind, py.None().into_bound(py)),
+            [kind, payload] => (kind, (*payload).to_owned()),
+            other => {
+                let text = format!(
+                    "a push takes a kind and a payload by position, not {} values",
+                    other.len()
+                );
+                return Err(PyTypeError::new_err(text));
+            }
+        };
+        let payload = self.shared.stored(py, value::payload(payload))?;
+        Ok((kind.cast::<PyString>()?.to_owned(), payload))
     }
 
     fn core(&self) -> &Dispatcher {
@@ -82,9 +100,29 @@ unsafe extern "C" fn push_body(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let body = |core: &Core, given: Given<'_, '_>| Ok(core.push(given)?.into_any());
+    let body = |core: &Bound<'_, Core>, given: Given<'_, '_>| Ok(core.get().push(given)?.into_any());
     // SAFETY: these are the arguments of this very method.
     unsafe { given::call(core, args, positional, names, body) }
+}
+
+/// The method `apush`.
+// SAFETY: its body is nothing but that call.
+pub static APUSH: Method<Core> = unsafe {
+    Method::new(
+        c"apush",
+        c"apush($self, kind, payload=None, /, **options)\n--\n\nThe same as push for an event loop: what is awaited becomes the handle.",
+        apush_body,
+    )
+};
+
+unsafe extern "C" fn apush_body(
+    core: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    // SAFETY: these are the arguments of this very method.
+    unsafe { given::call(core, args, positional, names, Core::apush) }
 }
 
 /// The owner is gone: nobody can start, stop or drain it any more, though handles may still ask. If it goes
@@ -92,7 +130,8 @@ unsafe extern "C" fn push_body(
 /// core refuses both, as it should.
 impl Drop for Core {
     fn drop(&mut self) {
-        if self.core().stop(Duration::ZERO).is_err() {
+        let stopped = Python::attach(|py| self.shared.change(py, |core| core.stop(Duration::ZERO)));
+        if stopped.is_err() {
             self.core().request_stop();
         }
     }
@@ -175,6 +214,11 @@ impl Core {
             let kind = shared.core.kind_name(id);
             Handler::new(slf, function.unbind(), kind, id, pass_job, fresh).into_object(py)
         })
+    }
+
+    /// Where an event loop gets the answers of its pushes.
+    fn outbox(&self, py: Python<'_>) -> PyResult<Outbox> {
+        guard(py, || Outbox::new(py, &self.shared))
     }
 
     /// A worker for a thread of its own.

@@ -102,7 +102,7 @@ pub unsafe fn call<T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sy
     args: *const *mut ffi::PyObject,
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
-    body: impl FnOnce(&T, Given<'_, '_>) -> PyResult<Py<PyAny>>,
+    body: impl FnOnce(&Bound<'_, T>, Given<'_, '_>) -> PyResult<Py<PyAny>>,
 ) -> *mut ffi::PyObject {
     Python::attach(|py| {
         // SAFETY: a method is called with instances of its class only, and with a tuple of names or none; the
@@ -118,7 +118,7 @@ pub unsafe fn call<T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sy
         };
         // SAFETY: as above.
         let object = unsafe { object.cast_unchecked::<T>() };
-        match guard(py, || body(object.get(), given)) {
+        match guard(py, || body(&object, given)) {
             Ok(answer) => answer.into_ptr(),
             Err(error) => {
                 error.restore(py);

@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::dispatcher::Core;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
+use crate::outbox::Submission;
 use crate::push::{self, PushOptions};
 use crate::shared::Shared;
 use crate::value;
@@ -48,6 +49,14 @@ impl Handler {
                 push::push(py, &self.shared, job, options.wait)
             }
         }
+    }
+
+    /// The same for an event loop: what is awaited becomes the handle.
+    fn apush(&self, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
+        let (py, shared) = (given.py, &self.shared);
+        let payload = shared.stored(py, value::call(Call::of(given)))?;
+        let submission = Submission::new(py, shared, self.kind_id, payload, self.options.as_ref())?;
+        submission.awaited(self.dispatcher.bind(py))
     }
 
     /// The handler of this function, which has been registered.
@@ -166,7 +175,28 @@ unsafe extern "C" fn push_body(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let body = |handler: &Handler, given: Given<'_, '_>| Ok(handler.push(given)?.into_any());
+    let body = |handler: &Bound<'_, Handler>, given: Given<'_, '_>| Ok(handler.get().push(given)?.into_any());
+    // SAFETY: these are the arguments of this very method.
+    unsafe { given::call(handler, args, positional, names, body) }
+}
+
+/// The method `apush`.
+// SAFETY: its body is nothing but that call.
+pub static APUSH: Method<Handler> = unsafe {
+    Method::new(
+        c"apush",
+        c"apush($self, /, *args, **kwargs)\n--\n\nThe same as push for an event loop: what is awaited becomes the handle.",
+        apush_body,
+    )
+};
+
+unsafe extern "C" fn apush_body(
+    handler: *mut ffi::PyObject,
+    args: *const *mut ffi::PyObject,
+    positional: ffi::Py_ssize_t,
+    names: *mut ffi::PyObject,
+) -> *mut ffi::PyObject {
+    let body = |handler: &Bound<'_, Handler>, given: Given<'_, '_>| handler.get().apush(given);
     // SAFETY: these are the arguments of this very method.
     unsafe { given::call(handler, args, positional, names, body) }
 }

@@ -28,6 +28,7 @@ mod handlers;
 mod hooks;
 mod imports;
 mod json;
+mod outbox;
 mod outcome;
 mod patience;
 mod push;
@@ -59,6 +60,8 @@ mod _forebay {
     #[pymodule_export]
     use crate::json::{from_json, to_json};
     #[pymodule_export]
+    use crate::outbox::{Outbox, Submission};
+    #[pymodule_export]
     use crate::read::option_names;
     #[pymodule_export]
     use crate::record::{Attempt, JobInfo};
@@ -80,7 +83,9 @@ mod _forebay {
             ));
         }
         crate::dispatcher::PUSH.add(m.py())?;
+        crate::dispatcher::APUSH.add(m.py())?;
         crate::handler::PUSH.add(m.py())?;
+        crate::handler::APUSH.add(m.py())?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

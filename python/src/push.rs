@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use forebay::{
-    Deadline, Durability, ErrorKind, JobId, Name, NewJob, OptionValue, Payload, Priority, PushManyError,
-    Pushed, RetryPolicy, Timestamp,
+    Deadline, Dispatcher, Durability, ErrorKind, JobId, KindId, Name, NewJob, OptionValue, Payload, Priority,
+    PushManyError, Pushed, RetryPolicy, Timestamp,
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -85,13 +85,39 @@ impl PushOptions {
     }
 
     /// The job that these options make of a kind and a payload.
-    pub fn job<'a>(&'a self, kind: impl Into<Name<'a, forebay::KindId>>, payload: Payload) -> NewJob<'a> {
-        let mut job = NewJob::new(kind, payload).priority(self.priority.unwrap_or(0));
-        if let Some(id) = self.id {
-            job = job.id(id);
-        }
+    pub fn job<'a>(&'a self, kind: impl Into<Name<'a, KindId>>, payload: Payload) -> NewJob<'a> {
+        let mut job = self.fill(NewJob::new(kind, payload));
         if let Some(queue) = &self.queue {
             job = job.queue(queue);
+        }
+        if let Some(key) = &self.key {
+            job = job.key(key);
+        }
+        job
+    }
+
+    /// The same job, which needs these options no longer.
+    pub fn owned(
+        &self,
+        core: &Dispatcher,
+        kind: KindId,
+        payload: Payload,
+    ) -> forebay::Result<NewJob<'static>> {
+        let mut job = self.fill(NewJob::new(kind, payload));
+        if let Some(queue) = &self.queue {
+            job = job.queue(core.queue(queue)?);
+        }
+        if let Some(key) = &self.key {
+            job = job.key(key.clone());
+        }
+        Ok(job)
+    }
+
+    /// Says everything that needs no text of these options.
+    fn fill<'a>(&self, job: NewJob<'a>) -> NewJob<'a> {
+        let mut job = job.priority(self.priority.unwrap_or(0));
+        if let Some(id) = self.id {
+            job = job.id(id);
         }
         job = match self.run_at {
             None => job,
@@ -103,9 +129,6 @@ impl PushOptions {
             Some(When::After(after)) => job.expires_after(after),
             Some(When::At(at)) => job.deadline(at),
         };
-        if let Some(key) = &self.key {
-            job = job.key(key);
-        }
         if let Some(runs) = self.max_attempts {
             job = job.max_attempts(runs);
         }

@@ -1,5 +1,6 @@
 """Not run, but checked by mypy: what the types of the surface say, and what they refuse."""
 
+from collections.abc import Awaitable
 from typing import Any, Literal, assert_type
 from uuid import UUID
 
@@ -35,6 +36,8 @@ fresh = d.handler(Fresh)
 assert_type(plain(1, b="x"), float)
 assert_type(plain.push(1), Handle[float])
 assert_type(plain.push(1).result(5), float)
+assert_type(plain.apush(1), Awaitable[Handle[float]])
+assert_type(d.apush("x", 1, durability="os"), Awaitable[Handle[Any]])
 assert_type(plain.options(priority=3).push(1, "x"), Handle[float])
 assert_type(with_options.push(1).result(), list[str])
 assert_type(with_job.push(1, loud=True).result(), bytes)
@@ -47,6 +50,7 @@ assert_type(d.list(), Page)
 handler: Handler[[int], list[str]] = with_options
 job_handler: JobHandler[..., bytes] = with_job
 
+plain.apush("1")  # type: ignore[arg-type]
 plain.push("1")  # type: ignore[arg-type]
 plain.push()  # type: ignore[call-arg]
 with_options.push(1, 2)  # type: ignore[call-arg]

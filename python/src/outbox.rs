@@ -1,0 +1,193 @@
+//! Pushes that an event loop awaits: the core's own thread makes them, and says so through a socket that the
+//! loop watches. That thread never attaches to the interpreter, and a loop with many pushes under way wakes
+//! once for all that were answered meanwhile.
+
+use std::io::{ErrorKind as Io, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use forebay::{Error, ErrorKind, KindId, NewJob, Payload, Pushed};
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::dispatcher::Core;
+use crate::errors::{OrRaise, exception, guard, raise};
+use crate::graveyard::{self, Near};
+use crate::handle::Handle;
+use crate::imports::Imported;
+use crate::push::PushOptions;
+use crate::shared::Shared;
+
+/// A job that is about to be pushed.
+#[pyclass(frozen, module = "forebay._forebay")]
+pub struct Submission {
+    shared: Arc<Shared>,
+    job: Mutex<Option<NewJob<'static>>>,
+    wait: Option<Duration>,
+}
+
+impl Submission {
+    /// A job of this kind.
+    pub fn new(
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        kind: KindId,
+        payload: Payload,
+        options: Option<&PushOptions>,
+    ) -> PyResult<Self> {
+        let job = match options {
+            None => NewJob::new(kind, payload),
+            Some(options) => options.owned(&shared.core, kind, payload).or_raise(py)?,
+        };
+        Ok(Self {
+            shared: shared.clone(),
+            job: Mutex::new(Some(job)),
+            wait: options.and_then(|options| options.wait),
+        })
+    }
+
+    /// What an event loop awaits of it.
+    pub fn awaited(self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
+        static PUSH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let push = PUSH.find(dispatcher.py(), "forebay._aio", "push")?;
+        Ok(push.call1((dispatcher, self))?.unbind())
+    }
+
+    fn take(&self, py: Python<'_>) -> PyResult<NewJob<'static>> {
+        let gone = || raise(py, ErrorKind::Invalid, "the job has been pushed before".into());
+        self.job.lock().take().ok_or_else(gone)
+    }
+
+    fn patience(&self, job: &NewJob<'_>) -> Option<Duration> {
+        let wait = self.wait.or_else(|| self.shared.core.patience(job));
+        wait.filter(|wait| !wait.is_zero())
+    }
+}
+
+#[pymethods]
+impl Submission {
+    /// Pushes the job if that means no waiting; None if it does, and then it is to be sent.
+    fn now(&self, py: Python<'_>) -> PyResult<Option<Py<Handle>>> {
+        guard(py, || {
+            let job = self.take(py)?;
+            if self.shared.push_waits(std::slice::from_ref(&job)) {
+                *self.job.lock() = Some(job);
+                return Ok(None);
+            }
+            graveyard::drain(py);
+            let _near = Near::new(py);
+            match self.shared.core.try_push(job) {
+                Ok(pushed) => Handle::new(py, &self.shared, pushed).map(Some),
+                Err(refused) if refused.kind() == ErrorKind::Full => {
+                    let error = exception(py, refused.error());
+                    let job = refused.into_job();
+                    if self.patience(&job).is_none() {
+                        return Err(error);
+                    }
+                    *self.job.lock() = Some(job);
+                    Ok(None)
+                }
+                Err(refused) => Err(exception(py, refused.error())),
+            }
+        })
+    }
+
+    /// Has the job pushed. The answer, under the number returned, comes to the outbox.
+    fn send(&self, py: Python<'_>, outbox: &Outbox) -> PyResult<u64> {
+        guard(py, || {
+            let job = self.take(py)?;
+            let (number, mail) = (outbox.next.fetch_add(1, Ordering::Relaxed), outbox.mail.clone());
+            let tell = move |answer| mail.drop_in(number, answer);
+            let sent = match self.patience(&job) {
+                Some(patience) => self.shared.core.submit_within(job, patience, tell),
+                None => self.shared.core.submit(job, tell),
+            };
+            sent.or_raise(py).map(|()| number)
+        })
+    }
+}
+
+/// Answers on their way to a loop.
+struct Mail {
+    answers: Mutex<Vec<(u64, forebay::Result<Pushed>)>>,
+    /// Whether the loop has been called and has not come yet.
+    called: AtomicBool,
+    bell: UnixStream,
+}
+
+impl Mail {
+    fn drop_in(&self, number: u64, answer: forebay::Result<Pushed>) {
+        self.answers.lock().push((number, answer));
+        if !self.called.swap(true, Ordering::SeqCst) {
+            // There is room: no more than one byte is ever under way. Without a loop nobody listens.
+            let _ = (&self.bell).write(&[1]);
+        }
+    }
+}
+
+/// Where one loop gets its answers.
+#[pyclass(frozen, module = "forebay._forebay")]
+pub struct Outbox {
+    shared: Arc<Shared>,
+    mail: Arc<Mail>,
+    ear: UnixStream,
+    next: AtomicU64,
+}
+
+impl Outbox {
+    /// For the pushes of this dispatcher.
+    pub fn new(py: Python<'_>, shared: &Arc<Shared>) -> PyResult<Self> {
+        let pair = UnixStream::pair().and_then(|(ear, bell)| {
+            ear.set_nonblocking(true)?;
+            bell.set_nonblocking(true)?;
+            Ok((ear, bell))
+        });
+        let no_pair = |e| Error::new(ErrorKind::NoMemory, "cannot make a pair of sockets").caused_by(e);
+        let (ear, bell) = pair.map_err(no_pair).or_raise(py)?;
+        Ok(Self {
+            shared: shared.clone(),
+            mail: Arc::new(Mail {
+                answers: Mutex::default(),
+                called: AtomicBool::new(false),
+                bell,
+            }),
+            ear,
+            next: AtomicU64::new(0),
+        })
+    }
+}
+
+/// The number of a push, and its handle or its error.
+type Answer = (u64, Option<Py<Handle>>, Option<Py<PyAny>>);
+
+#[pymethods]
+impl Outbox {
+    /// The descriptor that can be read when there are answers.
+    fn fileno(&self) -> i32 {
+        self.ear.as_raw_fd()
+    }
+
+    /// The answers that are there now.
+    fn drain(&self, py: Python<'_>) -> PyResult<Vec<Answer>> {
+        guard(py, || {
+            while matches!((&self.ear).read(&mut [0; 8]), Err(e) if e.kind() == Io::Interrupted) {}
+            // Whoever comes from now on calls again, and whoever came before is among these.
+            self.mail.called.store(false, Ordering::SeqCst);
+            let answers = std::mem::take(&mut *self.mail.answers.lock());
+            let answer = |(number, answer): (u64, forebay::Result<Pushed>)| {
+                Ok(match answer {
+                    Ok(pushed) => (number, Some(Handle::new(py, &self.shared, pushed)?), None),
+                    Err(error) => {
+                        let error = exception(py, &error).into_value(py).into_any();
+                        (number, None, Some(error))
+                    }
+                })
+            };
+            answers.into_iter().map(answer).collect()
+        })
+    }
+}
