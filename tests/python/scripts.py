@@ -52,11 +52,15 @@ class Script:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.communicate()
 
-    def expect(self, line: str) -> None:
-        """Waits for this line of output; whatever comes instead is a failure."""
+    def line(self) -> str:
+        """Waits for the next line of output."""
         out: IO[str] | None = self._process.stdout
         assert out is not None
-        got = out.readline()
+        return out.readline()
+
+    def expect(self, line: str) -> None:
+        """Waits for this line of output; whatever comes instead is a failure."""
+        got = self.line()
         assert got == f"{line}\n", (got, self.end() if not got else "")
 
     def send(self, what: signal.Signals) -> None:
