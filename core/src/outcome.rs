@@ -26,7 +26,7 @@ pub enum FailureKind {
     TimedOut,
     /// The lease ended without an answer: its holder died, or hung.
     LeaseLost,
-    /// The process died while the attempt ran, and has done so as often as the option `max_crashes` allows.
+    /// The process died while the attempt ran.
     Crashed,
     /// The dispatcher stopped while the attempt ran.
     Interrupted,
@@ -148,8 +148,12 @@ pub enum Outcome {
     TimedOut,
     /// The lease ended without an answer. Chosen by the dispatcher.
     LeaseLost,
-    /// The process died while the attempt ran, and too often before. Chosen by the dispatcher.
-    Crashed,
+    /// The process died while the attempt ran. Chosen by the dispatcher.
+    Crashed {
+        /// Whether that happened as often as the option `max_crashes` allows: the job fails, attempts left or
+        /// not.
+        too_often: bool,
+    },
     /// The dispatcher stopped before the attempt ended. Chosen by the dispatcher.
     Interrupted,
     /// The deadline passed before an attempt could start. Chosen by the dispatcher.
@@ -177,7 +181,7 @@ impl Outcome {
             Outcome::Cancelled(_) => "cancelled",
             Outcome::TimedOut => "timed_out",
             Outcome::LeaseLost => "lease_lost",
-            Outcome::Crashed => "crashed",
+            Outcome::Crashed { .. } => "crashed",
             Outcome::Interrupted => "interrupted",
             Outcome::Expired => "expired",
             Outcome::Purged => "purged",
@@ -318,9 +322,13 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
             State::Cancelled,
             Failure::new(FailureKind::Purged, "the queue was purged"),
         ),
-        Outcome::Crashed => {
+        Outcome::Crashed { too_often: true } => {
             let why = "its process died while it ran, once too often (option max_crashes)";
             finish(at, State::Failed, Failure::new(FailureKind::Crashed, why))
+        }
+        Outcome::Crashed { too_often: false } => {
+            let failure = Failure::new(FailureKind::Crashed, "its process died while it ran");
+            retry(at, failure, Duration::ZERO)
         }
         Outcome::Snooze { after } => Transition {
             refund: true,

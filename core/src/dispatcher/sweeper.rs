@@ -57,8 +57,10 @@ impl Inner {
             let ended = overdue.iter().map(|found| {
                 let outcome = match found.cause {
                     Cause::Timeout => Outcome::TimedOut,
-                    Cause::Crash(times) if times >= self.options.max_crashes => Outcome::Crashed,
-                    Cause::Lease | Cause::Crash(_) => Outcome::LeaseLost,
+                    Cause::Lease => Outcome::LeaseLost,
+                    Cause::Crash(times) => Outcome::Crashed {
+                        too_often: times >= self.options.max_crashes,
+                    },
                     Cause::Deadline => Outcome::Expired,
                 };
                 Ended::located(&found.at, outcome)

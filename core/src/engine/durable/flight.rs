@@ -18,7 +18,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{
-    AtomicI64, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicI64, AtomicU32, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 use xxhash_rust::xxh3::xxh3_64;
@@ -56,7 +57,8 @@ struct Cell {
     row: AtomicI64,
     fence: AtomicU64,
     started: AtomicI64,
-    attempt: AtomicU64,
+    attempt: AtomicU32,
+    max_attempts: AtomicU32,
 }
 
 #[repr(C)]
@@ -149,7 +151,8 @@ impl Table {
             .map(|cell| {
                 let takeoff = Takeoff {
                     fence: cell.fence.load(Relaxed),
-                    attempt: u32::try_from(cell.attempt.load(Relaxed)).unwrap_or(u32::MAX),
+                    attempt: cell.attempt.load(Relaxed),
+                    max_attempts: cell.max_attempts.load(Relaxed),
                     started: Timestamp::from_micros(cell.started.load(Relaxed)),
                 };
                 (cell.row.load(Relaxed), takeoff)
@@ -185,7 +188,8 @@ impl Flight for Table {
         let free = |cell: &&Cell| cell.row.compare_exchange(0, TAKEN, AcqRel, Relaxed).is_ok();
         if let Some(cell) = self.window(row).find(free) {
             cell.fence.store(takeoff.fence, Relaxed);
-            cell.attempt.store(takeoff.attempt.into(), Relaxed);
+            cell.attempt.store(takeoff.attempt, Relaxed);
+            cell.max_attempts.store(takeoff.max_attempts, Relaxed);
             cell.started.store(takeoff.started.as_micros(), Relaxed);
             cell.row.store(row, Release);
         }
@@ -238,6 +242,7 @@ mod tests {
         Takeoff {
             fence: n,
             attempt: n as u32,
+            max_attempts: 5,
             started: Timestamp::from_micros(n as i64),
         }
     }

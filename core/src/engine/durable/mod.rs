@@ -11,9 +11,13 @@
 //! shared memory can be relied on.
 
 pub(crate) mod flight;
+mod gate;
 mod recovery;
 pub(crate) mod store;
-pub mod testing;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub(crate) mod writer;
 
 use std::fmt;
@@ -302,7 +306,13 @@ impl Engine for DurableEngine {
         self.memory.commit_noted(&mut batch, now, receipt);
         match batch.durability {
             Durability::Memory => Ok(()),
-            level => self.flush(level),
+            level => self.flush(level).map_err(|error| match error.kind() {
+                ErrorKind::Full => {
+                    let text = "the disk is full: the batch is applied, and written as soon as there is room";
+                    Error::new(ErrorKind::Unknown, text)
+                }
+                _ => error,
+            }),
         }
     }
 

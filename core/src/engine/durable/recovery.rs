@@ -21,7 +21,7 @@ use crate::time::Timestamp;
 const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
                        FROM jobs WHERE finished IS NULL) WHERE run_at < before";
 const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt, ?2), fence = max(fence, ?3), \
-                       started = ?4, crashes = crashes + 1 WHERE row = ?1 AND finished IS NULL";
+                       started = ?4, max_attempts = coalesce(max_attempts, ?5), crashes = crashes + 1 WHERE row = ?1 AND finished IS NULL";
 const QUEUES: &str = "SELECT name FROM queues WHERE paused = 1";
 const LAST: &str = "SELECT coalesce(max(row), 0) FROM jobs";
 const GET: &str = "SELECT value FROM meta WHERE name = ?";
@@ -81,7 +81,8 @@ fn mark(db: &Connection, survivors: &[(i64, Takeoff)]) -> rusqlite::Result<()> {
     let mut crashed = db.prepare(CRASHED)?;
     for (row, takeoff) in survivors {
         let fence = i64::try_from(takeoff.fence).unwrap_or(i64::MAX);
-        crashed.execute((row, takeoff.attempt, fence, takeoff.started.as_micros()))?;
+        let started = takeoff.started.as_micros();
+        crashed.execute((row, takeoff.attempt, fence, started, takeoff.max_attempts))?;
     }
     Ok(())
 }

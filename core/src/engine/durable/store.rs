@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -79,6 +79,8 @@ pub(crate) struct Sqlite {
     db: Option<Connection>,
     path: PathBuf,
     name: String,
+    /// Which file it is: one that was deleted or moved away takes writes without a word.
+    file: (u64, u64),
     /// What the connection is set to; syncs cost, so groups for which nobody waits do without.
     level: Option<Durability>,
     /// Whether the log has pages that are not in the file.
@@ -94,7 +96,7 @@ impl Sqlite {
         let name = path.display().to_string();
         make_private(path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Connection::open_with_flags_and_vfs(path, flags, super::testing::vfs());
+        let opened = Connection::open_with_flags(path, flags);
         let mut db = opened.map_err(|e| failure(&e, &name))?;
         set_up(&db).map_err(|e| failure(&e, &name))?;
         schema::migrate(&mut db, &name)?;
@@ -104,6 +106,7 @@ impl Sqlite {
             db: Some(db),
             path: path.to_owned(),
             name,
+            file: identity(path)?,
             level: None,
             logged: true,
         })
@@ -122,6 +125,17 @@ impl Sqlite {
         &self.name
     }
 
+    fn check_file(&self) -> Result<()> {
+        if identity(&self.path)? == self.file {
+            return Ok(());
+        }
+        let text = format!(
+            "{:?} is not the file any more that was opened: another took its place",
+            self.path
+        );
+        Err(Error::new(ErrorKind::Storage, text))
+    }
+
     fn transact(
         &mut self,
         level: Durability,
@@ -129,6 +143,7 @@ impl Sqlite {
     ) -> Result<(), Fault> {
         let name = self.name.clone();
         let fault = |e: rusqlite::Error| fault(&e, &name);
+        self.check_file().map_err(Fault::Broken)?;
         if self.level != Some(level) {
             let mode = if level == Durability::Disk {
                 "FULL"
@@ -180,7 +195,7 @@ impl Store for Sqlite {
                         row::bind(&mut put, change.row, &change.job, row::Holder::default())?;
                         put.raw_execute()?;
                     }
-                    Change::Remove(row) => {
+                    Change::Remove { row, .. } => {
                         remove.execute([row])?;
                     }
                 }
@@ -283,6 +298,15 @@ fn make_private(path: &Path) -> Result<()> {
         let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
         Error::new(ErrorKind::Storage, text).caused_by(e)
     })
+}
+
+/// The device and the number of a file.
+fn identity(path: &Path) -> Result<(u64, u64)> {
+    let found = fs::metadata(path).map_err(|e| {
+        let text = format!("{path:?} is gone: it was deleted or moved while it was open");
+        Error::new(ErrorKind::Storage, text).caused_by(e)
+    })?;
+    Ok((found.dev(), found.ino()))
 }
 
 fn fault(error: &rusqlite::Error, name: &str) -> Fault {

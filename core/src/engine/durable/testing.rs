@@ -1,21 +1,5 @@
 //! What tests need of the engine beside its promises.
 
-use std::sync::OnceLock;
-
-/// The name of SQLite's file layer; tests put one underneath that fails.
-static VFS: OnceLock<&'static str> = OnceLock::new();
-
-/// From now on databases are opened through the file layer of this name, which is registered with SQLite. Once
-/// per process; later calls change nothing.
-#[cfg(feature = "conformance")]
-pub fn set_vfs(name: &'static str) {
-    let _ = VFS.set(name);
-}
-
-pub(super) fn vfs() -> &'static str {
-    VFS.get().copied().unwrap_or("unix")
-}
-
 #[cfg(test)]
 pub(crate) use folder::Folder;
 

@@ -9,19 +9,21 @@
 //! be into the space that was reserved for it. When the store breaks, nothing is acknowledged any more.
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::gate::Gates;
 use super::store::{Fault, Pause, Store};
-use crate::bell::Bell;
 use crate::durability::Durability;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::memory::journal::{Change, Group, Put};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
+use crate::panics::{let_go, panic_text};
 use crate::time::{Deadline, Timestamp};
 
 /// How long nothing must have come before the log is moved into the file.
@@ -32,12 +34,10 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// What the writer and its callers share.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
-    /// The last group that was written.
-    done: AtomicU64,
+    /// Where callers wait for their group.
+    gates: Gates,
     /// The last group of which something could not be written.
     incomplete: AtomicU64,
-    /// Rings when a group was written or the store broke.
-    written: Bell,
     /// Why nothing can be written any more.
     broken: Mutex<Option<(ErrorKind, String)>>,
     is_broken: AtomicBool,
@@ -60,11 +60,7 @@ impl Desk {
         if !self.is_broken.load(SeqCst) {
             return Ok(());
         }
-        let why = self
-            .broken
-            .lock()
-            .as_ref()
-            .map_or(String::new(), |(_, why)| why.clone());
+        let why = self.why();
         let text = format!("the store failed and accepts nothing more until it is opened again: {why}");
         Err(Error::new(ErrorKind::Storage, text))
     }
@@ -74,23 +70,12 @@ impl Desk {
     /// # Errors
     /// `Unknown` if the store broke first.
     pub(crate) fn wait(&self, group: u64) -> Result<()> {
-        while self.done.load(SeqCst) < group {
-            let listener = self.written.listen();
-            if self.is_broken.load(SeqCst) {
-                let why = self
-                    .broken
-                    .lock()
-                    .as_ref()
-                    .map_or(String::new(), |(_, why)| why.clone());
-                let text = format!("whether it was kept shows when the store is opened again: {why}");
-                return Err(Error::new(ErrorKind::Unknown, text));
-            }
-            if self.done.load(SeqCst) >= group {
-                break;
-            }
-            listener.wait(Deadline::NEVER);
+        if self.gates.wait(group) {
+            return Ok(());
         }
-        Ok(())
+        let why = self.why();
+        let text = format!("whether it was kept shows when the store is opened again: {why}");
+        Err(Error::new(ErrorKind::Unknown, text))
     }
 
     /// The same for all of it, and of all before.
@@ -145,14 +130,18 @@ impl Desk {
     }
 
     fn finish(&self, group: u64) {
-        self.done.fetch_max(group, SeqCst);
-        self.written.ring_all();
+        self.gates.open(group);
     }
 
     fn poison(&self, error: &Error) {
         *self.broken.lock() = Some((error.kind(), error.to_string()));
         self.is_broken.store(true, SeqCst);
-        self.written.ring_all();
+        self.gates.break_down();
+    }
+
+    fn why(&self) -> String {
+        let broken = self.broken.lock();
+        broken.as_ref().map_or(String::new(), |(_, why)| why.clone())
     }
 }
 
@@ -169,8 +158,18 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Writes until it is told to close.
+    /// Writes until it is told to close. If it cannot go on, nobody waits for it any more.
     pub(crate) fn run(mut self) {
+        let desk = self.desk.clone();
+        let ended = catch_unwind(AssertUnwindSafe(|| self.write_on()));
+        if let Err(panic) = ended {
+            let text = format!("the writer panicked: {}", panic_text(&*panic));
+            desk.poison(&Error::new(ErrorKind::Panic, text));
+            let_go(panic);
+        }
+    }
+
+    fn write_on(&mut self) {
         while !self.desk.is_broken.load(SeqCst) {
             let more = self.wait();
             self.step();
@@ -274,22 +273,22 @@ impl Writer {
         let old: Vec<&Change> = group
             .changes
             .iter()
-            .filter(|change| !matches!(change, Change::Put(put) if put.new))
+            .filter(|change| !waits_for_space(change))
             .collect();
         let mut done = self.put(&old, &pauses, group.want);
         if matches!(done, Err(Fault::Full(_))) && self.store.give_up_reserve() {
             done = self.put(&old, &pauses, group.want);
         }
         let complete = done.is_ok();
+        let rows = group.changes.iter().filter_map(|change| match change {
+            Change::Remove { row, joined } if *joined || !complete => Some((*row, *joined)),
+            _ => None,
+        });
+        self.engine.remove_again(rows);
         let left: Vec<&Put> = match done {
-            Ok(()) => puts(group).filter(|put| put.new).collect(),
+            Ok(()) => puts(group).filter(|put| put.new || put.joined).collect(),
             Err(Fault::Full(_)) => {
                 self.desk.pauses.lock().splice(0..0, pauses);
-                let rows = group.changes.iter().filter_map(|change| match change {
-                    Change::Remove(row) => Some(*row),
-                    Change::Put(_) => None,
-                });
-                self.engine.remove_again(rows);
                 puts(group).collect()
             }
             Err(Fault::Busy(e) | Fault::Broken(e)) => return self.desk.poison(&e),
@@ -308,9 +307,18 @@ impl Writer {
     }
 }
 
+/// Whether a change is not written while the disk is full: a new job, or what belongs to a batch, which is
+/// written whole or not at all.
+fn waits_for_space(change: &Change) -> bool {
+    match change {
+        Change::Put(put) => put.new || put.joined,
+        Change::Remove { joined, .. } => *joined,
+    }
+}
+
 fn puts(group: &Group) -> impl Iterator<Item = &Put> {
     group.changes.iter().filter_map(|change| match change {
         Change::Put(put) => Some(&**put),
-        Change::Remove(_) => None,
+        Change::Remove { .. } => None,
     })
 }

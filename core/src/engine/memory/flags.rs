@@ -36,6 +36,8 @@ pub(super) const ROWED: u16 = 512;
 pub(super) const HELD: u16 = 1024;
 /// It ran when its process died, and nobody has decided about it yet.
 pub(super) const CRASHED: u16 = 2048;
+/// It was changed by a batch since the store underneath looked last.
+pub(super) const JOINED: u16 = 4096;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
 /// Both of them.
@@ -82,6 +84,7 @@ mod tests {
                 ROWED,
                 HELD,
                 CRASHED,
+                JOINED,
             ] {
                 assert!(!flags.has(flag));
                 flags.set(flag, true);

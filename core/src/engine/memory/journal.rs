@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqC
 
 use super::MemoryEngine;
 use super::after::After;
-use super::flags::{CRASHED, DIRTY, HELD, ROWED};
+use super::flags::{CRASHED, DIRTY, HELD, JOINED, ROWED};
 use super::latch::Mutex;
 use super::record::Record;
 use super::session::Session;
@@ -47,6 +47,8 @@ pub(crate) struct Takeoff {
     pub(crate) fence: u64,
     /// The number of the attempt.
     pub(crate) attempt: u32,
+    /// How often it may run in all, which its first claim may have decided.
+    pub(crate) max_attempts: u32,
     /// When it began.
     pub(crate) started: Timestamp,
 }
@@ -73,8 +75,8 @@ pub(super) struct Journal {
 pub(super) struct Notes {
     /// Slots of changed records.
     dirty: Vec<u32>,
-    /// Rows whose job is forgotten.
-    gone: Vec<i64>,
+    /// Rows whose job is forgotten, and whether by a batch.
+    gone: Vec<(i64, bool)>,
     /// The most that somebody wants to hear of these changes.
     want: Durability,
     /// The last group that began.
@@ -94,7 +96,12 @@ pub(crate) enum Change {
     /// This is how the job of a row stands now.
     Put(Box<Put>),
     /// The job of this row is forgotten.
-    Remove(i64),
+    Remove {
+        /// Which row.
+        row: i64,
+        /// Whether that belongs to a batch.
+        joined: bool,
+    },
 }
 
 /// A job to be written.
@@ -106,6 +113,8 @@ pub(crate) struct Put {
     pub(crate) job: Job,
     /// Whether it is held until it is written.
     pub(crate) held: bool,
+    /// Whether that belongs to a batch.
+    pub(crate) joined: bool,
     /// Whether its row has not been written before.
     pub(crate) new: bool,
     pub(super) slot: u32,
@@ -197,6 +206,9 @@ impl Session<'_> {
             record.mark(DIRTY, true);
             notes.dirty.push(slot);
         }
+        if self.joins {
+            record.mark(JOINED, true);
+        }
         self.after.group = notes.next_group();
     }
 
@@ -215,10 +227,12 @@ impl Session<'_> {
             return;
         };
         if record.marked(ROWED) {
-            self.stripe.notes.gone.push(journal.row(slot).load(Relaxed));
+            let joined = self.joins || record.marked(JOINED);
+            let row = journal.row(slot).load(Relaxed);
+            self.stripe.notes.gone.push((row, joined));
             self.after.group = self.stripe.notes.next_group();
         }
-        record.mark(ROWED | DIRTY | HELD | CRASHED, false);
+        record.mark(ROWED | DIRTY | HELD | CRASHED | JOINED, false);
     }
 }
 
@@ -266,7 +280,10 @@ impl MemoryEngine {
             group.number = notes.group;
             group.want = group.want.max(std::mem::take(&mut notes.want));
             slots.append(&mut notes.dirty);
-            group.changes.extend(notes.gone.drain(..).map(Change::Remove));
+            let gone = notes.gone.drain(..);
+            group
+                .changes
+                .extend(gone.map(|(row, joined)| Change::Remove { row, joined }));
         }
         drop(stripes);
         let (mut new, mut puts) = (Vec::new(), Vec::new());
@@ -294,26 +311,25 @@ impl MemoryEngine {
             new.push((record.id(), slot));
             return;
         }
-        record.mark(DIRTY, false);
-        puts.push(self.put(&record, slot, false, now));
+        puts.push(self.put(&mut record, slot, false, now));
     }
 
     fn read_new(&self, id: JobId, slot: u32, now: Timestamp) -> Option<Put> {
         let record = self.slab.lock(slot);
         let mut record = record.filter(|r| r.is(id) && r.marked(DIRTY))?;
-        record.mark(DIRTY, false);
         let journal = self.journal();
         let new = !record.marked(ROWED);
         if new {
             let row = journal.next.fetch_add(1, Relaxed);
             journal.enroll(&mut record, slot, row);
         }
-        Some(self.put(&record, slot, new, now))
+        Some(self.put(&mut record, slot, new, now))
     }
 
-    fn put(&self, record: &Record, slot: u32, new: bool, now: Timestamp) -> Put {
+    fn put(&self, record: &mut Record, slot: u32, new: bool, now: Timestamp) -> Put {
         let mut job = record.to_job(&self.names, &self.shared.nodes);
-        let held = record.marked(HELD);
+        let (held, joined) = (record.marked(HELD), record.marked(JOINED));
+        record.mark(DIRTY | JOINED, false);
         if held && job.state == State::Blocked && job.waits.is_empty() {
             job.state = if job.run_at > now {
                 State::Scheduled
@@ -325,6 +341,7 @@ impl MemoryEngine {
             row: self.journal().row(slot).load(Relaxed),
             job,
             held,
+            joined,
             new,
             slot,
         }
@@ -360,7 +377,7 @@ impl MemoryEngine {
     }
 
     /// Notes rows whose removal could not be written, to be collected again.
-    pub(crate) fn remove_again(&self, rows: impl Iterator<Item = i64>) {
+    pub(crate) fn remove_again(&self, rows: impl Iterator<Item = (i64, bool)>) {
         let mut stripe = self.stripes.lock(stripe::number());
         stripe.notes.gone.extend(rows);
         drop(stripe);

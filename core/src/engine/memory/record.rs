@@ -322,6 +322,7 @@ impl Record {
         Takeoff {
             fence: self.fence,
             attempt: self.attempt,
+            max_attempts: self.max_attempts,
             started: self.started,
         }
     }

@@ -31,9 +31,9 @@ pub(super) struct Session<'a> {
     pub(super) stripe: &'a mut Stripe,
     pub(super) after: &'a mut After,
     pub(super) now: Timestamp,
-    /// Whether new jobs may be held for the store underneath; those of a batch are not, because what comes with
-    /// them is not held either.
-    pub(super) holds: bool,
+    /// Whether it applies a batch: its new jobs are not held for the store underneath, because what comes with
+    /// them is not held either, and it is written whole.
+    pub(super) joins: bool,
 }
 
 /// A ticket that was taken out of its lane.
@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             stripe,
             after,
             now,
-            holds: true,
+            joins: false,
         }
     }
 
@@ -335,7 +335,7 @@ impl<'a> Session<'a> {
 
     /// Holds a new job until the store underneath has it, if there is one and its push waits for that.
     fn hold(&mut self, record: &mut Record, want: Durability) {
-        if self.holds && self.engine.journal.is_some() && want > Durability::Memory {
+        if !self.joins && self.engine.journal.is_some() && want > Durability::Memory {
             record.mark(HELD, true);
             self.demand(want);
         }
@@ -370,6 +370,7 @@ impl<'a> Session<'a> {
         }
         if !record.marked(HELD) || record.state() != State::Blocked {
             record.mark(HELD, false);
+            self.joins = put.joined;
             self.touch(&mut record, slot);
             return false;
         }

@@ -96,20 +96,6 @@ pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
     name.into()
 }
 
-#[allow(dead_code, reason = "the tools follow")]
-/// What the owner of the database at `path` wrote about itself: its process, if one has it now.
-pub(crate) fn owner(path: &Path) -> Option<u32> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(beside(path, "lock"))
-        .ok()?;
-    match try_lock(&file, OWNER, Hold::Alone) {
-        Ok(()) => None,
-        Err(_) => Some(read_owner(&mut file).unwrap_or(0)),
-    }
-}
-
 /// Identifies this start of the machine.
 pub(crate) fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
@@ -188,14 +174,12 @@ mod tests {
         let folder = crate::engine::durable::testing::Folder::new();
         let path = folder.path("jobs.db");
         let first = Lock::take(&path, Hold::Alone).unwrap();
-        assert_eq!(owner(&path), Some(std::process::id()));
         for hold in [Hold::Alone, Hold::Shared] {
             let error = Lock::take(&path, hold).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
             assert!(error.to_string().contains("this process"), "{error}");
         }
         drop(first);
-        assert_eq!(owner(&path), None);
         let sharers = [Hold::Shared; 2].map(|hold| Lock::take(&path, hold).unwrap());
         assert_eq!(
             Lock::take(&path, Hold::Alone).unwrap_err().kind(),

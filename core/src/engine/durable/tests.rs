@@ -1,0 +1,290 @@
+//! What is there after a clean end, after a crash, and on a store that fails.
+//!
+//! A crash is made without a second process: the files are copied while the engine has them open, and the copy
+//! is opened. That is what a killed process leaves behind, page for page.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::testing::Folder;
+use super::{DurableEngine, Settings};
+use crate::durability::Durability;
+use crate::engine::Engine;
+use crate::error::ErrorKind;
+use crate::job::{Filter, NewJob, State};
+use crate::outcome::{FailureKind, Outcome};
+use crate::time::Deadline;
+use crate::{Dispatcher, JobId, KindSet, Lease, Options};
+
+const NEVER: Settings = Settings {
+    keep_finished: 100,
+    // What nobody waits for is not written by itself.
+    write_behind: Duration::from_secs(3600),
+};
+
+struct Rig {
+    folder: Folder,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self {
+            folder: Folder::new(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path("jobs.db")
+    }
+
+    fn open(&self) -> Dispatcher {
+        open(&self.path())
+    }
+
+    /// What a process that was killed now would leave.
+    fn crashed(&self) -> Self {
+        let copy = Self::new();
+        for what in ["", "-wal", ".flight"] {
+            let name = format!("jobs.db{what}");
+            if self.folder.path(&name).exists() {
+                std::fs::copy(self.folder.path(&name), copy.folder.path(&name)).unwrap();
+            }
+        }
+        copy
+    }
+}
+
+fn open(path: &Path) -> Dispatcher {
+    let engine = Arc::new(DurableEngine::open(path, NEVER).unwrap());
+    Dispatcher::with_engine(engine, Options::default()).unwrap()
+}
+
+fn job() -> NewJob<'static> {
+    NewJob::new("k", b"payload")
+}
+
+fn push(d: &Dispatcher) -> JobId {
+    d.push(job()).unwrap().id
+}
+
+fn claim(d: &Dispatcher) -> Option<Lease> {
+    d.consumer(Arc::new(KindSet::any()))
+        .next(Deadline::after(Duration::ZERO))
+        .unwrap()
+}
+
+fn stop(d: &Dispatcher) {
+    d.stop(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn everything_is_there_after_a_clean_end() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let full = d
+        .push(
+            job()
+                .key("key")
+                .header("h", "v")
+                .priority(7)
+                .max_attempts(9)
+                .waits_for("token"),
+        )
+        .unwrap()
+        .id;
+    let plain = push(&d);
+    let done = push(&d);
+    claim(&d)
+        .unwrap()
+        .complete(Outcome::Success(b"result".into()))
+        .unwrap();
+    d.pause("closed").unwrap();
+    let before: Vec<_> = d.list(&Filter::default()).unwrap().jobs;
+    stop(&d);
+    drop(d);
+    let d = rig.open();
+    let after: Vec<_> = d.list(&Filter::default()).unwrap().jobs;
+    assert_eq!(format!("{before:?}"), format!("{after:?}"));
+    assert_eq!(
+        d.get(plain).unwrap().state,
+        State::Succeeded,
+        "the first of the two ran"
+    );
+    assert_eq!(d.get(done).unwrap().state, State::Queued);
+    assert!(d.stats().unwrap().queue("closed").unwrap().paused);
+    assert!(
+        !d.push(job().key("key").max_attempts(9).header("h", "v"))
+            .unwrap()
+            .created
+    );
+    d.signal(full, "token").unwrap();
+    assert_eq!(claim(&d).unwrap().id(), full, "the higher priority first");
+    assert!(d.stats().unwrap().queues.iter().all(|q| q.counts.balanced()));
+    stop(&d);
+}
+
+#[test]
+fn an_answered_push_survives_a_crash_and_keeps_its_order() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let ids: Vec<JobId> = (0..50).map(|_| push(&d)).collect();
+    let late = d.push(job().durability(Durability::Memory)).unwrap();
+    assert_eq!(late.durability, Durability::Memory);
+    let copy = rig.crashed();
+    let again = copy.open();
+    let claimed: Vec<JobId> = std::iter::from_fn(|| claim(&again).map(|lease| lease.id())).collect();
+    assert_eq!(claimed, ids);
+    assert!(again.get(late.id).is_err(), "nothing said that it was written");
+    d.flush().unwrap();
+    assert_eq!(rig.crashed().open().get(late.id).unwrap().state, State::Queued);
+}
+
+#[test]
+fn a_crash_counts_for_what_ran_and_only_once() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let (ran, waited) = (push(&d), push(&d));
+    let lease = claim(&d).unwrap();
+    let fence = lease.fence();
+    let mut copy = rig.crashed();
+    for _ in 0..3 {
+        // Opened, and died before anything was decided: the marks are there, the table counts no more.
+        let engine = DurableEngine::open(&copy.path(), NEVER).unwrap();
+        let job = engine.get(ran).unwrap().unwrap();
+        assert_eq!((job.state, job.crashes, job.attempt), (State::Running, 1, 1));
+        assert_eq!(engine.get(waited).unwrap().unwrap().crashes, 0);
+        copy = copy.crashed();
+    }
+    let d = copy.open();
+    d.upkeep().unwrap();
+    let job = d.get(ran).unwrap();
+    assert_eq!((job.state, job.crashes, job.attempt), (State::Queued, 1, 1));
+    assert_eq!(
+        job.history[0].failure.as_ref().unwrap().kind,
+        FailureKind::Crashed
+    );
+    assert_eq!(
+        claim(&d).unwrap().id(),
+        waited,
+        "it lost its place to those who waited"
+    );
+    let again = claim(&d).unwrap();
+    assert_eq!((again.id(), again.attempt()), (ran, 2));
+    assert!(again.fence() > fence);
+    drop(lease);
+}
+
+#[test]
+fn a_job_that_kills_its_process_fails_in_the_end() {
+    let mut rig = Rig::new();
+    let id = {
+        let d = rig.open();
+        let id = d.push(job().max_attempts(10)).unwrap().id;
+        let _lease = claim(&d).unwrap();
+        rig = rig.crashed();
+        id
+    };
+    for crashes in 1..=3 {
+        let d = rig.open();
+        d.upkeep().unwrap();
+        let job = d.get(id).unwrap();
+        assert_eq!(job.crashes, crashes);
+        if crashes == 3 {
+            assert_eq!(job.state, State::Failed);
+            assert_eq!(job.error.unwrap().kind, FailureKind::Crashed);
+            assert!(claim(&d).is_none());
+            return;
+        }
+        let _lease = claim(&d).unwrap();
+        d.flush().unwrap();
+        rig = rig.crashed();
+    }
+}
+
+#[test]
+fn what_may_run_once_does_not_run_again_after_a_crash() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let id = d.push(job().max_attempts(1)).unwrap().id;
+    let _lease = claim(&d).unwrap();
+    let d = rig.crashed().open();
+    d.upkeep().unwrap();
+    assert_eq!(d.get(id).unwrap().state, State::Failed);
+    assert!(claim(&d).is_none());
+}
+
+#[test]
+fn fences_grow_over_lost_writes() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let id = push(&d);
+    let mut last = 0;
+    for _ in 0..5 {
+        let lease = claim(&d).unwrap();
+        last = lease.fence();
+        lease.complete(Outcome::snooze(Duration::ZERO)).unwrap();
+    }
+    // The snoozes were never written.
+    let d = rig.crashed().open();
+    let lease = claim(&d).unwrap();
+    assert!(lease.id() == id && lease.fence() > last);
+}
+
+#[test]
+fn a_job_that_ends_before_its_group_never_reaches_the_disk() {
+    let rig = Rig::new();
+    let engine = DurableEngine::open(
+        &rig.path(),
+        Settings {
+            keep_finished: 0,
+            ..NEVER
+        },
+    )
+    .unwrap();
+    let d = Dispatcher::with_engine(Arc::new(engine), Options::default()).unwrap();
+    for _ in 0..100 {
+        d.push(job().durability(Durability::Memory)).unwrap();
+        claim(&d).unwrap().complete(Outcome::done()).unwrap();
+    }
+    d.flush().unwrap();
+    let db = rusqlite::Connection::open(rig.path()).unwrap();
+    let highest: Option<i64> = db
+        .query_row("SELECT max(row) FROM jobs", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(highest, None);
+    let last = push(&d);
+    let row: i64 = db
+        .query_row("SELECT max(row) FROM jobs", [], |r| r.get(0))
+        .unwrap();
+    assert_eq!(row, 1, "{last}: no row was given before");
+}
+
+#[test]
+fn one_file_has_one_owner() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let error = DurableEngine::open(&rig.path(), NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    stop(&d);
+    drop(d);
+    rig.open();
+}
+
+#[test]
+fn strange_files_are_left_alone() {
+    let rig = Rig::new();
+    let text = b"this is not a database, and long enough to be looked at as one ".repeat(40);
+    std::fs::write(rig.path(), &text).unwrap();
+    let error = DurableEngine::open(&rig.path(), NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+    assert!(error.to_string().contains("jobs.db"));
+    assert_eq!(std::fs::read(rig.path()).unwrap(), text);
+    let error = DurableEngine::open(&rig.folder.path("no/such/jobs.db"), NEVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Storage);
+    let error = DurableEngine::open(&rig.folder.path(""), NEVER).unwrap_err();
+    assert!(
+        matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Storage),
+        "{error:?}"
+    );
+}
