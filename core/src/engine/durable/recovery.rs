@@ -15,7 +15,6 @@ use crate::engine::memory::journal::Takeoff;
 use crate::engine::sql::{failure, row};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Job;
-use crate::time::Timestamp;
 
 /// Whether the rows are in the order in which their jobs may start; if so, reading them needs no sorting.
 const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
@@ -106,7 +105,7 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
     for text in [live, over] {
         read(db, &text, &name, &mut |row, mut job| {
             job.fence = job.fence.max(floor);
-            if engine.load(row, &job, Timestamp::EPOCH)? {
+            if engine.load(row, &job)? {
                 return Ok(());
             }
             let text = format!("{name:?}: row {row} has the id of another, {}", job.id);

@@ -385,10 +385,15 @@ impl MemoryEngine {
     }
 
     /// Takes a job as the store has it. False, and nothing is changed, if there is one with its id.
-    pub(crate) fn load(&self, row: i64, job: &Job, now: Timestamp) -> crate::error::Result<bool> {
+    pub(crate) fn load(&self, row: i64, job: &Job) -> crate::error::Result<bool> {
         let journal = self.journal();
         journal.next.fetch_max(row + 1, Relaxed);
         let (queue, kind) = (self.names.queue(&job.queue)?, self.names.kind(&job.kind)?);
+        // The engine has no clock: what stood in line had come to its time.
+        let now = match job.state {
+            State::Queued => job.run_at,
+            _ => Timestamp::EPOCH,
+        };
         let (mut after, mut stripe) = (After::default(), self.stripes.mine());
         let mut session = self.session(&mut stripe, &mut after, now);
         let loaded = session.load(job, (queue, kind), |record, slot| {
