@@ -31,6 +31,17 @@ const CALM: Duration = Duration::from_secs(1);
 /// The pause before a group is tried again that could not be written.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// Why the writer wakes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum News {
+    /// Somebody waits.
+    Urgent,
+    /// It is time for what nobody waits for.
+    Due,
+    /// The engine is being closed.
+    Last,
+}
+
 /// What the writer and its callers share.
 #[derive(Debug, Default)]
 pub(crate) struct Desk {
@@ -171,35 +182,36 @@ impl Writer {
 
     fn write_on(&mut self) {
         while !self.desk.is_broken.load(SeqCst) {
-            let more = self.wait();
-            self.step();
-            if !more {
+            let news = self.wait();
+            self.step(news == News::Due);
+            if news == News::Last {
                 break;
             }
         }
         if !self.desk.is_broken.load(SeqCst) {
             // Changes of the last moment: ends of jobs whose dispatcher has been sealed by now.
-            self.step();
+            self.step(false);
             if let Err(Fault::Full(e) | Fault::Busy(e) | Fault::Broken(e)) = self.store.close() {
                 self.desk.poison(&e);
             }
         }
     }
 
-    /// Returns when there is something to write; false if that is for the last time.
-    fn wait(&mut self) -> bool {
+    /// Returns when there is something to write.
+    fn wait(&mut self) -> News {
         let mut behind = None;
         loop {
             let listener = self.engine.news().listen();
             let (noted, urgent) = self.engine.has_news();
             if self.desk.closing.load(SeqCst) {
-                return false;
+                return News::Last;
             }
             if urgent {
-                return true;
+                return News::Urgent;
             }
             let until = if noted {
-                *behind.get_or_insert_with(|| Deadline::after(self.write_behind))
+                // A patient group leaves what is younger than this to the next one.
+                *behind.get_or_insert_with(|| Deadline::after(self.write_behind / 2))
             } else if self.unsynced {
                 Deadline::after(CALM)
             } else {
@@ -207,7 +219,7 @@ impl Writer {
             };
             if !listener.wait(until) {
                 if noted {
-                    return true;
+                    return News::Due;
                 }
                 self.rest();
             }
@@ -225,8 +237,8 @@ impl Writer {
     }
 
     /// Writes one group.
-    pub(crate) fn step(&mut self) {
-        let group = self.engine.collect(self.desk.now());
+    pub(crate) fn step(&mut self, patient: bool) {
+        let group = self.engine.collect(patient, self.desk.now());
         let pauses = std::mem::take(&mut *self.desk.pauses.lock());
         let changes: Vec<&Change> = group.changes.iter().collect();
         match self.put(&changes, &pauses, group.want) {

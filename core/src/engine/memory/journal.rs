@@ -7,6 +7,8 @@
 //!
 //! * A group is complete: what was noted before it began is in it or was in one before. Groups are numbered;
 //!   whoever changes something learns the number of the first group that has it.
+//! * What nobody waits for may be put off: a *patient* group has only what was noted before the last one began, so
+//!   that a job which ends soon never reaches the store. Somebody who waits makes the group whole.
 //! * A [batch](super::commit) is in one group, whole: the reading of a group and a batch exclude each other by
 //!   the latch. Single changes need no such care, since a record is read under its lock.
 //! * A job whose push waits for the store is *held*: it has its place (id, key, room) and cannot be claimed.
@@ -20,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqC
 use super::MemoryEngine;
 use super::after::After;
 use super::flags::{CRASHED, DIRTY, HELD, JOINED, ROWED};
-use super::latch::Mutex;
+use super::latch::{Mutex, MutexGuard};
 use super::record::Record;
 use super::session::Session;
 use super::slab::{CHUNK, WIDTH};
@@ -61,13 +63,15 @@ pub(super) struct Journal {
     rows: Table<[AtomicI64; CHUNK], WIDTH, WIDTH>,
     next: AtomicI64,
     /// Held while a group is read, and by batches.
-    pub(super) latch: Mutex<()>,
+    latch: Mutex<()>,
     /// Whether something was noted since the last group began.
     noted: AtomicBool,
     /// Whether somebody waits for the next group.
     urgent: AtomicBool,
     /// Rings when one of the two becomes true.
     pub(super) bell: Bell,
+    /// Whether there was a batch since the last group began: what it changed must not be torn apart by age.
+    batched: AtomicBool,
 }
 
 /// What one thread has changed and no group has yet.
@@ -75,6 +79,8 @@ pub(super) struct Journal {
 pub(super) struct Notes {
     /// Slots of changed records.
     dirty: Vec<u32>,
+    /// Those that a patient group has left for the next one.
+    aged: Vec<u32>,
     /// Rows whose job is forgotten, and whether by a batch.
     gone: Vec<(i64, bool)>,
     /// The most that somebody wants to hear of these changes.
@@ -141,7 +147,15 @@ impl Journal {
             noted: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             bell: Bell::default(),
+            batched: AtomicBool::new(false),
         }
+    }
+
+    /// Keeps groups from being read while a batch is applied.
+    pub(super) fn batch(&self) -> MutexGuard<'_, ()> {
+        let latch = self.latch.lock();
+        self.batched.store(true, Relaxed);
+        latch
     }
 
     /// Says that something was noted. Without a write if that is known.
@@ -266,26 +280,41 @@ impl MemoryEngine {
         after.group
     }
 
-    /// Begins a group and reads all that has changed.
-    pub(crate) fn collect(&self, now: Timestamp) -> Group {
+    /// Begins a group and reads all that has changed; if it may be patient and nobody waits, only what had changed
+    /// when the last one began.
+    pub(crate) fn collect(&self, patient: bool, now: Timestamp) -> Group {
         let journal = self.journal();
         let _alone = journal.latch.lock();
         journal.noted.store(false, SeqCst);
         journal.urgent.store(false, SeqCst);
         let (mut group, mut slots) = (Group::default(), Vec::new());
         let mut stripes = self.stripes.lock_all();
+        let waited_for = stripes
+            .iter()
+            .any(|stripe| stripe.notes.want > Durability::Memory);
+        let whole = journal.batched.swap(false, Relaxed) || waited_for || !patient;
+        let mut left = false;
         for stripe in &mut stripes {
             let notes = &mut stripe.notes;
             notes.group += 1;
             group.number = notes.group;
             group.want = group.want.max(std::mem::take(&mut notes.want));
-            slots.append(&mut notes.dirty);
+            slots.append(&mut notes.aged);
+            if whole {
+                slots.append(&mut notes.dirty);
+            } else {
+                std::mem::swap(&mut notes.aged, &mut notes.dirty);
+                left |= !notes.aged.is_empty();
+            }
             let gone = notes.gone.drain(..);
             group
                 .changes
                 .extend(gone.map(|(row, joined)| Change::Remove { row, joined }));
         }
         drop(stripes);
+        if left {
+            journal.noted.store(true, SeqCst);
+        }
         let (mut new, mut puts) = (Vec::new(), Vec::new());
         for slot in slots {
             self.read(slot, now, &mut new, &mut puts);
@@ -307,16 +336,22 @@ impl MemoryEngine {
         let Some(mut record) = record.filter(|r| r.taken() && r.marked(DIRTY)) else {
             return;
         };
-        if !record.marked(ROWED) {
+        if came_and_went(&record) {
+            record.mark(DIRTY, false);
+        } else if record.marked(ROWED) {
+            puts.push(self.put(&mut record, slot, false, now));
+        } else {
             new.push((record.id(), slot));
-            return;
         }
-        puts.push(self.put(&mut record, slot, false, now));
     }
 
     fn read_new(&self, id: JobId, slot: u32, now: Timestamp) -> Option<Put> {
         let record = self.slab.lock(slot);
         let mut record = record.filter(|r| r.is(id) && r.marked(DIRTY))?;
+        if came_and_went(&record) {
+            record.mark(DIRTY, false);
+            return None;
+        }
         let journal = self.journal();
         let new = !record.marked(ROWED);
         if new {
@@ -411,6 +446,13 @@ impl MemoryEngine {
     pub(crate) fn skip_rows(&self, last: i64) {
         self.journal().next.fetch_max(last + 1, Relaxed);
     }
+}
+
+/// Whether a record without a row is of a job that was pushed at `memory` and has succeeded since: nobody was told
+/// that it would survive this process, and there is nothing left to do for the next one. What went wrong is
+/// written all the same, for whoever asks later.
+fn came_and_went(record: &Record) -> bool {
+    record.state() == State::Succeeded && ![ROWED, HELD, JOINED].iter().any(|mark| record.marked(*mark))
 }
 
 /// The most held jobs that are released while a stripe is locked.

@@ -160,7 +160,7 @@ impl MemoryEngine {
     ) -> u64 {
         let mut after = After::default();
         self.promote(usize::MAX, now, &mut after);
-        let latch = self.journal.as_ref().map(|journal| journal.latch.lock());
+        let latch = self.journal.as_ref().map(Journal::batch);
         self.commit_all(batch, now, receipt, &mut after);
         drop(latch);
         self.settle(&mut after);

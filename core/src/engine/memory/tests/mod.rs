@@ -2,6 +2,7 @@
 
 mod batch;
 mod jobs;
+mod journal;
 mod keys;
 mod locks;
 mod model;
@@ -96,7 +97,10 @@ impl Rig {
     }
 
     fn keeping(finished: usize) -> Self {
-        let engine = MemoryEngine::new(finished);
+        Self::with(MemoryEngine::new(finished))
+    }
+
+    fn with(engine: MemoryEngine) -> Self {
         engine.names.queue("q").unwrap();
         engine.names.queue("other").unwrap();
         for kind in 0..KINDS {
