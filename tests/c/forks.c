@@ -122,6 +122,41 @@ static void a_child_gets_codes_and_ends_clean(void) {
     free(lock);
 }
 
+static void a_file_stays_with_its_process(void) {
+    char *path = scratch("forked.db"), url[700], file[700];
+    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve"};
+    fby_dispatcher *d, *other = NULL;
+    fby_job_spec job = spec("k");
+    uint64_t waiting = 0;
+    pid_t child;
+    size_t i;
+    snprintf(url, sizeof url, "sqlite:%s", path);
+    d = open_with(url);
+    push(d, "k");
+    child = fork();
+    if (child == 0) {
+        in_child = 1;
+        alarm(60);
+        FORKED(fby_push(d, &job, FBY_DEFAULT, NULL, NULL, &err));
+        FORKED(fby_flush(d, NULL, &err));
+        EXPECT(FBY_E_ALREADY_OPEN, fby_open(fby_str(url), NULL, &other, &err));
+        fby_release(d);
+        exit(0);
+    }
+    reap(child);
+    push(d, "k");
+    stop_and_release(d);
+    d = open_with(url);
+    OK(fby_len(d, fby_str("default"), &waiting, &err));
+    CHECK(waiting == 2);
+    fby_release(d);
+    for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
+        snprintf(file, sizeof file, "%s%s", path, besides[i]);
+        remove(file);
+    }
+    free(path);
+}
+
 /* ---- forks while other threads are inside the library ---- */
 
 enum { PUSHERS = 8 };
@@ -186,6 +221,7 @@ static void forks_while_threads_push(void) {
 
 static const test_case cases[] = {
     CASE(a_child_gets_codes_and_ends_clean),
+    CASE(a_file_stays_with_its_process),
     CASE(forks_while_threads_push),
 };
 SUITE(forks);

@@ -4,10 +4,13 @@
 #include <string.h>
 
 extern const suite arguments_suite, life_suite, handlers_suite, tickets_suite, consumers_suite, queues_suite,
-    forks_suite;
+    forks_suite, durable_suite;
+int durable_child(const char *role, const char *path);
+
+const char *program;
 
 static const suite *const suites[] = {&arguments_suite, &life_suite,   &handlers_suite, &tickets_suite,
-                                      &consumers_suite, &queues_suite, &forks_suite};
+                                      &consumers_suite, &queues_suite, &forks_suite, &durable_suite};
 
 static int wanted(const char *suite_name, const char *case_name, int argc, char **argv) {
     int i, named = 0;
@@ -23,7 +26,9 @@ static int wanted(const char *suite_name, const char *case_name, int argc, char 
 
 int main(int argc, char **argv) {
     size_t i, j, ran = 0;
+    program = argv[0];
     CHECK(fby_abi_version() == FBY_ABI_VERSION);
+    if (argc == 4 && strcmp(argv[1], "--child") == 0) return durable_child(argv[2], argv[3]);
     for (i = 0; i < sizeof suites / sizeof suites[0]; i++) {
         for (j = 0; j < suites[i]->count; j++) {
             const test_case *c = &suites[i]->cases[j];
