@@ -16,4 +16,4 @@ def test_the_python_example_runs(tmp_path: Path) -> None:
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "good day, world\n", "")
-    assert (tmp_path / "jobs.dump").exists(), "the stop wrote the dump"
+    assert (tmp_path / "jobs.db").exists()
