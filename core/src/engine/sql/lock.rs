@@ -83,6 +83,17 @@ impl Lock {
     }
 }
 
+impl Drop for Lock {
+    /// Lets go of it at once: a child that was forked just now, and has not yet begun its own program, has the
+    /// open file too.
+    fn drop(&mut self) {
+        let mut whole = range(OWNER, Hold::Alone);
+        (whole.l_type, whole.l_len) = (libc::F_UNLCK as _, 0);
+        // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
+        unsafe { libc::fcntl(self.file.as_raw_fd(), SET_LOCK, &raw const whole) };
+    }
+}
+
 /// The byte that says how the database is had.
 const OWNER: i64 = 0;
 /// The byte of the first seat, far behind the text.

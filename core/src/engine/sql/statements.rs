@@ -68,8 +68,6 @@ pub(crate) const NEXT_KIND: &str = "SELECT kind FROM jobs WHERE state = 'queued'
 pub(crate) const FIRST_OF_KIND: &str = "SELECT row, priority, place FROM jobs
     WHERE state = 'queued' AND queue = ?1 AND kind = ?2 AND (deadline IS NULL OR deadline > ?3)
     ORDER BY priority DESC, place, row LIMIT ?4";
-/// Whether a queue has a queued job. Reads one entry of the index `jobs_queued`.
-pub(crate) const ANY_QUEUED: &str = "SELECT 1 FROM jobs WHERE state = 'queued' AND queue = ?1 LIMIT 1";
 /// Claims a job. One row; its fence grows by one.
 pub(crate) const CLAIM: &str = "UPDATE jobs SET state = 'running', attempt = attempt + 1, fence = fence + 1,
     started = ?2, max_attempts = coalesce(max_attempts, ?3), overdue = ?4, lease_until = ?5, due = ?6,

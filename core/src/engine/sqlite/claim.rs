@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::Store;
 use super::read::{extras, payload};
 use super::tally::Column;
 use super::work::{Fault, Step, Work, instant};
 use crate::engine::sql::statements as sql;
 use crate::engine::{Claimed, Handle, JobRef, KindClaim};
+use crate::error::Result;
 use crate::id::JobId;
 use crate::job::{Priority, State};
 use crate::names::{KindId, QueueId};
@@ -30,9 +32,62 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    /// Whether there is anything that could be claimed.
-    pub(super) fn wants(&self) -> bool {
-        self.limit > 0 && self.kinds.iter().any(|k| k.allowance > 0)
+    /// The most jobs of a kind that may be claimed.
+    fn most(&self, kind: KindId) -> usize {
+        let allowance = self.kinds.get(kind.index()).map_or(0, |k| k.allowance as usize);
+        allowance.min(self.limit)
+    }
+}
+
+impl Store {
+    /// Calls `each` for every kind of which a job is queued, until it says that it has heard enough. Kinds that
+    /// this process has never heard of are named.
+    fn queued_kinds(
+        &self,
+        db: &Connection,
+        queue: QueueId,
+        mut each: impl FnMut(KindId, &str) -> Step<bool>,
+    ) -> Step<()> {
+        let (queue, mut last) = (self.names.queue_text(queue), String::new());
+        let mut next = db.prepare_cached(sql::NEXT_KIND)?;
+        while let Some(kind) = next
+            .query_row((queue, &last), |row| row.get::<_, String>(0))
+            .optional()?
+        {
+            let number = match self.names.find_kind(&kind) {
+                Some(number) => number,
+                None => {
+                    let number = self.names.kind(&kind)?;
+                    // Whoever takes every kind is to ask for this one from now on.
+                    self.signals.work.ring_all();
+                    number
+                }
+            };
+            if each(number, &kind)? {
+                break;
+            }
+            last = kind;
+        }
+        Ok(())
+    }
+
+    /// Whether a claim might find something, for the price of a look: one that finds nothing must not hold up
+    /// those who write.
+    pub(super) fn anything_for(&self, ask: &Ask, now: Timestamp) -> Result<bool> {
+        if ask.limit == 0 {
+            return Ok(false);
+        }
+        let now = self.time.present(now).as_micros();
+        self.look(|db| {
+            let mut starts = db.prepare_cached(sql::NEXT_START)?;
+            let start = starts.query_row([], |row| row.get::<_, i64>(0)).optional()?;
+            let mut found = start.is_some_and(|start| start <= now);
+            self.queued_kinds(db, ask.queue, |kind, _| {
+                found |= ask.most(kind) > 0;
+                Ok(found)
+            })?;
+            Ok(found)
+        })
     }
 }
 
@@ -49,7 +104,7 @@ impl Work<'_> {
     /// Leases up to the limit of jobs.
     pub(super) fn claim(&mut self, ask: &mut Ask) -> Step<Vec<Claimed>> {
         let mut out = Vec::new();
-        if self.engine.sealed() || !ask.wants() || self.is_paused(ask.queue)? {
+        if self.engine.sealed() || ask.limit == 0 || self.is_paused(ask.queue)? {
             return Ok(out);
         }
         let mut candidates = self.candidates(ask)?;
@@ -70,36 +125,24 @@ impl Work<'_> {
     }
 
     /// Of each kind that is asked for, as many of the first jobs as could be claimed of it.
-    fn candidates(&mut self, ask: &Ask) -> Step<Vec<Candidate>> {
-        let (queue, mut found, mut last) = (self.queue_text(ask.queue), Vec::new(), String::new());
-        while let Some(kind) = self.first(sql::NEXT_KIND, (queue, &last), |row| row.get::<_, String>(0))? {
-            let known = self.engine.names.find_kind(&kind);
-            let number = match known {
-                Some(number) => number,
-                None => {
-                    // Whoever takes every kind is to ask for this one from now on.
-                    self.after.everyone = true;
-                    self.engine.names.kind(&kind)?
-                }
-            };
-            let most = ask.kinds.get(number.index()).map_or(0, |k| k.allowance as usize);
-            let most = most.min(ask.limit);
+    fn candidates(&self, ask: &Ask) -> Step<Vec<Candidate>> {
+        let (queue, mut found) = (self.queue_text(ask.queue), Vec::new());
+        self.engine.queued_kinds(self.db, ask.queue, |number, kind| {
+            let most = ask.most(number);
             if most > 0 {
                 let mut first = self.prepare(sql::FIRST_OF_KIND)?;
-                let rows = first.query_map((queue, &kind, self.now.as_micros(), most as i64), |row| {
-                    Ok(Candidate {
+                let mut rows = first.query((queue, kind, self.now.as_micros(), most as i64))?;
+                while let Some(row) = rows.next()? {
+                    found.push(Candidate {
                         urgency: -row.get::<_, i64>(1)?,
                         place: row.get(2)?,
                         row: row.get(0)?,
                         kind: number,
-                    })
-                })?;
-                for row in rows {
-                    found.push(row?);
+                    });
                 }
             }
-            last = kind;
-        }
+            Ok(false)
+        })?;
         Ok(found)
     }
 
@@ -122,7 +165,7 @@ impl Work<'_> {
         }
         claimed.attempt += 1;
         claimed.job.fence += 1;
-        claimed.due = due;
+        claimed.due = self.engine.time.shown(due);
         self.run(
             sql::CLAIM,
             params![
@@ -158,7 +201,7 @@ impl Work<'_> {
             attempt: row.get(2)?,
             max_attempts: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
             created: Timestamp::from_micros(row.get(5)?),
-            started: self.now,
+            started: self.engine.time.shown(self.now),
             due: Timestamp::MAX,
             deadline: deadline.map_or(Timestamp::MAX, Timestamp::from_micros),
             payload: payload(row, 8)?.unwrap_or_default(),

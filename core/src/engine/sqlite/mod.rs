@@ -501,29 +501,6 @@ impl Engine for SqliteEngine {
     }
 }
 
-impl Store {
-    /// Whether a claim might find something, for the price of a look: a claim that finds nothing must not hold
-    /// up those who write.
-    fn anything_for(&self, ask: &Ask, now: Timestamp) -> Result<bool> {
-        if !ask.wants() {
-            return Ok(false);
-        }
-        let now = self.time.present(now).as_micros();
-        let queue = self.names.queue_text(ask.queue);
-        self.look(|db| {
-            if db.prepare_cached(sql::ANY_QUEUED)?.exists([queue])? {
-                return Ok(true);
-            }
-            let mut starts = db.prepare_cached(sql::NEXT_START)?;
-            let next = starts
-                .query_map([], |row| row.get::<_, i64>(0))?
-                .next()
-                .transpose()?;
-            Ok(next.is_some_and(|next| next <= now))
-        })
-    }
-}
-
 /// What a call says, or what it would say behind a [seal](Engine::seal) if the engine has been closed.
 fn unless_closed<T>(result: Result<T>, sealed: impl FnOnce() -> T) -> Result<T> {
     match result {

@@ -50,7 +50,7 @@ pub(super) struct Clock {
 /// A transaction in progress.
 pub(super) struct Work<'w> {
     pub(super) engine: &'w Store,
-    db: &'w Connection,
+    pub(super) db: &'w Connection,
     clock: Clock,
     found: Clock,
     /// The instant of the present call.
