@@ -212,6 +212,15 @@ impl Deadline {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// This one, or `time` from now if that is sooner.
+    #[must_use]
+    pub(crate) fn at_most(self, time: Duration) -> Self {
+        match (self.0, Self::after(time).0) {
+            (Some(own), Some(other)) => Self(Some(own.min(other))),
+            (own, other) => Self(own.or(other)),
+        }
+    }
+
     /// Whether the deadline has passed.
     #[must_use]
     pub fn passed(self) -> bool {

@@ -14,6 +14,7 @@ use super::tickets::Ticket;
 use crate::bell::Bell;
 use crate::job::JobRef;
 use crate::outcome::Outcome;
+use crate::time::Timestamp;
 
 /// Why a handler should stop.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -65,6 +66,8 @@ struct Seat {
     turn: u32,
     /// Whose lease it is; `None` while the cell is free.
     job: Option<JobRef>,
+    /// When it was claimed.
+    claimed: Timestamp,
     /// What the holder of the ticket answered while the body still ran.
     answered: Option<Outcome>,
     /// The lease, once its body has left it to the holder of the ticket.
@@ -88,6 +91,7 @@ impl Cell {
         let seat = Seat {
             turn,
             job: None,
+            claimed: Timestamp::EPOCH,
             answered: None,
             parked: None,
             wakers: Vec::new(),
@@ -177,10 +181,10 @@ impl Cells {
     }
 
     /// Begins a lease, which must have been counted, in a cell that no other has. Returns its turn.
-    pub(crate) fn begin(&self, cell: &Cell, job: JobRef) -> u32 {
+    pub(crate) fn begin(&self, cell: &Cell, job: JobRef, claimed: Timestamp) -> u32 {
         cell.stop.store(0, Ordering::Release);
         let mut seat = cell.seat.lock();
-        seat.job = Some(job);
+        (seat.job, seat.claimed) = (Some(job), claimed);
         seat.turn
     }
 
@@ -244,6 +248,16 @@ impl Cells {
             .iter()
             .filter(|cell| cell.seat.lock().job.is_some())
             .count()
+    }
+
+    /// The live leases, with when each was claimed.
+    pub(crate) fn held(&self) -> Vec<(JobRef, Timestamp)> {
+        let all = self.all.read();
+        let held = all.iter().filter_map(|cell| {
+            let seat = cell.seat.lock();
+            seat.job.map(|job| (job, seat.claimed))
+        });
+        held.collect()
     }
 
     /// Tells the handler of this claim, if it is ours, to stop.

@@ -70,7 +70,7 @@ impl Lease {
         std::mem::swap(&mut body.claimed, claimed);
         body.held = held;
         let (inner, job) = (&*body.inner, body.claimed.job);
-        body.turn = inner.cells.begin(&body.cell, job);
+        body.turn = inner.cells.begin(&body.cell, job, body.claimed.started);
         if inner.stopping() {
             body.cell.raise(StopReason::Stopping);
         }

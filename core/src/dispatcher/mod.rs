@@ -14,6 +14,7 @@ mod kinds;
 mod lease;
 mod manage;
 mod push;
+mod renewal;
 mod restore;
 mod settle;
 mod slots;
@@ -106,6 +107,7 @@ pub(crate) struct Inner {
     /// Whether payloads leave the memory, so that every one must be encodable.
     must_encode: AtomicBool,
     sweeper: Mutex<Option<JoinHandle<()>>>,
+    renewal: Mutex<Option<JoinHandle<()>>>,
     at_stop: Mutex<Vec<AtStop>>,
     stop_once: Mutex<Option<StopResult>>,
     /// Whether worker threads have been started.
@@ -167,6 +169,7 @@ impl Dispatcher {
             prune_armed: AtomicBool::new(false),
             must_encode: AtomicBool::new(!can.host_objects),
             sweeper: Mutex::new(None),
+            renewal: Mutex::new(None),
             at_stop: Mutex::default(),
             stop_once: Mutex::new(None),
             started: AtomicBool::new(false),
@@ -178,7 +181,10 @@ impl Dispatcher {
             inner: inner.clone(),
             stops: true,
         };
-        Ok(Self(inner, Arc::new(handle)))
+        let dispatcher = Self(inner, Arc::new(handle));
+        let renewal = dispatcher.0.start_renewal()?;
+        *dispatcher.0.renewal.lock() = renewal;
+        Ok(dispatcher)
     }
 
     /// The options it was opened with.
@@ -499,7 +505,7 @@ impl std::fmt::Debug for Inner {
 }
 
 /// Host name and process id.
-fn this_node() -> Arc<str> {
+pub(crate) fn this_node() -> Arc<str> {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
     format!(

@@ -79,6 +79,9 @@ impl Dispatcher {
             // It ends within one step: it never runs a handler.
             threads::join(sweeper);
         }
+        if let Some(renewal) = inner.renewal.lock().take() {
+            threads::join(renewal);
+        }
         inner.end_submissions();
         let handed_back = handed_back?;
         sealed.and(ended).and(inner.engine.close())?;
@@ -154,6 +157,11 @@ impl Dispatcher {
                 "a handler cannot wait for itself to end",
             ));
         }
+        // The end of a job that another process runs is heard of by looking.
+        let most = match self.0.engine.capabilities().shared {
+            true => Duration::from_millis(500),
+            false => Duration::MAX,
+        };
         loop {
             let listener = self.0.cells.idle.listen();
             self.0.check_open()?;
@@ -161,7 +169,7 @@ impl Dispatcher {
             if busy == 0 && self.0.cells.active() == 0 {
                 return Ok(());
             }
-            if !listener.wait(deadline) {
+            if !listener.wait(deadline.at_most(most)) && deadline.passed() {
                 return Err(Error::new(
                     ErrorKind::Timeout,
                     format!("{busy} jobs are still queued or running"),
@@ -179,6 +187,7 @@ impl Inner {
         signals.space.ring_all();
         signals.upkeep.ring_all();
         signals.finished.ring_all();
+        signals.leases.ring_all();
         self.cells.idle.ring_all();
     }
 
