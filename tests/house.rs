@@ -66,8 +66,28 @@ const RULES: &[Rule] = &[
         because: "an engine only stores: what it shows is given to it",
     },
     Rule {
+        from: "forebay::engine::sqlite",
+        never: &[
+            "forebay::dispatcher",
+            "forebay::worker",
+            "forebay::config",
+            "forebay::dump",
+            "forebay::conformance",
+            "forebay::engine::memory",
+            "forebay::engine::durable",
+            "forebay::time::SystemClock",
+        ],
+        because: "an engine only stores, and knows neither rules nor other engines nor what time it is",
+    },
+    Rule {
         from: "forebay::dispatcher",
-        never: &["forebay::engine::memory", "forebay::dump", "forebay::conformance"],
+        never: &[
+            "forebay::engine::memory",
+            "forebay::engine::durable",
+            "forebay::engine::sqlite",
+            "forebay::dump",
+            "forebay::conformance",
+        ],
         because: "the dispatcher knows the trait; an engine is chosen by its URL, in open.rs",
     },
     Rule {
@@ -87,7 +107,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         from: "forebay::conformance",
-        never: &["forebay::engine::memory"],
+        never: &["forebay::engine::memory", "forebay::engine::sqlite"],
         because: "the suite tests the contract, so that every engine can be held to it",
     },
     Rule {

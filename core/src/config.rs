@@ -353,8 +353,9 @@ options! {
         retry: RetryPolicy = RetryPolicy::DEFAULT;
         /// How long one attempt may take, unless the job or its kind says otherwise.
         timeout: Option<Duration> = None;
-        /// When a lease ends unless it is extended. In memory a lease needs no end: its holder lives exactly
-        /// as long as the queue.
+        /// When a lease ends unless it is extended. Where one process has the jobs a lease needs no end: its
+        /// holder lives exactly as long as the queue. With option `shared` it is `30s` unless it is set, is
+        /// extended three times in that time, and is at least `5s`.
         lease: Option<Duration> = None;
         /// What an accepted job survives, unless its push says otherwise: the push is answered when this is
         /// reached, or whatever less the engine can do. See `docs/durable.md`.
@@ -414,6 +415,11 @@ impl Options {
         }
         if self.timeout == Some(Duration::ZERO) || self.lease == Some(Duration::ZERO) {
             return invalid("options timeout and lease must be longer than zero; write none for no limit");
+        }
+        if self.shared && self.lease.is_some_and(|lease| lease < Duration::from_secs(5)) {
+            return invalid(
+                "option lease is below 5s, which is too short to be extended in time by processes that share jobs",
+            );
         }
         if self.max_crashes == 0 {
             return invalid(

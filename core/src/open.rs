@@ -2,16 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(feature = "sqlite")]
+use std::time::Duration;
 
 use crate::config::Options;
 use crate::dispatcher::Dispatcher;
+#[cfg(feature = "sqlite")]
+use crate::dispatcher::this_node;
 use crate::dump;
+#[cfg(feature = "sqlite")]
+use crate::durability::Durability;
 use crate::engine::Engine;
 #[cfg(feature = "sqlite")]
 use crate::engine::durable::{self, DurableEngine};
 use crate::engine::memory::MemoryEngine;
+#[cfg(feature = "sqlite")]
+use crate::engine::sqlite::{Sharing, SqliteEngine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, Timestamp};
 
 impl Dispatcher {
     /// Opens a dispatcher on the engine that `url` names. Options after a `?` in the URL override
@@ -21,6 +29,7 @@ impl Dispatcher {
     /// |---|---|
     /// | `memory:` | in this process; gone with it, unless the option `dump_file` is set |
     /// | `sqlite:PATH` | in this process and in a SQLite file, which this process has for itself |
+    /// | `sqlite:PATH?shared=true` | in a SQLite file from which any number of processes claim |
     ///
     /// # Errors
     /// `Unsupported` for a URL that names no engine of this build; `Invalid` and `NotFound` for bad
@@ -52,7 +61,7 @@ impl Dispatcher {
         options.check()?;
         let engine: Arc<dyn Engine> = match scheme {
             "memory:" => Arc::new(MemoryEngine::new(options.keep_finished)),
-            other => on_file(other, &options)?,
+            other => on_file(other, &mut options, clock.now())?,
         };
         // The file is locked and read before anything is handed out.
         let file = options.dump_file.clone().map(dump::File::claim).transpose()?;
@@ -73,7 +82,7 @@ impl Dispatcher {
 }
 
 /// The engine on a file that a URL without its options names.
-fn on_file(url: &str, options: &Options) -> Result<Arc<dyn Engine>> {
+fn on_file(url: &str, options: &mut Options, now: Timestamp) -> Result<Arc<dyn Engine>> {
     let unknown = || {
         let text =
             format!("{url:?} names no engine of this build; there are \"memory:\" and \"sqlite:PATH\"");
@@ -84,16 +93,13 @@ fn on_file(url: &str, options: &Options) -> Result<Arc<dyn Engine>> {
         let text = format!("{url:?} names no file; write \"sqlite:/var/lib/app/jobs.db\"");
         return Err(Error::invalid(text));
     }
-    sqlite(Path::new(path), options)
+    sqlite(Path::new(path), options, now)
 }
 
 #[cfg(feature = "sqlite")]
-fn sqlite(path: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
+fn sqlite(path: &Path, options: &mut Options, now: Timestamp) -> Result<Arc<dyn Engine>> {
     if options.shared {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "option shared: not in this build",
-        ));
+        return Ok(Arc::new(shared(path, options, now)?));
     }
     let settings = durable::Settings {
         keep_finished: options.keep_finished,
@@ -102,8 +108,29 @@ fn sqlite(path: &Path, options: &Options) -> Result<Arc<dyn Engine>> {
     Ok(Arc::new(DurableEngine::open(path, settings)?))
 }
 
+/// Processes that share jobs must be told apart, and leases must end with their holder.
+#[cfg(feature = "sqlite")]
+fn shared(path: &Path, options: &mut Options, now: Timestamp) -> Result<SqliteEngine> {
+    let named = options.node != "auto";
+    let sharing = Sharing {
+        keep_finished: options.keep_finished,
+        node: named.then(|| options.node.clone()),
+        done: match options.sync_done {
+            true => options.durability,
+            false => Durability::Os,
+        },
+    };
+    let engine = SqliteEngine::open(path, sharing, now)?;
+    if !named {
+        // A process id is used again; this number is not.
+        options.node = format!("{}#{}", this_node(), engine.node());
+    }
+    options.lease.get_or_insert(Duration::from_secs(30));
+    Ok(engine)
+}
+
 #[cfg(not(feature = "sqlite"))]
-fn sqlite(_: &Path, _: &Options) -> Result<Arc<dyn Engine>> {
+fn sqlite(_: &Path, _: &mut Options, _: Timestamp) -> Result<Arc<dyn Engine>> {
     let text = "this build has no SQLite; build it with the feature \"sqlite\"";
     Err(Error::new(ErrorKind::Unsupported, text))
 }

@@ -1,0 +1,483 @@
+//! Several processes on one file: each job has one holder, nothing is lost, whoever lost its lease changes
+//! nothing.
+//!
+//! The processes are this program once more: [`as_a_process`] is what they run, with their part in the
+//! environment. They tell what happens on their standard output, so what is counted here is counted apart from
+//! the store. Time passes as jobs with a delay, which are events like all others.
+
+#![cfg(target_os = "linux")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use forebay::engine::Engine;
+use forebay::engine::sqlite::{Sharing, SqliteEngine};
+use forebay::{
+    Answer, Clock, Deadline, Dispatcher, ErrorKind, FailureKind, Filter, JobId, KindSet, Lease, NewJob,
+    Options, Outcome, State, SystemClock, Timestamp,
+};
+use forebay_tests::scratch::Scratch;
+
+/// For what must happen: long enough for any machine.
+const SOON: Duration = Duration::from_secs(60);
+/// Long enough to be extended, short enough to be waited for.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// The system's clock, and so much more or less.
+#[derive(Debug)]
+struct Skewed(i64);
+
+impl Clock for Skewed {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_micros(SystemClock.now().as_micros() + self.0 * 1_000_000)
+    }
+}
+
+fn open(path: &Path, skew: i64, set: impl FnOnce(&mut Options)) -> Dispatcher {
+    let clock = Arc::new(Skewed(skew));
+    let engine = SqliteEngine::open(path, Sharing::default(), clock.now()).expect("the file can be shared");
+    let mut options = Options::default();
+    options.lease = Some(LEASE);
+    options.retry = forebay::RetryPolicy::none();
+    set(&mut options);
+    Dispatcher::with_clock(Arc::new(engine), options, clock).expect("the options fit together")
+}
+
+fn take(d: &Dispatcher) -> Lease {
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    let lease = consumer.next(Deadline::after(SOON)).expect("the store answers");
+    lease.expect("a job comes")
+}
+
+// ---- the other processes ---------------------------------------------------------------------------------
+
+/// A process with a part to play; it is killed when this is dropped.
+struct Process {
+    child: Child,
+    said: Receiver<String>,
+}
+
+impl Process {
+    fn start(part: &str, path: &Path, skew: i64) -> Self {
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+            .args([
+                "as_a_process",
+                "--exact",
+                "--ignored",
+                "--nocapture",
+                "--test-threads=1",
+            ])
+            .env("FOREBAY_PART", part)
+            .env("FOREBAY_FILE", path)
+            .env("FOREBAY_SKEW", skew.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("this program can be started");
+        let out = BufReader::new(child.stdout.take().expect("it is a pipe"));
+        let (say, said) = channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if let Some(line) = line.strip_prefix("@ ") {
+                    // Nobody listens any more when the test is over.
+                    let _ = say.send(line.to_owned());
+                }
+            }
+        });
+        Self { child, said }
+    }
+
+    /// The next thing that it says.
+    fn hear(&self) -> Vec<String> {
+        let line = self.said.recv_timeout(SOON).expect("it says something");
+        line.split(' ').map(str::to_owned).collect()
+    }
+
+    fn tell(&mut self, line: &str) {
+        let to = self.child.stdin.as_mut().expect("it is a pipe");
+        writeln!(to, "{line}").expect("it listens");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("there is a kill").success());
+    }
+
+    fn kill(&mut self) {
+        self.signal("-KILL");
+        self.child.wait().expect("it was ours");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may be over already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn say(words: impl std::fmt::Display) {
+    println!("\n@ {words}");
+}
+
+/// What the other processes run.
+#[test]
+#[ignore = "started by the others, as a process"]
+fn as_a_process() {
+    let Ok(part) = std::env::var("FOREBAY_PART") else {
+        return;
+    };
+    let path = PathBuf::from(std::env::var("FOREBAY_FILE").expect("the file"));
+    let skew = std::env::var("FOREBAY_SKEW")
+        .expect("the skew")
+        .parse()
+        .expect("a number");
+    let d = open(&path, skew, |o| o.concurrency = 4);
+    let mut orders = std::io::stdin().lines().map_while(Result::ok);
+    match &*part {
+        "worker" => {
+            d.register("k", |lease| {
+                say(format_args!("ran {} {}", lease.id(), lease.attempt()))
+            })
+            .expect("it is open");
+            d.start().expect("threads can be had");
+            say("ready");
+            orders.next();
+            d.stop(SOON).expect("the store answers");
+        }
+        "holder" => {
+            say("ready");
+            let lease = take(&d);
+            say(format_args!(
+                "took {} {} {}",
+                lease.id(),
+                lease.attempt(),
+                lease.fence()
+            ));
+            orders.next();
+            let reason = lease.stop_reason().map_or("none", |reason| reason.name());
+            let answer = lease
+                .complete(Outcome::Success("late".into()))
+                .expect("the store answers");
+            say(format_args!("answered {answer:?} {reason}"));
+            orders.next();
+        }
+        "listener" => {
+            let lease = take(&d);
+            say("took");
+            let deadline = Deadline::after(SOON);
+            while !lease.cancelled() && !deadline.passed() {
+                std::thread::yield_now();
+            }
+            say(format_args!("heard {:?}", lease.stop_reason()));
+        }
+        other => panic!("nobody plays {other:?}"),
+    }
+}
+
+// ---- the tests -------------------------------------------------------------------------------------------
+
+/// Rows 10 and 23 among processes: of jobs that several workers take, each runs once, and all do.
+#[test]
+fn each_job_runs_in_one_process() {
+    const JOBS: usize = 900;
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, 0, |_| ());
+    let mut workers: Vec<Process> = (0..3).map(|_| Process::start("worker", &path, 0)).collect();
+    workers
+        .iter()
+        .for_each(|worker| assert_eq!(worker.hear(), ["ready"]));
+    let mut pushed = Vec::new();
+    for _ in 0..JOBS / 30 {
+        let jobs: Vec<_> = (0..30).map(|_| NewJob::new("k", b"payload")).collect();
+        pushed.extend(
+            d.push_many(&jobs)
+                .expect("there is room")
+                .into_iter()
+                .map(|p| p.id),
+        );
+    }
+    for id in &pushed {
+        assert_eq!(
+            d.wait(*id, Deadline::after(SOON)).expect("it ends").state,
+            State::Succeeded
+        );
+    }
+    let mut ran: HashMap<String, usize> = HashMap::new();
+    let mut shares = Vec::new();
+    for worker in &mut workers {
+        worker.tell("stop");
+        let mut share = 0;
+        for line in worker.said.iter() {
+            *ran.entry(line).or_default() += 1;
+            share += 1;
+        }
+        shares.push(share);
+    }
+    let want: HashMap<String, usize> = pushed.iter().map(|id| (format!("ran {id} 1"), 1)).collect();
+    assert_eq!(ran, want, "shares {shares:?}");
+    let total = d.stats().expect("the store answers").total();
+    assert_eq!(
+        (total.totals.succeeded, total.totals.claimed),
+        (JOBS as u64, JOBS as u64)
+    );
+    assert!(total.balanced(), "{total:?}");
+}
+
+/// the job of a process that is killed runs again when its lease has ended, as its second attempt.
+#[test]
+fn the_job_of_a_killed_process_runs_again() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let mut holder = Process::start("holder", &path, 0);
+    assert_eq!(holder.hear(), ["ready"]);
+    let d = open(&path, 0, |_| ());
+    let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
+    assert_eq!(holder.hear(), ["took", &id.to_string(), "1", "1"]);
+    holder.kill();
+    let lease = take(&d);
+    assert_eq!((lease.id(), lease.attempt(), lease.fence()), (id, 2, 2));
+    lease.complete(Outcome::done()).expect("the store answers");
+    let job = d.get(id).expect("it is kept");
+    let failures: Vec<_> = job
+        .history
+        .iter()
+        .map(|a| a.failure.as_ref().map(|f| f.kind))
+        .collect();
+    assert_eq!(failures, [Some(FailureKind::LeaseLost), None]);
+}
+
+/// R-10 and B2: what a process says that was stopped for longer than its lease changes nothing, and its handler
+/// is told.
+#[test]
+fn a_late_answer_is_refused_by_the_fence() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let mut holder = Process::start("holder", &path, 0);
+    assert_eq!(holder.hear(), ["ready"]);
+    let d = open(&path, 0, |_| ());
+    let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
+    assert_eq!(holder.hear()[0], "took");
+    holder.signal("-STOP");
+    let lease = take(&d);
+    assert_eq!(
+        (lease.id(), lease.attempt()),
+        (id, 2),
+        "the lease ended by itself"
+    );
+    // Twice the lease has passed when a job comes that was to wait as long.
+    d.push(NewJob::new("k", b"timer").delay(LEASE * 2))
+        .expect("there is room");
+    take(&d).complete(Outcome::done()).expect("the store answers");
+    holder.signal("-CONT");
+    holder.tell("answer");
+    let answer = holder.hear();
+    assert_eq!(answer[1], "Stale", "{answer:?}");
+    assert_eq!(
+        lease
+            .complete(Outcome::Success("in time".into()))
+            .expect("the store answers"),
+        Answer::Stored(State::Succeeded)
+    );
+    let job = d.get(id).expect("it is kept");
+    assert_eq!(
+        job.result.expect("it succeeded").as_bytes(),
+        Some(&b"in time"[..])
+    );
+    let total = d.stats().expect("the store answers").total();
+    assert!(total.totals.stale > 0 && total.balanced(), "{total:?}");
+}
+
+/// B3: processes whose clocks differ by ten minutes keep one holder per job: a lease that is extended is not
+/// lost, whoever is ahead.
+#[test]
+fn clocks_that_differ_keep_one_holder() {
+    for (ours, theirs) in [(300, -300), (-300, 300)] {
+        let folder = Scratch::in_memory();
+        let path = folder.path("jobs.db");
+        let d = open(&path, ours, |_| ());
+        let mut holder = Process::start("holder", &path, theirs);
+        assert_eq!(holder.hear(), ["ready"]);
+        let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
+        assert_eq!(holder.hear(), ["took", &id.to_string(), "1", "1"]);
+        let timer = d
+            .push(NewJob::new("k", b"timer").delay(LEASE * 2))
+            .expect("there is room")
+            .id;
+        let lease = take(&d);
+        assert_eq!(
+            lease.id(),
+            timer,
+            "the job that is held elsewhere is not given out"
+        );
+        lease.complete(Outcome::done()).expect("the store answers");
+        holder.tell("answer");
+        assert_eq!(holder.hear(), ["answered", "Stored(Succeeded)", "none"]);
+        assert_eq!(
+            d.wait(id, Deadline::after(SOON)).expect("it has ended").attempt,
+            1
+        );
+    }
+}
+
+/// a job that loses its lease each time fails after its attempts, and says why.
+#[test]
+fn a_job_that_always_loses_its_lease_fails() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, 0, |_| ());
+    let job = NewJob::new("k", b"payload").max_attempts(3);
+    let id = d.push(job).expect("there is room").id;
+    for attempt in 1..=3 {
+        let mut holder = Process::start("holder", &path, 0);
+        assert_eq!(holder.hear(), ["ready"]);
+        assert_eq!(holder.hear()[2], attempt.to_string());
+        holder.kill();
+    }
+    let job = d.wait(id, Deadline::after(SOON)).expect("it ends");
+    let error = job.error.expect("it failed");
+    assert_eq!(
+        (job.state, job.attempt, error.kind),
+        (State::Failed, 3, FailureKind::LeaseLost)
+    );
+}
+
+/// however often a process starts again, no number of a node and no fence is given twice.
+#[test]
+fn nothing_is_given_twice_over_restarts() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let (mut last_node, mut last_fence, mut job) = (0, 0, None);
+    for _ in 0..100 {
+        let engine = SqliteEngine::open(&path, Sharing::default(), SystemClock.now()).expect("a file");
+        assert!(engine.node() > last_node);
+        last_node = engine.node();
+        let mut options = Options::default();
+        options.lease = Some(LEASE);
+        let d = Dispatcher::with_engine(Arc::new(engine), options).expect("the options fit together");
+        let id: JobId = *job.get_or_insert_with(|| d.push(NewJob::new("k", ())).expect("there is room").id);
+        let lease = take(&d);
+        assert_eq!(lease.id(), id);
+        assert!(lease.fence() > last_fence);
+        last_fence = lease.fence();
+        lease
+            .complete(Outcome::snooze(Duration::ZERO))
+            .expect("the store answers");
+        d.stop(Duration::ZERO).expect("the store answers");
+    }
+}
+
+/// Two live nodes of one name are told apart from one that was killed.
+#[test]
+fn two_live_nodes_have_two_names() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let url = format!("sqlite:{}?shared=true&node=one", path.display());
+    let first = Dispatcher::open(&url, Options::default()).expect("nobody has this name");
+    let error = Dispatcher::open(&url, Options::default()).expect_err("the name is taken");
+    assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    assert!(error.to_string().contains("\"one\""), "{error}");
+    let other = format!("sqlite:{}?shared=true", path.display());
+    let unnamed = Dispatcher::open(&other, Options::default()).expect("no name is taken");
+    assert!(unnamed.node().contains('#'), "{}", unnamed.node());
+    first.stop(Duration::ZERO).expect("the store answers");
+    Dispatcher::open(&url, Options::default()).expect("the name is free again");
+}
+
+/// A file is owned by one process or shared by many, never both; and it can be either, one after the other.
+#[test]
+fn a_file_is_owned_or_shared() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let owned = format!("sqlite:{}", path.display());
+    let shared = format!("{owned}?shared=true");
+    let open = |url: &str| Dispatcher::open(url, Options::default());
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        for (this, that) in [(&owned, &shared), (&shared, &owned)] {
+            let d = open(this).expect("nobody has it");
+            assert_eq!(
+                open(that).expect_err("somebody has it").kind(),
+                ErrorKind::AlreadyOpen
+            );
+            for id in &ids {
+                // An owner queues what it has read a moment later.
+                assert!(d.state(*id).expect("it came along").is_waiting(), "round {round}");
+            }
+            let total = d.stats().expect("the store answers").total();
+            assert_eq!(total.waiting(), ids.len() as u64);
+            assert!(total.balanced(), "{total:?}");
+            ids.push(d.push(NewJob::new("k", b"payload")).expect("there is room").id);
+            d.stop(Duration::ZERO).expect("the store answers");
+        }
+    }
+    let d = open(&shared).expect("nobody has it");
+    let order: Vec<JobId> = ids
+        .iter()
+        .map(|_| {
+            let lease = take(&d);
+            let id = lease.id();
+            lease.complete(Outcome::done()).expect("the store answers");
+            id
+        })
+        .collect();
+    assert_eq!(order, ids, "they kept their order");
+}
+
+/// What one process pushes, finishes or cancels is heard of by the others while they wait.
+#[test]
+fn processes_hear_of_each_other() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, 0, |_| ());
+    let listener = Process::start("listener", &path, 0);
+    let id = d.push(
+        NewJob::new("k", b"payload")
+            .queue("never heard of")
+            .max_attempts(1),
+    );
+    let id = id.expect("there is room").id;
+    assert_eq!(listener.hear(), ["took"]);
+    assert_eq!(d.cancel(id).expect("it runs"), State::Running);
+    assert_eq!(listener.hear(), ["heard", "Some(Cancelled)"]);
+    assert_eq!(
+        d.wait(id, Deadline::after(SOON)).expect("it ends").state,
+        State::Cancelled
+    );
+    let page = d.list(&Filter {
+        queue: Some("never heard of".into()),
+        ..Filter::default()
+    });
+    assert_eq!(page.expect("the store answers").total, 1);
+}
+
+/// A lease that is too short to be extended in time is refused.
+#[test]
+fn a_lease_has_a_least_length() {
+    let folder = Scratch::in_memory();
+    let url = format!("sqlite:{}?shared=true&lease=4s", folder.path("jobs.db").display());
+    let error = Dispatcher::open(&url, Options::default()).expect_err("it is too short");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(error.to_string().contains("5s"), "{error}");
+    let url = format!("sqlite:{}?shared=true", folder.path("jobs.db").display());
+    let d = Dispatcher::open(&url, Options::default()).expect("it can be opened");
+    assert_eq!(d.options().lease, Some(Duration::from_secs(30)));
+}
+
+/// The engine says what it is.
+#[test]
+fn the_engine_is_shared_and_durable() {
+    let folder = Scratch::in_memory();
+    let engine = SqliteEngine::open(&folder.path("jobs.db"), Sharing::default(), SystemClock.now());
+    let can = engine.expect("a new file").capabilities();
+    assert!(can.shared && can.durability == forebay::Durability::Disk);
+}
