@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::place::{Place, cannot};
@@ -12,53 +12,72 @@ use crate::error::{Error, ErrorKind, Result};
 /// The longest line of an answer, in bytes.
 const MAX_LINE: u64 = 256 << 20;
 
-/// Asks the owner of `file` through its control socket, and tells `each` line of the answer: a JSON object.
-/// Waits no longer than `patience` for each of them.
-///
-/// # Errors
-/// `NotFound` if there is no socket or nobody listens to it; `Timeout` if the owner does not answer;
-/// `Storage` if the connection breaks; what the owner answers; what `each` returned first.
-pub fn ask(
-    file: &Path,
-    request: &Request,
-    input: &[u8],
-    patience: Duration,
-    each: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<Done> {
-    let socket = socket_path(file);
-    let failed = |what| move |e| cannot(what, &socket_path(file), e);
-    let place = Place::of(&socket)?;
-    let stream = connect(place.path()).map_err(failed("connect to"))?;
-    stream
-        .set_read_timeout(Some(patience))
-        .and_then(|()| stream.set_write_timeout(Some(patience)))
-        .map_err(failed("use"))?;
-    let mut text = serde_json::to_vec(request).expect("only texts and numbers");
-    text.push(b'\n');
-    // An owner that turns this away may have closed before it read: its reason is there to be read.
-    match (&stream)
-        .write_all(&text)
-        .and_then(|()| (&stream).write_all(input))
-    {
-        Err(e)
-            if !matches!(
-                e.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
-            ) =>
-        {
-            return Err(failed("write to")(e));
-        }
-        _ => {}
-    }
-    read_answer(BufReader::new(&stream), each).map_err(|e| e.unwrap_or_else(failed("read from")))
+/// A connection to the owner of a file, good for one request.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    socket: PathBuf,
 }
 
-/// A socket that nobody listens to is as good as none.
-fn connect(path: &Path) -> io::Result<UnixStream> {
-    UnixStream::connect(path).map_err(|e| match e.kind() {
-        io::ErrorKind::ConnectionRefused => io::Error::new(io::ErrorKind::NotFound, e),
-        _ => e,
-    })
+impl Client {
+    /// Connects to the owner of `file`, who may then take up to `patience` for each line of its answer.
+    /// `None` if there is no socket, or nobody listens to it.
+    ///
+    /// # Errors
+    /// `Storage` and `Unsupported` if the socket cannot be used.
+    pub fn connect(file: &Path, patience: Duration) -> Result<Option<Self>> {
+        let socket = socket_path(file);
+        let place = match Place::of(&socket) {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            place => place?,
+        };
+        let stream = match UnixStream::connect(place.path()) {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
+                return Ok(None);
+            }
+            stream => stream.map_err(|e| cannot("connect to", &socket, e))?,
+        };
+        stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| stream.set_write_timeout(Some(patience)))
+            .map_err(|e| cannot("use", &socket, e))?;
+        Ok(Some(Self { stream, socket }))
+    }
+
+    /// Asks, with the input that the request announces, and tells `each` line of the answer: a JSON object.
+    ///
+    /// # Errors
+    /// `Timeout` if the owner does not answer in time; `Storage` if the connection breaks; what the owner
+    /// answers; what `each` returned first.
+    pub fn ask(
+        self,
+        request: &Request,
+        input: &[u8],
+        each: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<Done> {
+        let mut text = serde_json::to_vec(request).expect("only texts and numbers");
+        text.push(b'\n');
+        let mut stream = &self.stream;
+        // An owner that turns this away may have closed before it read: its reason is there to be read.
+        match stream.write_all(&text).and_then(|()| stream.write_all(input)) {
+            Err(e)
+                if !matches!(
+                    e.kind(),
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                ) =>
+            {
+                return Err(cannot("write to", &self.socket, e));
+            }
+            _ => {}
+        }
+        let answer = read_answer(BufReader::new(stream), each);
+        answer.map_err(|e| e.unwrap_or_else(|e| cannot("read from", &self.socket, e)))
+    }
 }
 
 /// Reads up to the last line. An error is one of the answer or of `each`, or one of reading.

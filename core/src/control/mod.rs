@@ -26,7 +26,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use answer::{Done, answer};
-pub use client::ask;
+pub use client::Client;
 pub use place::socket_path;
 pub use server::serve;
 

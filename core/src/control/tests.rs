@@ -46,7 +46,9 @@ impl Owner {
 
     fn ask_with(&self, request: &Request, input: &[u8]) -> Result<Vec<String>> {
         let mut lines = Vec::new();
-        ask(&self.file, request, input, LONG, &mut |line| {
+        let client = Client::connect(&self.file, LONG)?;
+        let client = client.expect("the owner listens");
+        client.ask(request, input, &mut |line| {
             lines.push(line.to_owned());
             Ok(())
         })?;
@@ -307,7 +309,7 @@ fn a_stop_ends_it() {
     owner.still_answers();
     owner.d.stop(Duration::ZERO).unwrap();
     assert!(!socket_path(&owner.file).exists());
-    assert_eq!(kind(owner.ask(&Request::Stats {})), ErrorKind::NotFound);
+    assert!(Client::connect(&owner.file, LONG).unwrap().is_none());
     let mut text = String::new();
     silent.read_to_string(&mut text).unwrap();
     assert!(!text.contains("done"), "{text}");
@@ -329,12 +331,10 @@ fn a_socket_that_was_left_is_replaced() {
     let folder = folder();
     let file = folder.join("jobs.db");
     drop(UnixListener::bind(socket_path(&file)).unwrap());
-    let mut none = |_: &str| Ok(());
-    let dead = ask(&file, &Request::Stats {}, b"", LONG, &mut none).unwrap_err();
-    assert_eq!(dead.kind(), ErrorKind::NotFound, "nobody listens: {dead}");
+    assert!(Client::connect(&file, LONG).unwrap().is_none(), "nobody listens");
     let d = Dispatcher::in_memory().unwrap();
     serve(&d, &file).unwrap();
-    ask(&file, &Request::Stats {}, b"", LONG, &mut none).unwrap();
+    assert!(Client::connect(&file, LONG).unwrap().is_some());
     let mode = fs::metadata(socket_path(&file)).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     fs::remove_file(socket_path(&file)).unwrap();
