@@ -98,6 +98,8 @@ impl Sqlite {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Connection::open_with_flags(path, flags);
         let mut db = opened.map_err(|e| failure(&e, &name))?;
+        // Before anything is set: the file of another program, or of a newer version, stays as it is.
+        schema::check(&db, &name)?;
         set_up(&db).map_err(|e| failure(&e, &name))?;
         schema::migrate(&mut db, &name)?;
         // Nobody shares it any more: this process has the lock.
