@@ -1,7 +1,14 @@
 //! Files of jobs, looked at from outside: a database, or a dump.
 //!
-//! [`inspect`] answers every question about a file without changing it, whether a process has it open, has
-//! died with it, or is yet to open it.
+//! [`holder`] says who has a database open. [`inspect`] answers every question about a file without changing it, whether a process has it open, has
+//! died with it, or is yet to open it. [`check`] looks for damage, [`salvage`] saves what is left.
+
+#[cfg(all(unix, feature = "sqlite"))]
+mod check;
+#[cfg(unix)]
+mod holder;
+#[cfg(all(unix, feature = "sqlite"))]
+mod salvage;
 
 use std::fs;
 use std::io::Read;
@@ -16,6 +23,13 @@ use crate::engine::still::Still;
 use crate::engine::still::lines::Lines;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock, SystemClock, Timestamp};
+
+#[cfg(all(unix, feature = "sqlite"))]
+pub use check::{CheckReport, check};
+#[cfg(unix)]
+pub use holder::{Holder, Owner, holder};
+#[cfg(all(unix, feature = "sqlite"))]
+pub use salvage::{SalvageReport, salvage};
 
 /// What a file holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -33,7 +33,7 @@ const CELLS: usize = 1 << 16;
 /// How many cells a row may be in.
 const WINDOW: usize = 64;
 /// "FBFLIGHT", and the layout's number.
-const MAGIC: u64 = u64::from_be_bytes(*b"FBFLIGH1");
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"FBFLIGH1");
 /// A cell that is being filled.
 const TAKEN: i64 = -1;
 
@@ -65,6 +65,14 @@ struct Cell {
 struct Layout {
     header: Header,
     cells: [Cell; CELLS],
+}
+
+/// How many bytes the file has.
+pub(crate) const SIZE: u64 = size_of::<Layout>() as u64;
+
+/// Where the table of the database at `path` is.
+pub(crate) fn path(path: &Path) -> std::path::PathBuf {
+    beside(path, "flight")
 }
 
 /// The mapped file.
