@@ -215,6 +215,39 @@ impl OptionValue for UnknownKinds {
     }
 }
 
+/// Whether the owner of a file answers the command `forebay`, and other processes of its user.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Control {
+    /// If there can be a socket beside the file; if not, all else works without.
+    Auto,
+    /// Opening fails if there can be no socket.
+    On,
+    /// No.
+    Off,
+}
+
+impl OptionValue for Control {
+    const FORM: &'static str = "`auto`, `true` or `false`";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        if text.trim() == "auto" {
+            return Ok(Control::Auto);
+        }
+        match bool::read(text) {
+            Ok(true) => Ok(Control::On),
+            Ok(false) => Ok(Control::Off),
+            Err(_) => Err(format!("{text:?} is neither \"auto\", \"true\" nor \"false\"")),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            Control::Auto => "auto".into(),
+            Control::On => "true".into(),
+            Control::Off => "false".into(),
+        }
+    }
+}
+
 /// One row of the options table.
 #[derive(Clone, Debug)]
 pub struct OptionDoc {
@@ -371,6 +404,9 @@ options! {
         max_crashes: u32 = 3;
         /// Whether several processes work on the same `sqlite:` file at once.
         shared: bool = false;
+        /// Whether the process that owns a file answers the command `forebay` on a socket beside it; `auto` is
+        /// where there can be one, `true` refuses to open where there cannot.
+        control: Control = Control::Auto;
         /// The longest payload or result, in bytes.
         max_payload: usize = 64 << 20;
         /// How long succeeded jobs and their results can be asked about.
@@ -486,6 +522,7 @@ mod tests {
             ("retry", "linear", "give the pause"),
             ("unknown_kinds", "?", "queue"),
             ("durability", "full", "disk"),
+            ("control", "perhaps", "auto"),
             ("max_attempts", "-1", "unlimited"),
             ("capacty", "1", "\"capacity\""),
         ] {

@@ -81,7 +81,7 @@ mod worker;
 
 pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
-pub use config::{OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
+pub use config::{Control, OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
     Lease, PushError, PushManyError, Pushed, QueueExplanation, QueueOptions, QueueStats, Stats, StopReason,

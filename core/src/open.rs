@@ -5,7 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "sqlite")]
 use std::time::Duration;
 
-use crate::config::Options;
+use crate::config::{Control, Options};
 use crate::dispatcher::Dispatcher;
 #[cfg(feature = "sqlite")]
 use crate::dispatcher::this_node;
@@ -65,7 +65,12 @@ impl Dispatcher {
         };
         // The file is locked and read before anything is handed out.
         let file = options.dump_file.clone().map(dump::File::claim).transpose()?;
+        let owned = scheme.strip_prefix("sqlite:").filter(|_| !options.shared);
+        let control = owned.map(|path| (path, options.control));
         let dispatcher = Self::with_clock(engine, options, clock)?;
+        if let Some((path, control)) = control {
+            listen(&dispatcher, Path::new(path), control)?;
+        }
         if let Some(file) = file {
             dump::keep(&dispatcher, file)?;
         }
@@ -78,6 +83,31 @@ impl Dispatcher {
     /// `NoMemory` if no thread can be started.
     pub fn in_memory() -> Result<Self> {
         Self::open("memory:", Options::default())
+    }
+}
+
+/// Answers other processes on the control socket of a file.
+#[cfg(unix)]
+fn listen(dispatcher: &Dispatcher, path: &Path, control: Control) -> Result<()> {
+    match control {
+        Control::Off => Ok(()),
+        Control::On => crate::control::serve(dispatcher, path),
+        Control::Auto => {
+            // The queue is worth more than the commands that could look at it.
+            let _ = crate::control::serve(dispatcher, path);
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(unix))]
+fn listen(_: &Dispatcher, _: &Path, control: Control) -> Result<()> {
+    match control {
+        Control::On => Err(Error::new(
+            ErrorKind::Unsupported,
+            "option control: there are no such sockets on this system",
+        )),
+        Control::Auto | Control::Off => Ok(()),
     }
 }
 
