@@ -37,6 +37,7 @@ fn on_a_file() -> Arc<DurableEngine> {
     let settings = Settings {
         keep_finished: 100_000,
         write_behind: Duration::from_millis(20),
+        resident: 0,
     };
     Arc::new(DurableEngine::open(&fresh_file(), settings).expect("a new file can be opened"))
 }

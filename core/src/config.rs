@@ -396,6 +396,9 @@ options! {
         /// The longest that a durable engine waits before it writes what nobody waits for: ends of attempts,
         /// pushes at `memory`. A killed process forgets no more than that.
         write_behind: Duration = Duration::from_millis(20);
+        /// The most jobs of one queue that wait in the memory of a durable engine; those after them wait in its
+        /// file only, until there is room again. 0 is without bound.
+        resident: usize = 1_000_000;
         /// Whether the end of an attempt is answered only when it is as safe as option `durability` says. If
         /// not, a job that ended just before a crash may run again.
         sync_done: bool = false;

@@ -134,6 +134,7 @@ fn sqlite(path: &Path, options: &mut Options, now: Timestamp) -> Result<Arc<dyn 
     let settings = durable::Settings {
         keep_finished: options.keep_finished,
         write_behind: options.write_behind,
+        resident: options.resident,
     };
     Ok(Arc::new(DurableEngine::open(path, settings)?))
 }

@@ -12,7 +12,9 @@
 
 pub(crate) mod flight;
 mod gate;
+mod reader;
 mod recovery;
+mod spilled;
 pub(crate) mod store;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -29,6 +31,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use self::flight::Table;
+use self::reader::Reader;
 use self::store::{Pause, Sqlite, Store};
 use self::writer::{Desk, Writer};
 use super::memory::MemoryEngine;
@@ -56,6 +59,8 @@ pub struct Settings {
     pub keep_finished: usize,
     /// The longest that a change waits that nobody waits for.
     pub write_behind: Duration,
+    /// The most jobs of one queue that wait in memory; 0 is without bound.
+    pub resident: usize,
 }
 
 /// The durable engine of one process. See the [module's text](self).
@@ -64,6 +69,7 @@ pub struct DurableEngine {
     desk: Arc<Desk>,
     writer: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
+    reader: Reader,
     birth: Birth,
 }
 
@@ -77,18 +83,21 @@ impl DurableEngine {
         let mut store = Sqlite::open(path)?;
         let table = Table::open(path)?;
         let opened = recovery::begin(&mut store, &table)?;
-        let memory = MemoryEngine::journaled(settings.keep_finished, Box::new(table));
+        let memory = MemoryEngine::journaled(settings.keep_finished, settings.resident, Box::new(table));
         recovery::load(&mut store, &memory, opened)?;
         store.restore_reserve();
-        Self::with_store(memory, Box::new(store), settings, Some(lock))
+        let engine = Self::with_store(memory, Box::new(store), path, settings)?;
+        engine.desk.set_fences(opened.fences());
+        *engine.lock.lock() = Some(lock);
+        Ok(engine)
     }
 
     /// An engine over this store, whose jobs are already in memory.
     pub(crate) fn with_store(
         memory: MemoryEngine,
         store: Box<dyn Store>,
+        path: &Path,
         settings: Settings,
-        lock: Option<Lock>,
     ) -> Result<Self> {
         let (memory, desk) = (Arc::new(memory), Arc::new(Desk::default()));
         let writer = Writer {
@@ -104,7 +113,8 @@ impl DurableEngine {
             memory,
             desk,
             writer: Mutex::new(Some(thread)),
-            lock: Mutex::new(lock),
+            lock: Mutex::default(),
+            reader: Reader::new(path),
             birth: Birth::here(),
         })
     }
@@ -265,9 +275,10 @@ impl Engine for DurableEngine {
         } else {
             jobs
         };
-        if level > Durability::Memory {
-            self.desk.saw(now);
+        for job in jobs.iter().filter(|job| !job.fresh) {
+            self.fetch(job.id)?;
         }
+        self.desk.saw(now);
         let group = self.memory.insert_noted(inserts, now, receipt);
         if level == Durability::Memory {
             return Ok(());
@@ -356,19 +367,23 @@ impl Engine for DurableEngine {
     }
 
     fn get(&self, id: JobId) -> Result<Option<Job>> {
-        self.memory.get(id)
+        match self.memory.get(id)? {
+            None => self.peek(id),
+            found => Ok(found),
+        }
     }
 
     fn standing(&self, id: JobId) -> Result<Option<Located>> {
+        self.fetch(id)?;
         self.memory.standing(id)
     }
 
     fn list(&self, filter: &Filter) -> Result<Page> {
-        self.memory.list(filter)
+        self.page(filter)
     }
 
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
-        self.memory.export(each)
+        self.export_all(each)
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

@@ -18,10 +18,13 @@ use crate::job::Job;
 
 /// Whether the rows are in the order in which their jobs may start; if so, reading them needs no sorting.
 const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
-                       FROM jobs WHERE finished IS NULL) WHERE run_at < before";
+                       FROM jobs WHERE finished IS NULL AND spilled IS NULL) WHERE run_at < before";
 const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt, ?2), fence = max(fence, ?3), \
-                       started = ?4, max_attempts = coalesce(max_attempts, ?5), crashes = crashes + 1 WHERE row = ?1 AND finished IS NULL";
+                       started = ?4, max_attempts = coalesce(max_attempts, ?5), crashes = crashes + 1, spilled = NULL WHERE row = ?1 AND finished IS NULL";
 const QUEUES: &str = "SELECT name FROM queues WHERE paused = 1";
+/// In the order of their rows, which is that of their pushes: none of them has run.
+const SPILLED: &str =
+    "SELECT row, queue, priority, kind FROM jobs WHERE spilled = 1 AND finished IS NULL ORDER BY row";
 const LAST: &str = "SELECT coalesce(max(row), 0) FROM jobs";
 const GET: &str = "SELECT value FROM meta WHERE name = ?";
 
@@ -34,6 +37,13 @@ const FENCES: u32 = 20;
 pub(crate) struct Opened {
     /// How many runs did not end well.
     deaths: u64,
+}
+
+impl Opened {
+    /// The least fence that no former run can have given.
+    pub(crate) fn fences(self) -> u64 {
+        self.deaths << FENCES
+    }
 }
 
 /// Marks what ran when the process died, and begins a run.
@@ -99,9 +109,10 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
     let disorder: i64 = db.query_row(ORDERED, [], |r| r.get(0)).map_err(failed)?;
     let order = if disorder == 0 { "row" } else { "run_at, row" };
     let columns = row::COLUMNS;
-    let live = format!("SELECT {columns} FROM jobs WHERE finished IS NULL ORDER BY {order}");
+    let live =
+        format!("SELECT {columns} FROM jobs WHERE finished IS NULL AND spilled IS NULL ORDER BY {order}");
     let over = format!("SELECT {columns} FROM jobs WHERE finished IS NOT NULL ORDER BY finished, row");
-    let floor = opened.deaths << FENCES;
+    let floor = opened.fences();
     for text in [live, over] {
         read(db, &text, &name, &mut |row, mut job| {
             job.fence = job.fence.max(floor);
@@ -112,6 +123,7 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
             Err(Error::new(ErrorKind::Corrupt, text))
         })?;
     }
+    adopt(db, engine).map_err(failed)??;
     let mut queues = db.prepare(QUEUES).map_err(failed)?;
     let names = queues.query_map([], |r| r.get::<_, String>(0)).map_err(failed)?;
     for queue in names {
@@ -119,6 +131,19 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
         engine.set_paused(queue, true)?;
     }
     Ok(())
+}
+
+/// Notes the rows of jobs that stay in the file.
+fn adopt(db: &Connection, engine: &MemoryEngine) -> rusqlite::Result<Result<()>> {
+    let mut statement = db.prepare(SPILLED)?;
+    let mut rows = statement.query([])?;
+    while let Some(found) = rows.next()? {
+        let (queue, kind) = (found.get_ref(1)?.as_str()?, found.get_ref(3)?.as_str()?);
+        if let Err(error) = engine.adopt(found.get(0)?, (queue, kind), found.get(2)?) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
 }
 
 /// Calls `each` for every job that a query finds.

@@ -11,8 +11,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::lock::beside;
 use crate::durability::Durability;
 use crate::engine::memory::journal::Change;
+use crate::engine::sql::row::columns;
 use crate::engine::sql::{failure, row, schema, shared};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::Job;
 
 /// Takes groups of changes, each whole or not at all.
 pub(crate) trait Store: Send {
@@ -21,6 +23,9 @@ pub(crate) trait Store: Send {
 
     /// Makes everything written before survive a power cut.
     fn sync(&mut self) -> Result<(), Fault>;
+
+    /// Calls `each` for the jobs of these rows, in this order.
+    fn read(&mut self, rows: &[i64], each: &mut dyn FnMut(i64, Job) -> Result<()>) -> Result<(), Fault>;
 
     /// Nothing has come for a while: puts the house in order.
     fn rest(&mut self) -> Result<(), Fault>;
@@ -54,12 +59,13 @@ pub(crate) enum Fault {
 }
 
 /// A row that stays where it is found: the same statement adds a job and changes it.
-const PUT: &str = "INSERT OR REPLACE INTO jobs (row, id, queue, kind, state, priority, run_at, created, attempt, \
-                   max_attempts, fence, crashes, cancel_requested, started, finished, lease_until, deadline, \
-                   timeout, key, fingerprint, retry, headers, waits, node, worker, payload, content_type, \
-                   result, result_type, error, error_kind, history) \
-                   VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-                   ?, ?, ?, ?)";
+const PUT: &str = concat!(
+    "INSERT OR REPLACE INTO jobs (",
+    columns!(),
+    ", spilled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+);
+const READ: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE row = ?");
 const REMOVE: &str = "DELETE FROM jobs WHERE row = ?";
 const PAUSE: &str = "INSERT OR REPLACE INTO queues (name, paused) VALUES (?, ?)";
 /// The smallest write there is: a commit without one would not be synced.
@@ -195,6 +201,7 @@ impl Store for Sqlite {
                 match change {
                     Change::Put(change) => {
                         row::bind(&mut put, change.row, &change.job, row::Holder::default())?;
+                        put.raw_bind_parameter(33, change.spill.then_some(true))?;
                         put.raw_execute()?;
                     }
                     Change::Remove { row, .. } => {
@@ -215,6 +222,21 @@ impl Store for Sqlite {
             db.prepare_cached(TOUCH)?.execute([])?;
             Ok(())
         })
+    }
+
+    fn read(&mut self, rows: &[i64], each: &mut dyn FnMut(i64, Job) -> Result<()>) -> Result<(), Fault> {
+        let name = self.name.clone();
+        let fault = |e: rusqlite::Error| fault(&e, &name);
+        let db = self.db().map_err(Fault::Broken)?;
+        let (mut statement, mut texts) = (db.prepare_cached(READ).map_err(fault)?, row::Texts::default());
+        for row in rows {
+            let mut found = statement.query([row]).map_err(fault)?;
+            while let Some(found) = found.next().map_err(fault)? {
+                let (row, job) = row::read(found, &mut texts).map_err(Fault::Broken)?;
+                each(row, job).map_err(Fault::Broken)?;
+            }
+        }
+        Ok(())
     }
 
     fn rest(&mut self) -> Result<(), Fault> {

@@ -21,6 +21,7 @@ const NEVER: Settings = Settings {
     keep_finished: 100,
     // What nobody waits for is not written by itself.
     write_behind: Duration::from_secs(3600),
+    resident: 0,
 };
 
 struct Rig {
@@ -287,4 +288,109 @@ fn strange_files_are_left_alone() {
         matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Storage),
         "{error:?}"
     );
+}
+
+/// Few wait in memory; the lanes are filled up by the thousand, so some thousands must wait.
+const SPILLING: Settings = Settings {
+    resident: 10,
+    ..NEVER
+};
+const MANY: usize = 5000;
+
+fn spilling(path: &Path) -> (Arc<DurableEngine>, Dispatcher) {
+    let engine = Arc::new(DurableEngine::open(path, SPILLING).unwrap());
+    let d = Dispatcher::with_engine(engine.clone(), Options::default()).unwrap();
+    (engine, d)
+}
+
+fn push_priorities(d: &Dispatcher, count: usize) -> Vec<JobId> {
+    let jobs: Vec<_> = (0..count).map(|n| job().priority((n % 2) as i8)).collect();
+    let mut ids: Vec<_> = d.push_many(&jobs).unwrap().iter().map(|p| p.id).collect();
+    let odd = ids.iter().copied().skip(1).step_by(2);
+    ids = odd.chain(ids.iter().copied().step_by(2)).collect();
+    ids
+}
+
+/// Claims and ends everything; waits while the writer brings more.
+fn run_all(d: &Dispatcher) -> Vec<JobId> {
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    let mut ran = Vec::new();
+    while d.stats().unwrap().total().queued > 0 {
+        let lease = consumer.next(Deadline::after(Duration::from_secs(20))).unwrap();
+        let lease = lease.expect("a job that is queued can be claimed in the end");
+        ran.push(lease.id());
+        lease.complete(Outcome::done()).unwrap();
+    }
+    ran
+}
+
+#[test]
+fn spilled_jobs_keep_their_order_and_their_counts() {
+    let rig = Rig::new();
+    let (engine, d) = spilling(&rig.path());
+    let ids = push_priorities(&d, MANY);
+    assert!(engine.memory.spilled() > MANY / 2, "{}", engine.memory.spilled());
+    assert_eq!(d.stats().unwrap().total().queued, MANY as u64);
+    assert_eq!(run_all(&d), ids);
+    assert_eq!(engine.memory.spilled(), 0);
+    let total = d.stats().unwrap().total();
+    assert!(total.balanced() && total.totals.succeeded == MANY as u64);
+}
+
+#[test]
+fn spilled_jobs_survive_a_crash_in_their_order() {
+    let rig = Rig::new();
+    let (_engine, d) = spilling(&rig.path());
+    let ids = push_priorities(&d, MANY);
+    let copy = rig.crashed();
+    let (engine, again) = spilling(&copy.path());
+    assert!(engine.memory.spilled() > MANY / 2);
+    assert_eq!(again.stats().unwrap().total().queued, MANY as u64);
+    assert_eq!(run_all(&again), ids);
+    stop(&again);
+    drop((again, engine));
+    let (_engine, d) = spilling(&copy.path());
+    assert_eq!(d.stats().unwrap().total().queued, 0, "what ended is not back");
+}
+
+#[test]
+fn a_spilled_job_can_be_looked_at_cancelled_and_pushed_again() {
+    let rig = Rig::new();
+    let (engine, d) = spilling(&rig.path());
+    let ids = push_priorities(&d, MANY);
+    let (some, other) = (ids[MANY - 1], ids[MANY - 2]);
+    assert!(!engine.memory.knows(some));
+    assert_eq!(d.get(some).unwrap().state, State::Queued);
+    assert!(!engine.memory.knows(some), "a look moves nothing");
+    assert!(!d.push(job().id(other)).unwrap().created);
+    assert_eq!(d.cancel(some).unwrap(), State::Cancelled);
+    assert_eq!(d.cancel(some).unwrap(), State::Cancelled);
+    let page = d.list(&Filter::default()).unwrap();
+    assert_eq!(page.total, MANY);
+    let mut newest = ids.clone();
+    newest.sort_unstable_by(|a, b| b.cmp(a));
+    let listed: Vec<_> = page.jobs.iter().map(|j| j.id).collect();
+    assert_eq!(listed, newest[..Filter::DEFAULT_LIMIT]);
+    let mut exported = Vec::new();
+    engine
+        .export(&mut |job| {
+            exported.push(job.id);
+            Ok(())
+        })
+        .unwrap();
+    assert_eq!(exported.len(), MANY - 1);
+    assert_eq!(exported[..100], ids[..100]);
+    let ran = run_all(&d);
+    assert!(!ran.contains(&some) && ran.contains(&other) && ran.len() == MANY - 1);
+    assert!(d.stats().unwrap().total().balanced());
+}
+
+#[test]
+fn a_purge_reaches_spilled_jobs() {
+    let rig = Rig::new();
+    let (engine, d) = spilling(&rig.path());
+    push_priorities(&d, MANY);
+    assert_eq!(d.purge("default").unwrap(), MANY);
+    assert!(engine.memory.spilled() == 0 && claim(&d).is_none());
+    assert!(d.stats().unwrap().total().balanced());
 }

@@ -60,6 +60,10 @@ pub(crate) struct Desk {
     /// The latest instant that a caller told of: the engine has no clock of its own.
     now: AtomicI64,
     closing: AtomicBool,
+    /// Held while jobs are taken back from the file.
+    pub(crate) refilling: Mutex<()>,
+    /// The least fence of a job that is taken back: the former runs may have given lower ones.
+    fences: AtomicU64,
 }
 
 impl Desk {
@@ -128,6 +132,15 @@ impl Desk {
     /// Notes what time it is.
     pub(crate) fn saw(&self, now: Timestamp) {
         self.now.fetch_max(now.as_micros(), SeqCst);
+    }
+
+    /// The least fence of a job that is taken back.
+    pub(crate) fn fences(&self) -> u64 {
+        self.fences.load(SeqCst)
+    }
+
+    pub(crate) fn set_fences(&self, least: u64) {
+        self.fences.store(least, SeqCst);
     }
 
     fn now(&self) -> Timestamp {
@@ -201,13 +214,19 @@ impl Writer {
     fn wait(&mut self) -> News {
         let mut behind = None;
         loop {
-            let listener = self.engine.news().listen();
-            let (noted, urgent) = self.engine.has_news();
+            let engine = self.engine.clone();
+            let listener = engine.news().listen();
+            let (noted, urgent) = engine.has_news();
             if self.desk.closing.load(SeqCst) {
                 return News::Last;
             }
             if urgent {
                 return News::Urgent;
+            }
+            if engine.is_hungry() {
+                drop(listener);
+                self.refill();
+                continue;
             }
             let until = if noted {
                 // A patient group leaves what is younger than this to the next one.
@@ -236,8 +255,30 @@ impl Writer {
         }
     }
 
+    /// Takes jobs back that are in the file only, as far as lanes run low.
+    fn refill(&mut self) {
+        let (desk, engine) = (self.desk.clone(), self.engine.clone());
+        loop {
+            let _one = desk.refilling.lock();
+            let rows = engine.next_rows();
+            if rows.is_empty() {
+                return;
+            }
+            let read = self.store.read(&rows, &mut |row, mut job| {
+                job.fence = job.fence.max(desk.fences());
+                engine.take_back(row, &job).map(drop)
+            });
+            if let Err(Fault::Full(e) | Fault::Busy(e) | Fault::Broken(e)) = read {
+                return desk.poison(&e);
+            }
+        }
+    }
+
     /// Writes one group.
     pub(crate) fn step(&mut self, patient: bool) {
+        if self.engine.is_hungry() {
+            self.refill();
+        }
         let group = self.engine.collect(patient, self.desk.now());
         let pauses = std::mem::take(&mut *self.desk.pauses.lock());
         let changes: Vec<&Change> = group.changes.iter().collect();

@@ -38,6 +38,8 @@ pub(super) struct After {
     pub(super) excess: bool,
     /// Whether the next push finds no free slot in its stripe.
     pub(super) hungry: bool,
+    /// Whether a lane should be filled up from the store underneath.
+    pub(super) hungry_lane: bool,
     /// The group of the store underneath that will have what was changed.
     pub(super) group: u64,
     /// What somebody wants to hear of it.

@@ -40,6 +40,11 @@ impl Session<'_> {
                 break;
             }
             hunt.search(&queue.lanes, lane);
+            if lane.runs_low() {
+                hunt.session.after.hungry_lane = true;
+                // What comes after it in the store comes before the lanes below.
+                break;
+            }
         }
         let taken = hunt.taken;
         if taken > 0 {

@@ -38,6 +38,8 @@ pub(super) const HELD: u16 = 1024;
 pub(super) const CRASHED: u16 = 2048;
 /// It was changed by a batch since the store underneath looked last.
 pub(super) const JOINED: u16 = 4096;
+/// Its row says that it is in the store only.
+pub(super) const SPILLED: u16 = 8192;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
 /// Both of them.
@@ -85,6 +87,7 @@ mod tests {
                 HELD,
                 CRASHED,
                 JOINED,
+                SPILLED,
             ] {
                 assert!(!flags.has(flag));
                 flags.set(flag, true);

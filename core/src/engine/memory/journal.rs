@@ -21,11 +21,12 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqC
 
 use super::MemoryEngine;
 use super::after::After;
-use super::flags::{CRASHED, DIRTY, HELD, JOINED, ROWED};
+use super::flags::{CRASHED, DIRTY, HELD, JOINED, ROWED, SPILLED};
 use super::latch::{Mutex, MutexGuard};
 use super::record::Record;
 use super::session::Session;
 use super::slab::{CHUNK, WIDTH};
+use super::spill::Spill;
 use super::stripe;
 use super::table::Table;
 use crate::bell::Bell;
@@ -64,6 +65,9 @@ pub(super) struct Journal {
     next: AtomicI64,
     /// Held while a group is read, and by batches.
     latch: Mutex<()>,
+    pub(super) spill: Spill,
+    /// Whether a lane should be filled up.
+    pub(super) hungry: AtomicBool,
     /// Whether something was noted since the last group began.
     noted: AtomicBool,
     /// Whether somebody waits for the next group.
@@ -123,6 +127,8 @@ pub(crate) struct Put {
     pub(crate) joined: bool,
     /// Whether its row has not been written before.
     pub(crate) new: bool,
+    /// Whether it is to be in the store only.
+    pub(crate) spill: bool,
     pub(super) slot: u32,
 }
 
@@ -138,12 +144,17 @@ pub(crate) struct Group {
 }
 
 impl Journal {
-    pub(super) fn new(flight: Box<dyn Flight>) -> Self {
+    pub(super) fn new(flight: Box<dyn Flight>, resident: usize) -> Self {
         Self {
             flight,
             rows: Table::default(),
             next: AtomicI64::new(1),
             latch: Mutex::default(),
+            spill: Spill {
+                resident,
+                ..Spill::default()
+            },
+            hungry: AtomicBool::new(false),
             noted: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             bell: Bell::default(),
@@ -168,6 +179,13 @@ impl Journal {
         }
     }
 
+    /// Says that a lane should be filled up.
+    pub(super) fn ask_for_more(&self) {
+        if !self.hungry.load(SeqCst) && !self.hungry.swap(true, SeqCst) {
+            self.bell.ring();
+        }
+    }
+
     fn row(&self, slot: u32) -> &AtomicI64 {
         let slot = slot as usize;
         let chunk = self
@@ -177,7 +195,7 @@ impl Journal {
     }
 
     /// Gives a job its row; the record is locked.
-    fn enroll(&self, record: &mut Record, slot: u32, row: i64) {
+    pub(super) fn enroll(&self, record: &mut Record, slot: u32, row: i64) {
         self.row(slot).store(row, Relaxed);
         record.mark(ROWED, true);
         if record.state() == State::Running && !record.marked(CRASHED) {
@@ -246,12 +264,12 @@ impl Session<'_> {
             self.stripe.notes.gone.push((row, joined));
             self.after.group = self.stripe.notes.next_group();
         }
-        record.mark(ROWED | DIRTY | HELD | CRASHED | JOINED, false);
+        record.clear_marks();
     }
 }
 
 impl MemoryEngine {
-    fn journal(&self) -> &Journal {
+    pub(super) fn journal(&self) -> &Journal {
         self.journal
             .as_ref()
             .expect("only a store underneath asks, and then there is one")
@@ -266,6 +284,11 @@ impl MemoryEngine {
     pub(crate) fn has_news(&self) -> (bool, bool) {
         let journal = self.journal();
         (journal.noted.load(SeqCst), journal.urgent.load(SeqCst))
+    }
+
+    /// Whether a lane should be filled up.
+    pub(crate) fn is_hungry(&self) -> bool {
+        self.journal().hungry.load(SeqCst)
     }
 
     /// Asks for a group at this level; returns its number. Everything that was changed before is in it or was
@@ -364,7 +387,7 @@ impl MemoryEngine {
     fn put(&self, record: &mut Record, slot: u32, new: bool, now: Timestamp) -> Put {
         let mut job = record.to_job(&self.names, &self.shared.nodes);
         let (held, joined) = (record.marked(HELD), record.marked(JOINED));
-        record.mark(DIRTY | JOINED, false);
+        record.mark(DIRTY | JOINED | SPILLED, false);
         if held && job.state == State::Blocked && job.waits.is_empty() {
             job.state = if job.run_at > now {
                 State::Scheduled
@@ -372,12 +395,14 @@ impl MemoryEngine {
                 State::Queued
             };
         }
+        let spill = held && self.is_spillable(record, &job);
         Put {
             row: self.journal().row(slot).load(Relaxed),
             job,
             held,
             joined,
             new,
+            spill,
             slot,
         }
     }
@@ -390,7 +415,11 @@ impl MemoryEngine {
             let mut stripe = self.stripes.mine();
             let mut session = self.session(&mut stripe, &mut after, now);
             for put in puts.by_ref().take(SESSION) {
-                session.release(put.slot, put.job.id);
+                if put.spill {
+                    session.spill(put);
+                } else {
+                    session.release(put.slot, put.job.id);
+                }
             }
         }
         self.settle(&mut after);
@@ -432,8 +461,11 @@ impl MemoryEngine {
         let (mut after, mut stripe) = (After::default(), self.stripes.mine());
         let mut session = self.session(&mut stripe, &mut after, now);
         let loaded = session.load(job, (queue, kind), |record, slot| {
-            journal.enroll(record, slot, row)
+            journal.enroll(record, slot, row);
         });
+        if loaded {
+            session.count_in(job, queue);
+        }
         drop(stripe);
         if let Some(key) = job.key().filter(|_| loaded && job.state != State::Cancelled) {
             self.keys.lock(key).insert(key.into(), job.id);

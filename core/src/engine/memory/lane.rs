@@ -17,6 +17,7 @@ use super::latch::{Mutex, MutexGuard};
 use super::line::{First, Line};
 use super::place::Ticket;
 use super::table::Table;
+use super::tail::Tail;
 use crate::engine::KindClaim;
 use crate::job::Priority;
 use crate::names::{KindId, QueueId};
@@ -46,6 +47,10 @@ pub(super) struct Lane {
     stale: AtomicI64,
     /// Held by the one who moves live tickets aside.
     tidying: Mutex<()>,
+    /// What comes after the line, in the store underneath only.
+    pub(super) tail: Mutex<Tail>,
+    /// How many jobs are in the tail.
+    pub(super) spilled: AtomicUsize,
 }
 
 /// What [`Lanes::pop`] found.
@@ -111,7 +116,7 @@ impl Lanes {
     }
 
     /// Says that the lane is busy. A pusher writes only if the lane was at rest.
-    fn mark(&self, lane: &Lane) {
+    pub(super) fn mark(&self, lane: &Lane) {
         let (word, bit) = lane.bit();
         if self.busy[word].load(SeqCst) & bit == 0 {
             self.busy[word].fetch_or(bit, SeqCst);
@@ -125,7 +130,7 @@ impl Lanes {
     /// pushers and claimers take turns to write.
     fn rest(&self, lane: &Lane) -> Popped {
         let (word, bit) = lane.bit();
-        if lane.has_aside() || self.few() {
+        if lane.has_aside() || lane.spilled.load(SeqCst) > 0 || self.few() {
             return Popped {
                 first: None,
                 ring: false,
@@ -154,6 +159,8 @@ impl Lane {
             set_aside: AtomicUsize::new(0),
             stale: AtomicI64::new(0),
             tidying: Mutex::default(),
+            tail: Mutex::default(),
+            spilled: AtomicUsize::new(0),
         }
     }
 

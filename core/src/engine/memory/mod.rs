@@ -56,8 +56,10 @@ mod running;
 mod session;
 mod shared;
 mod slab;
+mod spill;
 mod stripe;
 mod table;
+mod tail;
 mod tally;
 mod timers;
 mod turn;
@@ -120,9 +122,9 @@ impl MemoryEngine {
     }
 
     /// The same over a store that is told of every change; see [journal].
-    pub(crate) fn journaled(keep_finished: usize, flight: Box<dyn Flight>) -> Self {
+    pub(crate) fn journaled(keep_finished: usize, resident: usize, flight: Box<dyn Flight>) -> Self {
         Self {
-            journal: Some(Journal::new(flight)),
+            journal: Some(Journal::new(flight, resident)),
             ..Self::new(keep_finished)
         }
     }
@@ -178,8 +180,13 @@ impl MemoryEngine {
             }
         }
         self.free_keys(after);
-        if let Some(journal) = self.journal.as_ref().filter(|_| after.group > 0) {
-            journal.nudge(after.want);
+        if let Some(journal) = self.journal.as_ref() {
+            if after.group > 0 {
+                journal.nudge(after.want);
+            }
+            if after.hungry_lane {
+                journal.ask_for_more();
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A queue: its lanes, its room, and whether it is paused. Found by number without a lock.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use super::lane::Lanes;
 use super::room::Room;
@@ -13,6 +13,8 @@ pub(super) struct Queue {
     pub(super) lanes: Lanes,
     pub(super) room: Room,
     paused: AtomicBool,
+    /// How many jobs wait in the store underneath only.
+    pub(super) spilled: AtomicUsize,
 }
 
 impl Queue {
@@ -21,6 +23,7 @@ impl Queue {
             lanes: Lanes::new(id),
             room: Room::default(),
             paused: AtomicBool::new(false),
+            spilled: AtomicUsize::new(0),
         }
     }
 

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flags::{
-    BY_LEASE, CANCEL_REQUESTED, CRASHED, Flags, HAS_RESULT, Listed, OWN_TIMEOUT, TAKEN, TIMED,
+    BY_LEASE, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed, OWN_TIMEOUT, ROWED,
+    SPILLED, TAKEN, TIMED,
 };
 use super::journal::Takeoff;
 use super::nodes::Nodes;
@@ -315,6 +316,12 @@ impl Record {
     /// Puts these marks on it, or takes them off.
     pub(super) fn mark(&mut self, marks: u16, on: bool) {
         self.flags.set(marks, on);
+    }
+
+    /// Takes off the marks that are the store's.
+    pub(super) fn clear_marks(&mut self) {
+        self.flags
+            .set(ROWED | DIRTY | HELD | CRASHED | JOINED | SPILLED, false);
     }
 
     /// How it stands at the beginning of its attempt.

@@ -335,8 +335,14 @@ impl<'a> Session<'a> {
 
     /// Holds a new job until the store underneath has it, if there is one and its push waits for that.
     fn hold(&mut self, record: &mut Record, want: Durability) {
-        if !self.joins && self.engine.journal.is_some() && want > Durability::Memory {
+        let Some(journal) = self.engine.journal.as_ref().filter(|_| !self.joins) else {
+            return;
+        };
+        let waits = want > Durability::Memory;
+        if waits || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
             record.mark(HELD, true);
+        }
+        if waits {
             self.demand(want);
         }
     }
@@ -433,7 +439,7 @@ impl<'a> Session<'a> {
             self.discard_loaded(slot);
             return false;
         }
-        self.settle_in(job, queue, slot);
+        self.settle_in(job, slot);
         true
     }
 
@@ -445,27 +451,40 @@ impl<'a> Session<'a> {
         self.discard(slot);
     }
 
+    /// Counts a loaded job that was not counted before.
+    pub(super) fn count_in(&mut self, job: &Job, queue: QueueId) {
+        let tally = self.stripe.tally(queue);
+        if job.state.is_final() {
+            return tally.keep(1);
+        }
+        tally.totals.restored += 1;
+        // One that waits was counted out of this state when it was lined up.
+        tally.add(if job.state.is_waiting() {
+            State::Blocked
+        } else {
+            job.state
+        });
+        if job.state.is_waiting() {
+            self.engine.shared.queues.get(queue).room.enter();
+        }
+    }
+
     /// Puts a loaded job among those it stands with.
-    fn settle_in(&mut self, job: &Job, queue: QueueId, slot: u32) {
+    fn settle_in(&mut self, job: &Job, slot: u32) {
         let Some(mut record) = self.engine.slab.lock(slot) else {
             return;
         };
         let shared = &self.engine.shared;
         if job.state.is_final() {
-            self.stripe.tally(queue).keep(1);
             let end = (Fate::of(job.state), record.ended(), slot);
             drop(record);
             let counted = self.engine.finished.push(self.number, end, shared.slack());
             self.after.excess |= shared.count_kept(counted);
             return;
         }
-        let tally = self.stripe.tally(queue);
-        tally.totals.restored += 1;
-        tally.add(record.state());
         if record.state() == State::Running {
             return self.watch(record, slot);
         }
-        shared.queues.get(queue).room.enter();
         if record.waits().is_empty() {
             self.line_up(&mut record, slot);
         } else if job.deadline.is_some() {
@@ -651,7 +670,7 @@ impl<'a> Session<'a> {
     }
 
     /// Frees the slot of a job that was taken out of it.
-    fn bury(&mut self, slot: u32, remains: Remains) {
+    pub(super) fn bury(&mut self, slot: u32, remains: Remains) {
         self.engine.index.remove(remains.id, slot);
         self.engine.slab.give(slot, &mut self.stripe.free);
         if let Some(extras) = remains.keyed {

