@@ -245,7 +245,8 @@ impl Engine for DurableEngine {
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()> {
         self.desk.check()?;
         let level = jobs.iter().map(|job| job.durability).max().unwrap_or_default();
-        if level == Durability::Memory && jobs.iter().all(|job| is_bytes(job.payload)) {
+        let plain = || jobs.iter().all(|job| is_bytes(job.payload));
+        if level == Durability::Memory && self.memory.spilled() == 0 && plain() {
             self.memory.insert_noted(jobs, now, receipt);
             return Ok(());
         }

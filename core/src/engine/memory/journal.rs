@@ -389,7 +389,7 @@ impl MemoryEngine {
         let (held, joined) = (record.marked(HELD), record.marked(JOINED));
         record.mark(DIRTY | JOINED | SPILLED, false);
         if held && job.state == State::Blocked && job.waits.is_empty() {
-            job.state = if job.run_at > now {
+            job.state = if job.run_at > now.max(job.created) {
                 State::Scheduled
             } else {
                 State::Queued

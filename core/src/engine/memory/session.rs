@@ -354,6 +354,8 @@ impl<'a> Session<'a> {
             return;
         };
         record.mark(HELD, false);
+        // The store has no clock: it is at least as late as when the job was pushed.
+        self.now = self.now.max(record.created());
         if record.state() == State::Blocked && record.waits().is_empty() {
             self.line_up(&mut record, slot);
         }

@@ -13,7 +13,7 @@ impl Flight for Blind {
 }
 
 fn rig() -> Rig {
-    Rig::with(MemoryEngine::journaled(1000, Box::new(Blind)))
+    Rig::with(MemoryEngine::journaled(1000, 0, Box::new(Blind)))
 }
 
 /// The jobs of the next group, as they are to be written.
