@@ -30,9 +30,9 @@ class Moment:
     seconds: float
 
 
-def draw(moods: random.Random, kills_left: int, files_left: int, filled: bool) -> Moment:
+def draw(moods: random.Random, kills_left: int, files_left: int, filling: bool) -> Moment:
     """A moment for the next kill, early enough that there is something to do for those that come after."""
-    if not filled:
+    if filling:
         return Moment("while it filled the queue", 0, moods.uniform(0.05, 0.6))
     if moods.random() < 0.2:
         return Moment("while it opened the queue", 0, moods.uniform(0.05, 0.5))
@@ -94,7 +94,9 @@ class Course:
         while True:
             kills_left = self.kills - self.deaths.total()
             files_left = self.progress.total - len(self.progress.delivered)
-            moment = draw(self.moods, kills_left, files_left, filled) if kills_left > 0 else None
+            # Some die while they fill the queue; then one must be left to do it.
+            filling = not filled and self.deaths.total() < self.kills / 4
+            moment = draw(self.moods, kills_left, files_left, filling) if kills_left > 0 else None
             life = Life(self.progress, moment)
             life.live(*arguments, *([] if filled else ["--fill"]))
             filled, self.code = filled or life.filled, life.code

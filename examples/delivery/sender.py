@@ -22,6 +22,7 @@ import json
 import signal
 import sys
 import threading
+import time
 import urllib.parse
 import uuid
 from datetime import UTC, datetime
@@ -82,6 +83,15 @@ def opened(arguments: argparse.Namespace) -> Dispatcher:
     return Dispatcher(dump_file=arguments.dump, **options)
 
 
+def deliver_all(dispatcher: Dispatcher) -> None:
+    """Waits until nothing is left, not even a job that waits for its next attempt."""
+    while True:
+        dispatcher.drain()
+        if dispatcher.len() == 0:
+            return
+        time.sleep(0.05)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Delivers until SIGTERM, then dumps what is left; or, with a store, until nothing is left."""
     parser = argparse.ArgumentParser(
@@ -125,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: dispatcher.request_stop())
     if arguments.store:
         dispatcher.start()
-        dispatcher.drain()
+        deliver_all(dispatcher)
         dispatcher.stop()
     else:
         dispatcher.run()

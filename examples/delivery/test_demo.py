@@ -49,10 +49,10 @@ def test_a_missing_a_changed_and_an_unasked_file_are_told_apart(files: Path) -> 
 def test_every_kill_leaves_something_to_do() -> None:
     moods, left = random.Random(1), 1000
     for kills_left in range(12, 0, -1):
-        moment = draw(moods, kills_left, left, filled=True)
+        moment = draw(moods, kills_left, left, filling=False)
         left -= moment.deliveries
         assert left > 0
-    assert draw(moods, 12, 1000, filled=False).deliveries == 0
+    assert draw(moods, 12, 1000, filling=True).deliveries == 0
 
 
 def run(root: Path, *arguments: str) -> str:
@@ -64,3 +64,10 @@ def run(root: Path, *arguments: str) -> str:
 
 def test_a_deploy_in_the_middle_loses_nothing(files: Path) -> None:
     assert run(files).startswith("delivered 40 of 40, lost 0, corrupted 0\n")
+
+
+def test_kills_at_random_moments_lose_nothing(files: Path) -> None:
+    told = run(files, "--durable", "--kills", "5").splitlines()
+    assert told[0] == "killed 5 times"
+    assert told[1].startswith("delivered 40 of 40, lost 0, corrupted 0, ")
+    assert told[1].endswith(" duplicates")
