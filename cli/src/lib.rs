@@ -22,11 +22,17 @@ mod verbs;
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::Args;
 use failure::Failure;
 use out::Out;
+
+/// The arguments that the command takes, for those who write help pages and completions.
+#[must_use]
+pub fn arguments() -> clap::Command {
+    Args::command()
+}
 
 /// Runs the command with these arguments, of which the first is the name of the program. Writes to the
 /// standard output and the standard error of the process, and returns the exit code: 0 for success, 1 if the

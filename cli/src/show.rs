@@ -59,10 +59,22 @@ pub(crate) fn about(source: &Source, path: &Path, out: &mut Out) -> Result<(), F
     out.line(&out.paint(&text, Some(Colour::Dim)))
 }
 
-/// What a file by itself cannot know of why nothing runs, it does not say; who has it open says more.
+/// What is known here of why nothing runs: not which handlers another process has, nor what they have to do.
 pub(crate) fn seen_from(source: &Source, mut answer: Value) -> Value {
-    let Source::Look(_, seen) = source else {
-        return answer;
+    let instead = match source {
+        Source::Owner(..) => return answer,
+        Source::Own(_) => json!({
+            "name": "elsewhere",
+            "text": "nothing in the file holds it back; the processes that share it know what they are waiting for",
+        }),
+        Source::Look(_, Seen::Dump) => {
+            json!({"name": "dump", "text": "it is in a dump; restore it to have it run"})
+        }
+        Source::Look(_, Seen::Idle(_)) => json!({"name": "not_open", "text": "no process has the file open"}),
+        Source::Look(_, Seen::Silent(who)) => json!({
+            "name": "owner_unreachable",
+            "text": format!("{who} has the file open and cannot be asked; the job may run already"),
+        }),
     };
     let Some(reasons) = answer["reasons"].as_array_mut() else {
         return answer;
@@ -70,15 +82,9 @@ pub(crate) fn seen_from(source: &Source, mut answer: Value) -> Value {
     let elsewhere = ["no_handler", "no_worker", "limit", "waiting"];
     let before = reasons.len();
     reasons.retain(|reason| !elsewhere.contains(&reason["name"].as_str().unwrap_or_default()));
-    if reasons.len() < before {
-        reasons.push(match seen {
-            Seen::Dump => json!({"name": "dump", "text": "it is in a dump; restore it to have it run"}),
-            Seen::Idle(_) => json!({"name": "not_open", "text": "no process has the file open"}),
-            Seen::Silent(who) => json!({
-                "name": "owner_unreachable",
-                "text": format!("{who} has the file open and cannot be asked; the job may run already"),
-            }),
-        });
+    // A pause that is in the file says enough.
+    if reasons.len() < before && (reasons.is_empty() || matches!(source, Source::Look(..))) {
+        reasons.push(instead);
     }
     answer
 }

@@ -348,3 +348,62 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
 }
+
+/// A file that several processes share is opened by the command as by one more of them.
+#[test]
+fn a_shared_file_is_shared_with_the_command() {
+    let folder = Folder::new();
+    let path = folder.path("jobs.db");
+    let owner = Owner::with(&path, "?shared=true");
+    let on = On(&path);
+    on.text(&["stats"])
+        .ok()
+        .says(&["shared by several processes", "mail"]);
+    assert_eq!(on.json(&["list"]).ok().lines().len(), 7);
+    let running = on.json(&["show", owner.id("running")]).ok().object();
+    assert_eq!(running["state"], "running");
+    on.text(&["explain", owner.id("running")])
+        .ok()
+        .says(&["has been running"]);
+    let why = on.json(&["explain", owner.id("queued")]).ok().object();
+    assert_eq!(why["reasons"][0]["name"], "elsewhere", "{why}");
+    assert_eq!(
+        on.json(&["cancel", owner.id("queued")]).ok().object()["state"],
+        "cancelled"
+    );
+    on.text(&["cancel", owner.id("running")])
+        .ok()
+        .says(&["was asked to stop"]);
+    on.text(&["pause", "mail"]).ok();
+    on.text(&["explain", "mail"]).ok().says(&["is paused"]);
+    let again = on
+        .json(&["retry", owner.id("failed"), "--input", "x"])
+        .ok()
+        .object();
+    assert_eq!(
+        on.text(&["show", again["id"].as_str().unwrap(), "--input"])
+            .ok()
+            .out,
+        "x"
+    );
+    assert_eq!(on.json(&["purge", "slow", "--yes"]).ok().object()["purged"], 2);
+    let dump = folder.path("dump");
+    assert_eq!(
+        on.json(&["dump", dump.to_str().unwrap()]).ok().object()["jobs"],
+        2
+    );
+    on.text(&["check"]).ok().says(&["sound"]);
+    assert_eq!(
+        on.json(&["show", owner.id("running")]).ok().object()["state"],
+        "running",
+        "it still is"
+    );
+    on.text(&["salvage", folder.path("new").to_str().unwrap()])
+        .code(4)
+        .complains(&["in use"]);
+    let stopped = owner.stop();
+    assert_eq!(
+        on.json(&["show", &stopped["running"]]).ok().object()["state"],
+        "cancelled"
+    );
+}

@@ -7,4 +7,5 @@ mod damaged;
 mod files;
 mod live;
 mod owner;
+mod page;
 mod stage;
