@@ -56,8 +56,10 @@ bench: $(PACKAGE) ## every measurement, beside the rivals (10 minutes; QUICK=1: 
 	@scripts/need.sh rust cc
 	$(PY) benches/report $(if $(QUICK),--quick) $(ARGS)
 
-install: ## the C library, its header and forebay.pc under PREFIX (default /usr/local; DESTDIR is honoured)
+install: ## the command forebay, the C library, its header and forebay.pc under PREFIX (/usr/local; DESTDIR is honoured)
 	@scripts/need.sh rust cc
+	$(CARGO) build --release -p forebay-cli
+	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/forebay" '$(DESTDIR)$(PREFIX)/bin/forebay'
 	$(MAKE) -C cbind install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 
 # Each round of the schedules draws new seeds, so a repetition is no repetition; the Python tests repeat their

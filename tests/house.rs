@@ -111,6 +111,11 @@ const RULES: &[Rule] = &[
         because: "the suite tests the contract, so that every engine can be held to it",
     },
     Rule {
+        from: CLI,
+        never: &["forebay::engine", PYTHON, CBIND, "rusqlite"],
+        because: "the command asks: of what a file is made it need not know",
+    },
+    Rule {
         from: PYTHON,
         never: &["forebay::engine::memory", CBIND],
         because: "a binding only translates: engines are chosen by URL, and no binding stands on another",
@@ -133,6 +138,8 @@ const ABOVE_THE_MODEL: &[&str] = &[
 /// value, a job under one claim, that stands in the engine's module only because engines need it most.
 const PARDONED: &[(&str, &str)] = &[];
 
+/// The command.
+const CLI: &str = "forebay_cli";
 /// The crates of the bindings, by the names other crates would import them under.
 const PYTHON: &str = "forebay_python";
 const CBIND: &str = "forebay_cbind";
@@ -199,14 +206,20 @@ fn real_sources() -> Sources {
     );
     let python = files("python/src", "rs");
     let cbind = files("cbind/src", "rs");
+    let cli = files("cli/src", "rs");
     Sources::read(
-        [("forebay", &core), (PYTHON, &python), (CBIND, &cbind)]
-            .into_iter()
-            .flat_map(|(name, files)| {
-                files
-                    .iter()
-                    .map(move |(file, text)| (file.as_str(), name, text.as_str()))
-            }),
+        [
+            ("forebay", &core),
+            (CLI, &cli),
+            (PYTHON, &python),
+            (CBIND, &cbind),
+        ]
+        .into_iter()
+        .flat_map(|(name, files)| {
+            files
+                .iter()
+                .map(move |(file, text)| (file.as_str(), name, text.as_str()))
+        }),
     )
 }
 
@@ -375,6 +388,7 @@ fn a_planted_violation_is_found() {
             "use forebay_core::engine::memory::Memory;",
         ),
         ("cbind/src/lib.rs", CBIND, "use pyo3::prelude::*;"),
+        ("cli/src/verbs.rs", CLI, "use forebay::engine::Engine;"),
     ] {
         let found = against_the_arrow(&planted(file, crate_name, text));
         assert_eq!(found.len(), 1, "{file}: {text}: {found:?}");
