@@ -124,6 +124,7 @@ test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
 
 test-examples: $(PACKAGE) ## the programs of examples/, each run by its test
 	$(call say,examples)
+	@scripts/need.sh rust cc pkg-config
 	$(PY) -m pytest examples
 
 # ---- set-up ------------------------------------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""The Python producer and the C worker, on one file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from forebay import Dispatcher
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+LIMIT = 60
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The worker, built against an installation of the library as `make install` makes it."""
+    subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
+    prefix, built = ROOT / "build/c/prefix", tmp_path_factory.mktemp("bin") / "worker"
+    where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
+    ask = ["pkg-config", "--cflags", "--libs", "forebay"]
+    flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
+    strict = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-pedantic", "-Wall", "-Wextra", "-Werror"]
+    link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
+    subprocess.run([os.environ.get("CC", "cc"), *strict, str(HERE / "worker.c"), *link], check=True)
+    return built
+
+
+@contextmanager
+def worker(program: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+    """A worker that is ready, and is told to stop in the end."""
+    with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.terminate()
+        assert process.wait(LIMIT) == 0
+
+
+def produce(url: str, lines: list[str]) -> list[str]:
+    command = [sys.executable, str(HERE / "producer.py"), url]
+    text = "".join(f"{line}\n" for line in lines)
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_one_after_the_other_has_the_file(program: Path, tmp_path: Path) -> None:
+    url = f"sqlite:{tmp_path / 'jobs.db'}"
+    with Dispatcher(url) as d:
+        pushed = d.push_many([("shout", f"line {n}".encode()) for n in range(100)])
+    with worker(program, f"{url}?write_behind=0s"):
+        assert subprocess.run([program, url], capture_output=True, check=False).returncode == 1
+    with Dispatcher(url) as d:
+        d.handler(kind="shout")(lambda line: line.decode().upper())
+        d.drain(LIMIT)
+        assert [d.get(handle).result for handle in pushed] == [f"LINE {n}" for n in range(100)]
