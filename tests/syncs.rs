@@ -1,0 +1,169 @@
+//! Exact counts of what a durable job costs the disk: at most one sync for its whole life, and its share of those
+//! with which the log is moved into the file now and then. Nothing here is timed.
+//!
+//! The C library's two functions are replaced for this whole program, SQLite's calls included, by ones that count
+//! and do the same.
+
+#![cfg(target_os = "linux")]
+
+use std::ffi::{c_int, c_long};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use forebay::{Deadline, Dispatcher, Durability, NewJob, Options};
+use forebay_tests::scratch::Scratch;
+
+/// Longer than any of this takes on the slowest machine.
+const LONG: Duration = Duration::from_secs(120);
+
+/// Syncs of the log, in which a group becomes durable.
+static LOG: AtomicU64 = AtomicU64::new(0);
+/// Syncs of all other files: the database, when the log is moved into it, and what is made at the start.
+static OTHER: AtomicU64 = AtomicU64::new(0);
+/// Whether a sync takes its time, as on a disk; the files are in memory where there is such a folder.
+static SLOW: AtomicBool = AtomicBool::new(false);
+
+fn counted(call: c_long, file: c_int) -> c_int {
+    let name = std::fs::read_link(format!("/proc/self/fd/{file}")).unwrap_or_default();
+    let is_log = name.to_string_lossy().ends_with("-wal");
+    if is_log { &LOG } else { &OTHER }.fetch_add(1, Ordering::SeqCst);
+    if SLOW.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // SAFETY: both calls take a file descriptor, and any number is safe to give.
+    let status = unsafe { libc::syscall(call, file) };
+    c_int::try_from(status).expect("0 or -1")
+}
+
+/// In place of the C library's.
+// SAFETY: it takes and returns what the C library's function of this name does, and does the same.
+#[unsafe(no_mangle)]
+extern "C" fn fsync(file: c_int) -> c_int {
+    counted(libc::SYS_fsync, file)
+}
+
+/// In place of the C library's.
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn fdatasync(file: c_int) -> c_int {
+    counted(libc::SYS_fdatasync, file)
+}
+
+/// The counters are the process's, so tests take turns.
+fn alone() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// What there was between two looks.
+#[derive(Clone, Copy, Debug)]
+struct Syncs {
+    log: u64,
+    other: u64,
+}
+
+impl Syncs {
+    fn now() -> Self {
+        Self {
+            log: LOG.load(Ordering::SeqCst),
+            other: OTHER.load(Ordering::SeqCst),
+        }
+    }
+
+    /// Those of `work`.
+    fn of(work: impl FnOnce()) -> Self {
+        let before = Self::now();
+        work();
+        let after = Self::now();
+        Self {
+            log: after.log - before.log,
+            other: after.other - before.other,
+        }
+    }
+
+    /// The log's, without the two that go with every move of it into the file: one before, so that nothing is
+    /// moved that could still be lost, and one for its head when it begins anew.
+    fn of_groups(self) -> u64 {
+        self.log.saturating_sub(2 * self.other)
+    }
+}
+
+fn open(folder: &Path) -> Dispatcher {
+    let mut options = Options::default();
+    options.concurrency = 2;
+    let url = format!("sqlite:{}", folder.join("jobs.db").display());
+    let dispatcher = Dispatcher::open(&url, options).expect("a new file");
+    dispatcher.register("noop", |_| ()).expect("a valid name");
+    dispatcher.start().expect("a few threads");
+    dispatcher
+}
+
+/// Pushes from some threads, waits until all jobs have ended and that is on the disk.
+fn whole_lives(dispatcher: &Dispatcher, pushers: u64, jobs: u64, level: Durability) {
+    let kind = dispatcher.kind("noop").expect("a valid name");
+    std::thread::scope(|scope| {
+        for _ in 0..pushers {
+            scope.spawn(|| {
+                for _ in 0..jobs / pushers {
+                    let job = NewJob::new(kind, &[7; 100]).durability(level);
+                    assert_eq!(dispatcher.push(job).expect("there is room").durability, level);
+                }
+            });
+        }
+    });
+    dispatcher.drain(Deadline::after(LONG)).expect("no-op jobs end");
+    dispatcher.flush().expect("the disk works");
+}
+
+/// Runs whole lives over a new file and counts.
+fn count(pushers: u64, jobs: u64, level: Durability) -> Syncs {
+    let _turn = alone();
+    let folder = Scratch::in_memory();
+    let dispatcher = open(folder.folder());
+    SLOW.store(pushers > 1, Ordering::SeqCst);
+    let syncs = Syncs::of(|| whole_lives(&dispatcher, pushers, jobs, level));
+    SLOW.store(false, Ordering::SeqCst);
+    dispatcher.stop(LONG).expect("the disk works");
+    println!("{jobs} jobs of {pushers} pushers at {level}: {syncs:?}");
+    syncs
+}
+
+#[test]
+fn a_job_costs_at_most_one_sync_for_its_whole_life() {
+    let syncs = count(1, 1000, Durability::Disk);
+    // Hardly less either: each push was answered before the next. One more is the flush.
+    assert!((990..=1001).contains(&syncs.of_groups()), "{syncs:?}");
+    // A group of one is at most a handful of pages, and the log is moved a thousand pages at a time.
+    assert!(syncs.other <= 8, "{syncs:?}");
+}
+
+#[test]
+fn callers_at_once_share_their_syncs() {
+    let syncs = count(16, 1600, Durability::Disk);
+    assert!(syncs.of_groups() <= 1600 / 2, "{syncs:?}");
+}
+
+#[test]
+fn a_push_at_os_costs_no_sync() {
+    let syncs = count(1, 1000, Durability::Os);
+    // The flush at the end, and what goes with moves of the log.
+    assert!(syncs.of_groups() <= 2, "{syncs:?}");
+}
+
+#[test]
+fn a_batch_costs_one_sync() {
+    let _turn = alone();
+    let folder = Scratch::in_memory();
+    let dispatcher = open(folder.folder());
+    let kind = dispatcher.kind("other").expect("a valid name");
+    let batch: Vec<_> = (0..100).map(|_| NewJob::new(kind, &[7; 100])).collect();
+    let syncs = Syncs::of(|| {
+        for _ in 0..20 {
+            dispatcher.push_many(&batch).expect("there is room");
+        }
+    });
+    assert_eq!(syncs.of_groups(), 20, "{syncs:?}");
+    dispatcher.stop(LONG).expect("the disk works");
+}
