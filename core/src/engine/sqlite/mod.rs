@@ -29,6 +29,7 @@ mod after;
 mod batch;
 mod claim;
 mod connection;
+mod gate;
 mod insert;
 mod nodes;
 mod read;

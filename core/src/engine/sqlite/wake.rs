@@ -241,6 +241,9 @@ impl Wake {
     }
 }
 
+#[cfg(target_os = "linux")]
+pub(super) use system::{sleep_while, wake_all};
+
 fn tell(row: &Row, told: Told) {
     row.ready.fetch_add(told.ready, SeqCst);
     row.flags.fetch_or(told.flags(), SeqCst);
@@ -326,6 +329,21 @@ mod system {
             return Err(failed(std::io::Error::last_os_error()));
         }
         Ok(NonNull::new(memory.cast()).map(Mapped))
+    }
+
+    /// Sleeps while the word has this value, until it is woken. For one process only.
+    pub(in crate::engine::sqlite) fn sleep_while(word: &AtomicU32, value: u32) {
+        let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+        let never = std::ptr::null::<libc::timespec>();
+        // SAFETY: the word is aligned and lives through the call; any return is fine, the caller looks.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, value, never) };
+    }
+
+    /// Wakes everybody of this process who sleeps on the word.
+    pub(in crate::engine::sqlite) fn wake_all(word: &AtomicU32) {
+        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        // SAFETY: the word is aligned and lives through the call.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
     }
 
     /// Sleeps while the word has this value, until it is woken or the time is over.

@@ -4,6 +4,7 @@
 //! Every change of a job's state is made through this file's [`Work`], together with its count, its place among
 //! those it waits with and the bell that announces it.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
@@ -59,6 +60,8 @@ pub(super) struct Work<'w> {
     pub(super) after: After,
     /// When the next scheduled job may start, if that is known.
     next_start: Option<i64>,
+    /// The statements that were used, each with where its text is: most are used once per job.
+    statements: RefCell<Vec<(*const u8, CachedStatement<'w>)>>,
 }
 
 /// What a call has done so far, to be taken back.
@@ -86,6 +89,7 @@ impl<'w> Work<'w> {
             tally: Tally::default(),
             after: After::default(),
             next_start: None,
+            statements: RefCell::default(),
         })
     }
 
@@ -145,9 +149,29 @@ impl<'w> Work<'w> {
         Ok(self.db.prepare_cached(text)?)
     }
 
+    /// Uses a statement, which is looked up once in a transaction.
+    fn with<T>(
+        &self,
+        text: &'static str,
+        each: impl FnOnce(&mut CachedStatement<'w>) -> rusqlite::Result<T>,
+    ) -> Step<T> {
+        let known = {
+            let mut known = self.statements.borrow_mut();
+            let place = known.iter().position(|(at, _)| *at == text.as_ptr());
+            place.map(|place| known.swap_remove(place).1)
+        };
+        let mut statement = match known {
+            Some(statement) => statement,
+            None => self.db.prepare_cached(text)?,
+        };
+        let result = each(&mut statement);
+        self.statements.borrow_mut().push((text.as_ptr(), statement));
+        Ok(result?)
+    }
+
     /// Runs a statement; how many rows it changed.
-    pub(super) fn run(&mut self, text: &str, parameters: impl Params) -> Step<usize> {
-        let changed = self.db.prepare_cached(text)?.execute(parameters)?;
+    pub(super) fn run(&mut self, text: &'static str, parameters: impl Params) -> Step<usize> {
+        let changed = self.with(text, |statement| statement.execute(parameters))?;
         self.after.changed |= changed > 0;
         Ok(changed)
     }
@@ -155,12 +179,11 @@ impl<'w> Work<'w> {
     /// The first row of a query, if there is one.
     pub(super) fn first<T>(
         &self,
-        text: &str,
+        text: &'static str,
         parameters: impl Params,
         read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Step<Option<T>> {
-        let mut statement = self.db.prepare_cached(text)?;
-        Ok(statement.query_row(parameters, read).optional()?)
+        self.with(text, |statement| statement.query_row(parameters, read).optional())
     }
 
     pub(super) fn queue_text(&self, queue: QueueId) -> &'w str {
@@ -252,7 +275,7 @@ impl<'w> Work<'w> {
     /// everything back.
     pub(super) fn open_call(&self, alone: bool) -> Step<Mark> {
         if !alone {
-            self.prepare("SAVEPOINT call")?.execute([])?;
+            self.with("SAVEPOINT call", |s| s.execute([]))?;
         }
         Ok(self.mark())
     }
@@ -260,7 +283,7 @@ impl<'w> Work<'w> {
     /// Keeps what the call did.
     pub(super) fn keep_call(&self, alone: bool) -> Step<()> {
         if !alone {
-            self.prepare("RELEASE call")?.execute([])?;
+            self.with("RELEASE call", |s| s.execute([]))?;
         }
         Ok(())
     }

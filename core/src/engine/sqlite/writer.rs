@@ -3,7 +3,7 @@
 //!
 //! A call is a closure over what its caller owns. It runs on the writer's thread while the caller waits, inside a
 //! part of the transaction that is taken back alone if the call fails. It is answered when the transaction is
-//! committed, or is known not to be.
+//! committed, or is known not to be. Those who were served together go on together.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -14,15 +14,13 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
 use super::Store;
+use super::gate::Gate;
 use super::work::{Fault, Mark, Step, Work};
 use crate::durability::Durability;
 use crate::engine::sql::failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::panics::{let_go, panic_text};
 use crate::time::{Deadline, Timestamp};
-
-/// The most calls in one transaction, so that other processes get their turn.
-const MOST: usize = 256;
 
 /// What a call does.
 type Body<'a> = dyn FnMut(&mut Work<'_>) -> Step<()> + Send + 'a;
@@ -51,39 +49,33 @@ impl Drop for Request {
     fn drop(&mut self) {
         self.body = None;
         let result = std::mem::replace(&mut self.result, Ok(()));
-        self.answer.give(result);
+        *self.answer.lock() = Some(result);
     }
 }
 
-/// Where the answer to a call comes.
-#[derive(Default)]
-struct Answer {
-    given: Mutex<Option<Result<()>>>,
-    bell: Condvar,
-}
+/// Where the answer to a call is put, before the gate of its group opens.
+type Answer = Mutex<Option<Result<()>>>;
 
-impl Answer {
-    fn give(&self, result: Result<()>) {
-        *self.given.lock() = Some(result);
-        self.bell.notify_one();
-    }
-
-    fn wait(&self) -> Result<()> {
-        let mut given = self.given.lock();
-        loop {
-            if let Some(result) = given.take() {
-                return result;
-            }
-            self.bell.wait(&mut given);
-        }
-    }
-}
-
-/// The calls that wait, and the end.
+/// The calls that wait, behind which gate, and the end.
 #[derive(Default)]
 struct Desk {
     calls: Vec<Request>,
+    gate: Arc<Gate>,
     closed: bool,
+}
+
+/// Calls that are served together. Their callers go on when this is dropped, by which time all are answered.
+#[derive(Default)]
+struct Group {
+    calls: Vec<Request>,
+    gate: Arc<Gate>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.calls.clear();
+        self.gate.open();
+    }
 }
 
 /// The way to the writer.
@@ -161,10 +153,15 @@ impl Writer {
                 return Err(closed());
             }
             desk.calls.push(request);
+            let (gate, first) = (desk.gate.clone(), desk.calls.len() == 1);
             drop(desk);
-            self.bell.notify_one();
-            answer.wait()?;
+            if first {
+                self.bell.notify_one();
+            }
+            gate.wait();
         }
+        let answered = answer.lock().take();
+        answered.unwrap_or_else(|| Err(ErrorKind::Panic.into()))?;
         Ok(result.expect("a call that went well has left its result"))
     }
 
@@ -178,17 +175,18 @@ impl Writer {
     }
 
     /// The next group of calls; none at the end.
-    fn next(&self, group: &mut Vec<Request>) -> bool {
+    fn next(&self) -> Option<Group> {
         let mut desk = self.desk.lock();
         while desk.calls.is_empty() {
             if desk.closed {
-                return false;
+                return None;
             }
             self.bell.wait(&mut desk);
         }
-        let count = desk.calls.len().min(MOST);
-        group.extend(desk.calls.drain(..count));
-        true
+        Some(Group {
+            calls: std::mem::take(&mut desk.calls),
+            gate: std::mem::take(&mut desk.gate),
+        })
     }
 }
 
@@ -210,13 +208,11 @@ struct Server<'e> {
 
 impl Server<'_> {
     fn run(mut self) {
-        let mut group = Vec::new();
-        while self.engine.writer.next(&mut group) {
-            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&mut group)));
+        while let Some(mut group) = self.engine.writer.next() {
+            let served = catch_unwind(AssertUnwindSafe(|| self.serve(&mut group.calls)));
             if let Err(panic) = served {
                 self.poison = Some(panic_text(panic.as_ref()).into_owned());
                 let_go(panic);
-                group.clear();
             }
         }
     }
