@@ -10,6 +10,7 @@
 //! One process owns the file. The file must be on a local disk: on a network file system neither locks nor
 //! shared memory can be relied on.
 
+pub(crate) mod desk;
 pub(crate) mod flight;
 mod gate;
 mod reader;
@@ -30,10 +31,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use self::desk::Desk;
 use self::flight::Table;
 use self::reader::Reader;
 use self::store::{Pause, Sqlite, Store};
-use self::writer::{Desk, Writer};
+use self::writer::Writer;
 use super::memory::MemoryEngine;
 pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
@@ -67,7 +69,8 @@ pub struct Settings {
 pub struct DurableEngine {
     memory: Arc<MemoryEngine>,
     desk: Arc<Desk>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    writer: Arc<Writer>,
+    thread: Mutex<Option<JoinHandle<()>>>,
     lock: Mutex<Option<Lock>>,
     reader: Reader,
     birth: Birth,
@@ -100,19 +103,15 @@ impl DurableEngine {
         settings: Settings,
     ) -> Result<Self> {
         let (memory, desk) = (Arc::new(memory), Arc::new(Desk::default()));
-        let writer = Writer {
-            engine: memory.clone(),
-            desk: desk.clone(),
-            store,
-            write_behind: settings.write_behind,
-            unsynced: false,
-            full: false,
-        };
-        let thread = threads::spawn("writer", move || writer.run())?;
+        let writer = Writer::new(memory.clone(), desk.clone(), store, settings.write_behind);
+        let writer = Arc::new(writer);
+        let own = writer.clone();
+        let thread = threads::spawn("writer", move || own.run())?;
         Ok(Self {
             memory,
             desk,
-            writer: Mutex::new(Some(thread)),
+            writer,
+            thread: Mutex::new(Some(thread)),
             lock: Mutex::default(),
             reader: Reader::new(path),
             birth: Birth::here(),
@@ -247,7 +246,7 @@ impl Engine for DurableEngine {
         let level = jobs.iter().map(|job| job.durability).max().unwrap_or_default();
         let plain = || jobs.iter().all(|job| is_bytes(job.payload));
         if level == Durability::Memory && self.memory.spilled() == 0 && plain() {
-            self.memory.insert_noted(jobs, now, receipt);
+            self.memory.insert_noted(jobs, now, receipt, false);
             return Ok(());
         }
         let before = receipt.len();
@@ -280,9 +279,13 @@ impl Engine for DurableEngine {
             self.fetch(job.id)?;
         }
         self.desk.saw(now);
-        let group = self.memory.insert_noted(inserts, now, receipt);
+        let own = level > Durability::Memory && self.writer.is_lonely();
+        let group = self.memory.insert_noted(inserts, now, receipt, own);
         if level == Durability::Memory {
             return Ok(());
+        }
+        if own && !self.writer.try_step() {
+            self.memory.announce(level);
         }
         let answer = self.answer(jobs, receipt, before, group, level);
         if answer.is_err() {
@@ -414,11 +417,11 @@ impl Engine for DurableEngine {
         if !self.birth.is_here() {
             return Ok(());
         }
-        let Some(writer) = self.writer.lock().take() else {
+        let Some(thread) = self.thread.lock().take() else {
             return self.desk.check();
         };
         self.desk.close(&self.memory);
-        threads::join(writer);
+        threads::join(thread);
         *self.lock.lock() = None;
         self.desk.check()
     }

@@ -40,6 +40,8 @@ pub(super) struct After {
     pub(super) hungry: bool,
     /// Whether a lane should be filled up from the store underneath.
     pub(super) hungry_lane: bool,
+    /// Whether the store underneath is not to be told that there is something for it.
+    pub(super) quiet: bool,
     /// The group of the store underneath that will have what was changed.
     pub(super) group: u64,
     /// What somebody wants to hear of it.

@@ -286,6 +286,11 @@ impl MemoryEngine {
         (journal.noted.load(SeqCst), journal.urgent.load(SeqCst))
     }
 
+    /// Says that something was noted, for whoever was quiet about it.
+    pub(crate) fn announce(&self, want: Durability) {
+        self.journal().nudge(want);
+    }
+
     /// Whether a lane should be filled up.
     pub(crate) fn is_hungry(&self) -> bool {
         self.journal().hungry.load(SeqCst)

@@ -139,14 +139,17 @@ impl MemoryEngine {
         Session::new(self, (*number, stripe), after, now)
     }
 
-    /// Stores jobs; returns the group of the store underneath that will have them.
+    /// Stores jobs; returns the group of the store underneath that will have them. If it is to be quiet, the
+    /// caller sees to it that the group begins.
     pub(crate) fn insert_noted(
         &self,
         jobs: &[Insert<'_>],
         now: Timestamp,
         receipt: &mut Vec<Inserted>,
+        quiet: bool,
     ) -> u64 {
         let mut after = After::default();
+        after.quiet = quiet;
         self.promote(usize::MAX, now, &mut after);
         self.store_all(jobs, now, receipt, &mut after);
         self.settle(&mut after);
@@ -181,7 +184,7 @@ impl MemoryEngine {
         }
         self.free_keys(after);
         if let Some(journal) = self.journal.as_ref() {
-            if after.group > 0 {
+            if after.group > 0 && !after.quiet {
                 journal.nudge(after.want);
             }
             if after.hungry_lane {
@@ -220,7 +223,7 @@ impl Engine for MemoryEngine {
     }
 
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()> {
-        self.insert_noted(jobs, now, receipt);
+        self.insert_noted(jobs, now, receipt, false);
         Ok(())
     }
 

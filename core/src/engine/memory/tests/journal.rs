@@ -32,7 +32,7 @@ fn push_at(rig: &Rig, n: u128, durability: Durability) {
         ..plain(id(n))
     };
     let mut receipt = Vec::new();
-    rig.engine.insert_noted(&[job], rig.now(), &mut receipt);
+    rig.engine.insert_noted(&[job], rig.now(), &mut receipt, false);
     assert_eq!(receipt, [Inserted::New]);
 }
 
