@@ -52,6 +52,19 @@ const RULES: &[Rule] = &[
         because: "an engine only stores: rules it knows would have to be repeated in every other engine",
     },
     Rule {
+        from: "forebay::engine::durable",
+        never: &[
+            "forebay::dispatcher",
+            "forebay::worker",
+            "forebay::retry",
+            "forebay::config",
+            "forebay::dump",
+            "forebay::conformance",
+            "forebay::engine::sqlite",
+        ],
+        because: "the durable engine stores what the memory engine holds, and decides nothing",
+    },
+    Rule {
         from: "forebay::engine::still",
         never: &[
             "forebay::dispatcher",
