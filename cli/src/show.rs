@@ -41,7 +41,7 @@ fn colour(state: &str) -> Option<Colour> {
 pub(crate) fn about(source: &Source, path: &Path, out: &mut Out) -> Result<(), Failure> {
     let path = path.display().to_string();
     let text = match source {
-        Source::Owner(..) => {
+        Source::Owner(_) => {
             let about = one(source, &Request::About {}, &[])?;
             let (pid, version) = (&about["pid"], text(&about["version"]));
             format!("{path}: open in process {pid} (forebay {version}), totals since it was opened")
@@ -62,7 +62,7 @@ pub(crate) fn about(source: &Source, path: &Path, out: &mut Out) -> Result<(), F
 /// What is known here of why nothing runs: not which handlers another process has, nor what they have to do.
 pub(crate) fn seen_from(source: &Source, mut answer: Value) -> Value {
     let instead = match source {
-        Source::Owner(..) => return answer,
+        Source::Owner(_) => return answer,
         Source::Own(_) => json!({
             "name": "elsewhere",
             "text": "nothing in the file holds it back; the processes that share it know what they are waiting for",

@@ -1,5 +1,6 @@
 //! Who answers: the process that owns the file, this one, or a look that changes nothing.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -59,12 +60,50 @@ impl Target {
 /// Who answers.
 #[derive(Debug)]
 pub(crate) enum Source {
-    /// The owner of the file, asked anew each time.
-    Owner(Target, Duration),
+    /// The owner of the file.
+    Owner(Asked),
     /// This process, which has opened the file.
     Own(Dispatcher),
     /// Nobody: the file is looked at.
     Look(Dispatcher, Seen),
+}
+
+/// The owner of a file, and how it is asked: over a connection of its own each time.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    path: PathBuf,
+    patience: Duration,
+    /// The connection by which it was found.
+    first: RefCell<Option<Client>>,
+}
+
+impl Asked {
+    /// How often an owner is asked again that has too much to do.
+    const TRIES: u32 = 40;
+    const PAUSE: Duration = Duration::from_millis(50);
+
+    fn ask(&self, request: &Request, input: &[u8], each: &mut dyn FnMut(&str) -> Result<()>) -> Result<Done> {
+        for _ in 1..Self::TRIES {
+            match self.client()?.ask(request, input, each) {
+                // Said before anything else is, so no line of an answer is told twice.
+                Err(e) if e.kind() == ErrorKind::AlreadyOpen => std::thread::sleep(Self::PAUSE),
+                answer => return answer,
+            }
+        }
+        self.client()?.ask(request, input, each)
+    }
+
+    fn client(&self) -> Result<Client> {
+        let first = self.first.take();
+        let client = match first {
+            Some(client) => Some(client),
+            None => Client::connect(&self.path, self.patience)?,
+        };
+        client.ok_or_else(|| {
+            let text = format!("the process that had {:?} open has ended; ask again", self.path);
+            Error::new(ErrorKind::Closed, text)
+        })
+    }
 }
 
 /// What is known of a file that is only looked at.
@@ -89,8 +128,12 @@ impl Source {
         if makes && !target.path.exists() {
             return Ok(Self::Own(open(target, false)?));
         }
-        if Client::connect(&target.path, patience)?.is_some() {
-            return Ok(Self::Owner(target.clone(), patience));
+        if let Some(client) = Client::connect(&target.path, patience)? {
+            return Ok(Self::Owner(Asked {
+                path: target.path.clone(),
+                patience,
+                first: RefCell::new(Some(client)),
+            }));
         }
         if Kind::of(&target.path).map_err(of_file)? == Kind::Dump {
             return Self::dump(target, request);
@@ -145,13 +188,7 @@ impl Source {
         each: &mut dyn FnMut(&str) -> Result<()>,
     ) -> Result<Done> {
         match self {
-            Self::Owner(target, patience) => match Client::connect(&target.path, *patience)? {
-                Some(client) => client.ask(request, input, each),
-                None => {
-                    let text = format!("the process that had {:?} open has ended; ask again", target.path);
-                    Err(Error::new(ErrorKind::AlreadyOpen, text))
-                }
-            },
+            Self::Owner(owner) => owner.ask(request, input, each),
             Self::Own(d) | Self::Look(d, _) => answer(d, request, input.to_vec().into(), each),
         }
     }
@@ -159,7 +196,7 @@ impl Source {
     /// Ends what was opened. An error means that a change may not be kept.
     pub(crate) fn close(self) -> Result<()> {
         match self {
-            Self::Owner(..) => Ok(()),
+            Self::Owner(_) => Ok(()),
             Self::Own(d) => d.stop(Duration::ZERO).map(drop),
             Self::Look(d, seen) => {
                 d.stop(Duration::ZERO)?;

@@ -407,3 +407,18 @@ fn a_shared_file_is_shared_with_the_command() {
         "cancelled"
     );
 }
+
+/// More commands at once than the owner answers at once: each is answered.
+#[test]
+fn many_commands_at_once_are_all_answered() {
+    let folder = Folder::new();
+    let path = folder.path("jobs.db");
+    let _owner = Owner::of(&path);
+    let count = || On(&path).text(&["list", "--count"]).ok().out;
+    std::thread::scope(|scope| {
+        let asked: Vec<_> = (0..12).map(|_| scope.spawn(count)).collect();
+        for answer in asked {
+            assert_eq!(answer.join().unwrap(), "7\n");
+        }
+    });
+}

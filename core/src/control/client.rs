@@ -52,7 +52,7 @@ impl Client {
     /// Asks, with the input that the request announces, and tells `each` line of the answer: a JSON object.
     ///
     /// # Errors
-    /// `Timeout` if the owner does not answer in time; `Storage` if the connection breaks; what the owner
+    /// `AlreadyOpen` if the owner is answering as many as it may; `Timeout` if it does not answer in time; `Storage` if the connection breaks; what the owner
     /// answers; what `each` returned first.
     pub fn ask(
         self,

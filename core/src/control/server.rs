@@ -194,7 +194,7 @@ fn has_room(peers: usize) -> Result<()> {
         return Ok(());
     }
     let text = format!("{MAX_PEERS} requests are being answered; ask again in a moment");
-    Err(Error::new(ErrorKind::Full, text))
+    Err(Error::new(ErrorKind::AlreadyOpen, text))
 }
 
 /// Checks who it is, and sets how long it may keep us waiting.

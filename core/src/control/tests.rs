@@ -75,7 +75,7 @@ impl Owner {
         let until = Deadline::after(LONG);
         loop {
             match self.ask(&Request::Stats {}) {
-                Err(e) if e.kind() == ErrorKind::Full && !until.passed() => std::thread::yield_now(),
+                Err(e) if e.kind() == ErrorKind::AlreadyOpen && !until.passed() => std::thread::yield_now(),
                 answer => return assert_eq!(answer.unwrap(), [self.d.stats().unwrap().to_json()]),
             }
         }
@@ -297,7 +297,7 @@ fn too_many_at_once_are_told_to_come_again() {
     let owner = Owner::new();
     let silent: Vec<UnixStream> = (0..MAX_PEERS).map(|_| owner.connect()).collect();
     let asked = owner.ask(&Request::Stats {});
-    assert_eq!(kind(asked), ErrorKind::Full);
+    assert_eq!(kind(asked), ErrorKind::AlreadyOpen);
     drop(silent);
     owner.still_answers();
 }
