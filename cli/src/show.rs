@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use forebay::control::{Listing, Request};
+use forebay::control::Request;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -169,7 +169,7 @@ impl Jobs {
     }
 
     /// Prints them, and how to see more.
-    pub(crate) fn print(&self, total: usize, listing: &Listing, out: &mut Out) -> Result<(), Failure> {
+    pub(crate) fn print(&self, total: usize, out: &mut Out) -> Result<(), Failure> {
         if out.json {
             return Ok(());
         }
@@ -183,13 +183,22 @@ impl Jobs {
         };
         self.table.print(out)?;
         if self.count < total {
-            let more = match listing.after.is_none() || self.count < total {
-                true => format!("; for more: --after {last}, --limit or --all"),
-                false => String::new(),
-            };
-            out.note(&format!("{} of {total} jobs{more}", self.count));
+            let shown = self.count;
+            out.note(&format!(
+                "{shown} of {}; for more: --after {last}, --limit or --all",
+                jobs(total as u64)
+            ));
         }
         Ok(())
+    }
+}
+
+/// So many jobs, in words.
+fn jobs(count: u64) -> String {
+    if count == 1 {
+        "1 job".to_owned()
+    } else {
+        format!("{count} jobs")
     }
 }
 
@@ -216,70 +225,11 @@ pub(crate) fn job(
     result: Option<(Value, Vec<u8>)>,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    let now = now_us();
-    let mut fact = |name: &str, text: &str| {
-        if text.is_empty() {
-            return Ok(());
-        }
-        let name = out.paint(&format!("{name:<14}"), Some(Colour::Dim)).into_owned();
-        out.line(&format!("{name}{}", harmless(text)))
-    };
-    let time = |name: &str| match job[name].as_i64() {
-        Some(us) if us <= now => format!("{} ({} ago)", instant(us), duration(now - us)),
-        Some(us) => format!("{} (in {})", instant(us), duration(us - now)),
-        None => String::new(),
-    };
-    fact("id", &text(&job["id"]))?;
-    let asked = if job["cancel_requested"] == true {
-        ", asked to stop"
-    } else {
-        ""
-    };
-    fact("state", &format!("{}{asked}", shown_state(job)))?;
-    fact("queue", &text(&job["queue"]))?;
-    fact("kind", &text(&job["kind"]))?;
-    fact("priority", &job["priority"].to_string())?;
-    fact("attempt", &attempts(job))?;
-    if number(&job["crashes"]) > 0 {
-        fact("crashes", &job["crashes"].to_string())?;
-    }
-    fact("pushed", &time("created_us"))?;
-    fact("may run at", &time("run_at_us"))?;
-    fact("started", &time("started_us"))?;
-    fact("ended", &time("finished_us"))?;
-    fact("deadline", &time("deadline_us"))?;
-    if let Some(us) = job["timeout_us"].as_i64() {
-        fact("timeout", &duration(us))?;
-    }
-    fact("lease until", &time("lease_until_us"))?;
-    fact("key", &text(&job["key"]))?;
-    let texts = |value: &Value| -> Vec<String> { value.as_array().into_iter().flatten().map(text).collect() };
-    for header in job["headers"].as_array().into_iter().flatten() {
-        fact("header", &format!("{}: {}", text(&header[0]), text(&header[1])))?;
-    }
-    for token in texts(&job["waits"]) {
-        fact("waits for", &token)?;
-    }
-    let failure = |failure: &Value| match failure["kind"].as_str() {
-        Some(kind) => format!("{kind}: {}", text(&failure["message"])),
-        None => "succeeded".to_owned(),
-    };
-    if !job["error"].is_null() {
-        fact("error", &failure(&job["error"]))?;
-    }
-    for attempt in job["history"].as_array().into_iter().flatten() {
-        let (started, ended) = (
-            attempt["started_us"].as_i64().unwrap_or(0),
-            attempt["ended_us"].as_i64(),
-        );
-        let took = duration(ended.unwrap_or(started) - started);
-        let by = text(&attempt["node"]);
-        let end = failure(&attempt["failure"]);
-        let number = number(&attempt["number"]);
-        fact(
-            &format!("attempt {number}"),
-            &format!("{} by {by}, took {took}: {end}", instant(started)),
-        )?;
+    let facts = [settings(job), times(job), extras(job), attempts_made(job)].concat();
+    for (name, text) in facts.iter().filter(|(_, text)| !text.is_empty()) {
+        let name = format!("{name:<14}");
+        let name = out.paint(&name, Some(Colour::Dim));
+        out.line(&format!("{name}{}", harmless(text)))?;
     }
     for (name, bytes) in [("input", input), ("result", result)] {
         if let Some((head, bytes)) = bytes {
@@ -287,6 +237,94 @@ pub(crate) fn job(
         }
     }
     Ok(())
+}
+
+/// Names with what is to be said of them, if there is something.
+type Facts = Vec<(String, String)>;
+
+fn fact(name: &str, text: impl Into<String>) -> (String, String) {
+    (name.to_owned(), text.into())
+}
+
+fn settings(job: &Value) -> Facts {
+    let asked = if job["cancel_requested"] == true {
+        ", asked to stop"
+    } else {
+        ""
+    };
+    let crashes = number(&job["crashes"]);
+    vec![
+        fact("id", text(&job["id"])),
+        fact("state", format!("{}{asked}", shown_state(job))),
+        fact("queue", text(&job["queue"])),
+        fact("kind", text(&job["kind"])),
+        fact("priority", job["priority"].to_string()),
+        fact("attempt", attempts(job)),
+        fact(
+            "crashes",
+            if crashes > 0 {
+                crashes.to_string()
+            } else {
+                String::new()
+            },
+        ),
+    ]
+}
+
+fn times(job: &Value) -> Facts {
+    let now = now_us();
+    let time = |name: &str, field: &str| {
+        let text = match job[field].as_i64() {
+            Some(us) if us <= now => format!("{} ({} ago)", instant(us), duration(now.saturating_sub(us))),
+            Some(us) => format!("{} (in {})", instant(us), duration(us.saturating_sub(now))),
+            None => String::new(),
+        };
+        fact(name, text)
+    };
+    vec![
+        time("pushed", "created_us"),
+        time("may run at", "run_at_us"),
+        time("started", "started_us"),
+        time("ended", "finished_us"),
+        time("deadline", "deadline_us"),
+        fact(
+            "timeout",
+            job["timeout_us"].as_i64().map(duration).unwrap_or_default(),
+        ),
+        time("lease until", "lease_until_us"),
+    ]
+}
+
+fn extras(job: &Value) -> Facts {
+    let list = |name: &str| job[name].as_array().cloned().unwrap_or_default();
+    let header = |pair: &Value| fact("header", format!("{}: {}", text(&pair[0]), text(&pair[1])));
+    let mut facts = vec![fact("key", text(&job["key"]))];
+    facts.extend(list("headers").iter().map(header));
+    facts.extend(list("waits").iter().map(|token| fact("waits for", text(token))));
+    facts
+}
+
+fn attempts_made(job: &Value) -> Facts {
+    let failure = |failure: &Value| match failure["kind"].as_str() {
+        Some(kind) => format!("{kind}: {}", text(&failure["message"])),
+        None => "succeeded".to_owned(),
+    };
+    let attempt = |attempt: &Value| {
+        let (started, ended) = (
+            attempt["started_us"].as_i64().unwrap_or(0),
+            attempt["ended_us"].as_i64(),
+        );
+        let took = duration(ended.unwrap_or(started).saturating_sub(started));
+        let (by, end) = (text(&attempt["node"]), failure(&attempt["failure"]));
+        let text = format!("{} by {by}, took {took}: {end}", instant(started));
+        fact(&format!("attempt {}", number(&attempt["number"])), text)
+    };
+    let mut facts = Facts::new();
+    if !job["error"].is_null() {
+        facts.push(fact("error", failure(&job["error"])));
+    }
+    facts.extend(job["history"].as_array().into_iter().flatten().map(attempt));
+    facts
 }
 
 /// The first bytes of an input or a result, as text if they are some.
@@ -334,7 +372,8 @@ pub(crate) fn explanation(answer: &Value, out: &mut Out) -> Result<(), Failure> 
             let waiting = number(&queue["queued"]) + number(&queue["scheduled"]) + number(&queue["blocked"]);
             let (name, running) = (text(&queue["name"]), number(&queue["running"]));
             let queued = number(&queue["queued"]);
-            format!("queue {name:?}: {waiting} jobs wait, {queued} of them queued; {running} run")
+            let waiting = jobs(waiting);
+            format!("queue {name:?}: {waiting} waiting, {queued} of them queued; {running} running")
         }
     };
     out.line(&harmless(&head))?;
@@ -375,25 +414,23 @@ pub(crate) fn paused(answer: &Value, out: &mut Out) -> Result<(), Failure> {
 
 pub(crate) fn purged(answer: &Value, out: &mut Out) -> Result<(), Failure> {
     let (name, purged) = (text(&answer["queue"]), number(&answer["purged"]));
-    out.line(&harmless(&format!(
-        "{purged} jobs of queue {name:?} are cancelled"
-    )))
+    out.line(&harmless(&format!("queue {name:?}: {} cancelled", jobs(purged))))
 }
 
 pub(crate) fn dumped(answer: &Value, out: &mut Out) -> Result<(), Failure> {
-    let (path, jobs) = (text(&answer["path"]), number(&answer["jobs"]));
-    out.line(&harmless(&format!("{jobs} jobs are in {path}")))
+    let (path, count) = (text(&answer["path"]), number(&answer["jobs"]));
+    out.line(&harmless(&format!("{} written to {path}", jobs(count))))
 }
 
 pub(crate) fn restored(answer: &Value, out: &mut Out) -> Result<(), Failure> {
-    let (jobs, known) = (number(&answer["jobs"]), number(&answer["known"]));
+    let (accepted, known) = (number(&answer["jobs"]), number(&answer["known"]));
     let conflicts = number(&answer["conflicts"]);
-    let mut line = format!("{jobs} jobs were accepted");
+    let mut line = format!("{} accepted", jobs(accepted));
     if known > 0 {
-        line += &format!(", {known} were here already");
+        line += &format!(", {known} here already");
     }
     if conflicts > 0 {
-        line += &format!(", {conflicts} were not accepted as their keys belong to other jobs");
+        line += &format!(", {conflicts} not accepted, as their keys belong to other jobs");
     }
     out.line(&line)
 }

@@ -239,3 +239,35 @@ pub(crate) fn absolute(path: &Path) -> Result<String, Failure> {
         None => Err(Failure::Usage(format!("the path {path:?} is not UTF-8"))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_by_a_path_or_a_url() {
+        for (text, path, url) in [
+            ("jobs.db", "jobs.db", "sqlite:jobs.db"),
+            ("/a b/jobs.db", "/a b/jobs.db", "sqlite:/a b/jobs.db"),
+            ("sqlite:jobs.db", "jobs.db", "sqlite:jobs.db"),
+            (
+                "sqlite:/x/jobs.db?shared=true",
+                "/x/jobs.db",
+                "sqlite:/x/jobs.db?shared=true",
+            ),
+            ("sqlite:///x/jobs.db", "/x/jobs.db", "sqlite:/x/jobs.db"),
+            ("./memory", "./memory", "sqlite:./memory"),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!(
+                (target.path.to_str(), target.url(false)),
+                (Some(path), url.to_owned())
+            );
+        }
+        let shared = Target::parse("sqlite:jobs.db?node=a").unwrap().url(true);
+        assert_eq!(shared, "sqlite:jobs.db?shared=true&node=a");
+        for bad in ["", "memory:", "memory:?concurrency=2"] {
+            assert_eq!(Target::parse(bad).unwrap_err().code(), Failure::USAGE);
+        }
+    }
+}

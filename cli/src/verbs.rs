@@ -170,52 +170,14 @@ impl Desk<'_> {
     }
 
     fn list(&self, options: &List, out: &mut Out) -> Result<(), Failure> {
-        let now = now_us();
-        let before = |age: Duration| now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
-        let mut listing = Listing {
-            queue: options.queue.clone(),
-            kind: options.kind.clone(),
-            states: options.state.iter().map(|s| s.name().to_owned()).collect(),
-            key: options.key.clone(),
-            created_from_us: options.newer.map(before),
-            created_before_us: options.older.map(before),
-            after: options.after.clone(),
-            limit: None,
-        };
+        let listing = listing(options);
         let source = self.source(&Request::List(listing.clone()))?;
         if options.count {
-            listing.limit = Some(1);
-            let total = source
-                .ask(&Request::List(listing), &[], &mut |_| Ok(()))?
-                .total
-                .unwrap_or(0);
-            match out.json {
-                true => out.object(&serde_json::json!({"total": total}).to_string())?,
-                false => out.line(&total.to_string())?,
-            }
-            return Ok(source.close()?);
+            count(&source, listing, out)?;
+        } else {
+            let most = if options.all { usize::MAX } else { options.limit };
+            pages(&source, listing, most, out)?;
         }
-        let mut left = if options.all { usize::MAX } else { options.limit };
-        let mut shown = show::Jobs::new();
-        let total = loop {
-            let asked = left.min(PAGE);
-            listing.limit = Some(asked);
-            let (jobs, done) = lines(&source, &Request::List(listing.clone()), &[])?;
-            for job in &jobs {
-                if out.json {
-                    out.object(job)?
-                } else {
-                    shown.add(&parse(job)?)
-                }
-            }
-            left -= jobs.len();
-            let last = jobs.last().map(|job| parse(job)).transpose()?;
-            match last {
-                Some(job) if jobs.len() == asked && left > 0 => listing.after = Some(show::text(&job["id"])),
-                _ => break done.total.unwrap_or(0),
-            }
-        };
-        shown.print(total, &listing, out)?;
         Ok(source.close()?)
     }
 
@@ -287,6 +249,58 @@ impl Desk<'_> {
             Some("cancelled" | "running") => Ok(()),
             _ => Err(Failure::Told(Failure::REFUSED)),
         }
+    }
+}
+
+/// What the options of a list ask for.
+fn listing(options: &List) -> Listing {
+    let now = now_us();
+    let before = |age: Duration| now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+    Listing {
+        queue: options.queue.clone(),
+        kind: options.kind.clone(),
+        states: options.state.iter().map(|s| s.name().to_owned()).collect(),
+        key: options.key.clone(),
+        created_from_us: options.newer.map(before),
+        created_before_us: options.older.map(before),
+        after: options.after.clone(),
+        limit: None,
+    }
+}
+
+/// How many jobs match.
+fn count(source: &Source, mut listing: Listing, out: &mut Out) -> Result<(), Failure> {
+    listing.limit = Some(1);
+    let (_, done) = lines(source, &Request::List(listing), &[])?;
+    let total = done.total.unwrap_or(0);
+    match out.json {
+        true => out.object(&serde_json::json!({"total": total}).to_string()),
+        false => out.line(&total.to_string()),
+    }
+}
+
+/// The jobs that match, page by page, until there are as many as are wanted.
+fn pages(source: &Source, mut listing: Listing, most: usize, out: &mut Out) -> Result<(), Failure> {
+    let (mut left, mut shown) = (most, show::Jobs::new());
+    loop {
+        let asked = left.min(PAGE);
+        listing.limit = Some(asked);
+        let (jobs, done) = lines(source, &Request::List(listing.clone()), &[])?;
+        let mut last = None;
+        for line in &jobs {
+            let job = parse(line)?;
+            last = Some(show::text(&job["id"]));
+            if out.json {
+                out.object(line)?
+            } else {
+                shown.add(&job)
+            }
+        }
+        left -= jobs.len();
+        if jobs.len() < asked || left == 0 {
+            return shown.print(done.total.unwrap_or(0), out);
+        }
+        listing.after = last;
     }
 }
 

@@ -43,7 +43,7 @@ fn a_sound_file_is_saved_whole() {
     On(&new)
         .text(&["purge", "mail", "--yes"])
         .ok()
-        .says(&["2000 jobs"]);
+        .says(&["2000 jobs cancelled"]);
 }
 
 #[test]

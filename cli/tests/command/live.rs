@@ -151,7 +151,9 @@ fn changes_are_made_by_the_owner() {
     on.text(&["purge", "slow"]).code(4).complains(&["--yes"]);
     assert_eq!(state(owner.id("scheduled")), "scheduled", "nobody confirmed it");
     assert_eq!(on.json(&["purge", "slow", "--yes"]).ok().object()["purged"], 2);
-    on.text(&["purge", "slow", "--yes"]).ok().says(&["0 jobs"]);
+    on.text(&["purge", "slow", "--yes"])
+        .ok()
+        .says(&["0 jobs cancelled"]);
     on.text(&["check"]).ok().says(&["sound"]);
 }
 
@@ -224,7 +226,7 @@ fn a_dump_goes_out_and_comes_back() {
     let on = On(&path);
     let file = dump.to_str().unwrap();
     assert_eq!(on.json(&["dump", file]).ok().object()["jobs"], 4);
-    on.text(&["dump", file]).ok().says(&["4 jobs are in"]);
+    on.text(&["dump", file]).ok().says(&["4 jobs written to"]);
     let restored = on.json(&["restore", file]).ok().object();
     assert_eq!((&restored["jobs"], &restored["known"]), (&0.into(), &4.into()));
     let mine = folder.path("letter");
@@ -238,7 +240,7 @@ fn a_dump_goes_out_and_comes_back() {
     On(&other)
         .text(&["restore", file])
         .ok()
-        .says(&["4 jobs were accepted"]);
+        .says(&["4 jobs accepted"]);
     let job = On(&other).json(&["show", owner.id("queued")]).ok().object();
     assert_eq!((&job["key"], &job["priority"]), (&"order-17".into(), &3.into()));
     On(&other).text(&["check"]).ok();
