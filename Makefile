@@ -33,7 +33,7 @@ export PYO3_PYTHON := $(CURDIR)/$(PY)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-PACKAGE_SOURCES := $(shell find core python Cargo.toml Cargo.lock pyproject.toml -type f \
+PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.toml -type f \
 	-not -name '*.pyc' 2>/dev/null)
 
 # A step whose files have not been written yet says so, and fails where nothing may be missing: in CI.

@@ -16,6 +16,7 @@
 
 mod attempt;
 mod call;
+mod command;
 mod crew;
 mod dispatcher;
 mod errors;
@@ -45,6 +46,8 @@ use pyo3::prelude::*;
 mod _forebay {
     #[pymodule_export]
     use crate::attempt::Job;
+    #[pymodule_export]
+    use crate::command::cli_main;
     #[pymodule_export]
     use crate::dispatcher::Core;
     #[pymodule_export]

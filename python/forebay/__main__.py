@@ -1,0 +1,19 @@
+"""The command `forebay`: looks at the jobs of a file and takes care of them; docs/cli.md tells how."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+from forebay import _forebay
+
+
+def main() -> int:
+    """Runs the command with the arguments of this process."""
+    # While native code runs nobody would look for a Ctrl-C; the command has nothing to clean up after one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _forebay.cli_main(["forebay", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
