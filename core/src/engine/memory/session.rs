@@ -176,7 +176,7 @@ impl<'a> Session<'a> {
     fn count_new(&mut self, job: &Insert<'_>, state: State) {
         let tally = self.stripe.tally(job.queue);
         match job.restored {
-            None => tally.totals.pushed += 1,
+            None => tally.push(1),
             Some(_) => tally.totals.restored += 1,
         }
         tally.add(state);
@@ -391,7 +391,7 @@ impl<'a> Session<'a> {
         drop(record);
         let tally = self.stripe.tally(remains.queue);
         tally.take(State::Blocked);
-        tally.totals.pushed -= 1;
+        tally.push(-1);
         tally.totals.refused += 1;
         let room = &self.engine.shared.queues.get(remains.queue).room;
         room.leave(self.number, 1);

@@ -50,6 +50,11 @@ impl Tally {
         *out = out.wrapping_sub(1);
     }
 
+    /// Counts a push; or one less, when a store underneath could not keep it.
+    pub(super) fn push(&mut self, change: i64) {
+        self.totals.pushed = self.totals.pushed.wrapping_add_signed(change);
+    }
+
     /// Counts finished jobs that are kept, in or out.
     pub(super) fn keep(&mut self, change: i64) {
         self.kept = self.kept.wrapping_add_signed(change);
