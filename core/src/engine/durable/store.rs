@@ -72,6 +72,8 @@ const PAUSE: &str = "INSERT OR REPLACE INTO queues (name, paused) VALUES (?, ?)"
 const TOUCH: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('touched', '')";
 pub(super) const SET: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)";
 
+/// The length of the header of a SQLite database.
+const HEADER: u64 = 100;
 /// How much space is kept for ends of jobs on a full disk.
 const RESERVE: usize = 1 << 20;
 /// Pages in the log before SQLite moves them into the file, within a commit: 4 MiB.
@@ -308,9 +310,15 @@ fn set_up(db: &Connection) -> rusqlite::Result<()> {
 /// Makes an empty file that only its owner can read, if there is none: SQLite gives the files beside it the
 /// same rights.
 fn make_private(path: &Path) -> Result<()> {
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+    let found = fs::metadata(path).ok();
+    if found.as_ref().is_some_and(|found| !found.is_file()) {
         let text = format!("{path:?} is not a file; give the path of a file, or of none yet");
         return Err(Error::invalid(text));
+    }
+    // SQLite takes what is shorter than its header for an empty database, and writes over it.
+    if found.is_some_and(|found| (1..HEADER).contains(&found.len())) {
+        let text = format!("{path:?} is not a SQLite database; give a path of its own to Forebay");
+        return Err(Error::new(ErrorKind::Corrupt, text));
     }
     let made = fs::OpenOptions::new()
         .write(true)
