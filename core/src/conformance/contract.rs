@@ -254,11 +254,15 @@ pub fn a_stale_fence_changes_nothing(make: Make<'_>) {
 pub fn the_fence_only_grows(make: Make<'_>) {
     let raw = Raw::new(make);
     raw.add(raw.spec());
-    let mut last = 0;
+    let (mut last, mut earlier) = (0, None);
     for round in 0..20 {
         let claimed = raw.claim_one();
         assert!(claimed.job.fence > last, "round {round}");
         assert_eq!(claimed.attempt, 1, "the attempt is given back each time");
+        if let Some(before) = earlier.replace(claimed.job) {
+            // The same attempt by its number, and yet another claim.
+            assert_eq!(raw.end(before, State::Succeeded), Applied::Stale);
+        }
         last = claimed.job.fence;
         raw.apply(Transition {
             refund: true,
