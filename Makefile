@@ -40,7 +40,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench install nightly clean
+.PHONY: help demo test bench install nightly nightly-crash clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
 
 help: ## this list
@@ -67,8 +67,16 @@ install: ## the command forebay, the C library, its header and forebay.pc under 
 nightly: test ## make test, then ROUNDS more of random schedules and of the Python tests, long property tests
 	$(call say,long property tests)
 	PROPTEST_CASES=20000 $(CARGO) test --workspace --exclude forebay-python --all-features
+	$(MAKE) --no-print-directory nightly-crash
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
+
+# Sizes and what each shows: docs/reliability.md. Nothing may be skipped here.
+nightly-crash: ## crashes at the nightly size: kills, faults of every call, power cuts, simulated histories
+	$(call say,crashes)
+	@scripts/need.sh rust cc strace
+	FOREBAY_NO_SKIPS=1 FOREBAY_KILLS=20000 FOREBAY_SYSCALLS=1000000 FOREBAY_FAULTS=1000000 \
+		FOREBAY_IMAGES=1000 FOREBAY_HISTORIES=1000000 $(CARGO) test --release -p forebay-tests --test crash
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache
@@ -95,9 +103,9 @@ doc: $(TOOLS) ## rustdoc, warnings denied
 
 # The Python module is tested through Python: a Rust test binary of it would have to link libpython, which
 # a Debian machine without python3-dev does not have.
-test-rust: $(TOOLS) ## Rust: unit, conformance, scenario, house and feature-table tests
+test-rust: $(TOOLS) ## Rust: unit, conformance, scenario, crash, house and feature-table tests
 	$(call say,Rust tests)
-	@scripts/need.sh rust cc
+	@scripts/need.sh rust cc strace
 	$(CARGO) test --workspace --exclude forebay-python --all-features
 
 # `--cfg shuttle` swaps the locks and atomics of the core, hence a target directory of its own: in the

@@ -18,6 +18,8 @@ probe() {
         pkg-config) pkg-config --version >/dev/null 2>&1 ;;
         # Running it finds a missing libc6-dbg too, without which it refuses to start.
         valgrind) valgrind -q --error-exitcode=1 true >/dev/null 2>&1 ;;
+        # Not whether it may trace: where it may not, no package helps, and the tests say so.
+        strace) strace --version >/dev/null 2>&1 ;;
         venv) "$(scripts/find-python.sh 2>/dev/null)" -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         rust) cargo --version >/dev/null 2>&1 ;;
         rust-tools) cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ;;
@@ -30,6 +32,7 @@ packages() {
         cc | c++ | asan) echo build-essential ;;
         pkg-config) echo pkg-config ;;
         valgrind) echo valgrind libc6-dbg ;;
+        strace) echo strace ;;
         # The interpreter's own package: python3-venv serves only the distribution's default version.
         venv) "$(scripts/find-python.sh)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])' ;;
     esac
