@@ -175,6 +175,10 @@ impl Dispatcher {
             started: AtomicBool::new(false),
             waiting_handlers: AtomicU64::new(0),
         });
+        if inner.engine.counts()?.iter().any(|counts| counts.kept > 0) {
+            // Jobs that ended before this was opened are forgotten in their time, too.
+            inner.arm_prune();
+        }
         let sweeper = inner.start_sweeper()?;
         *inner.sweeper.lock() = sweeper;
         let handle = LastHandle {

@@ -18,6 +18,8 @@ use crate::time::Timestamp;
 pub(crate) struct Desk {
     /// Where callers wait for their group.
     gates: Gates,
+    /// The last group that is done.
+    last: AtomicU64,
     /// The last group of which something could not be written.
     incomplete: AtomicU64,
     /// Why nothing can be written any more.
@@ -125,6 +127,7 @@ impl Desk {
     }
 
     pub(super) fn finish(&self, group: u64) {
+        self.last.store(group, SeqCst);
         self.gates.open(group);
     }
 
@@ -141,6 +144,12 @@ impl Desk {
     /// Some of this group could not be written.
     pub(super) fn leave_incomplete(&self, group: u64) {
         self.incomplete.fetch_max(group, SeqCst);
+    }
+
+    /// Whether some of the last group could not be written.
+    pub(super) fn is_incomplete(&self) -> bool {
+        let last = self.last.load(SeqCst);
+        last > 0 && self.incomplete.load(SeqCst) >= last
     }
 
     /// Takes the queues that were paused or resumed.

@@ -262,6 +262,23 @@ fn a_job_that_ends_before_its_group_never_reaches_the_disk() {
 }
 
 #[test]
+fn what_ended_before_is_forgotten_in_its_time() {
+    let rig = Rig::new();
+    let d = rig.open();
+    let id = push(&d);
+    claim(&d).unwrap().complete(Outcome::done()).unwrap();
+    stop(&d);
+    drop(d);
+    let clock = Arc::new(crate::ManualClock::at(crate::Clock::now(&crate::SystemClock)));
+    let engine = Arc::new(DurableEngine::open(&rig.path(), NEVER).unwrap());
+    let d = Dispatcher::with_clock(engine, Options::default(), clock.clone()).unwrap();
+    assert_eq!(d.get(id).unwrap().state, State::Succeeded);
+    clock.advance(Options::default().retention * 2);
+    d.upkeep().unwrap();
+    assert_eq!(d.get(id).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
 fn one_file_has_one_owner() {
     let rig = Rig::new();
     let d = rig.open();

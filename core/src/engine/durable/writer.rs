@@ -110,6 +110,11 @@ impl Writer {
     fn end(&self, pen: &mut Pen) {
         // Changes of the last moment: ends of jobs whose dispatcher has been sealed by now.
         self.step(pen, false);
+        if self.desk.is_incomplete() {
+            let text =
+                "the disk is full: what was acknowledged at memory, and ends of jobs, could not be written";
+            return self.desk.poison(&Error::new(ErrorKind::Full, text));
+        }
         if let Err(Fault::Full(e) | Fault::Busy(e) | Fault::Broken(e)) = pen.store.close() {
             self.desk.poison(&e);
         }

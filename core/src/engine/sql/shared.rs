@@ -85,6 +85,7 @@ UPDATE jobs SET place = run_at, due = CASE WHEN state = 'running' THEN coalesce(
         ELSE deadline END
     WHERE state IN ('blocked', 'scheduled', 'queued', 'running');
 UPDATE jobs SET lease_until = coalesce(lease_until, 0) WHERE state = 'running';
+UPDATE jobs SET spilled = NULL WHERE spilled = 1;
 UPDATE clock SET place = max(place, (SELECT coalesce(max(place), 0) FROM jobs WHERE state = 'queued'));
 ";
 
