@@ -140,7 +140,13 @@ fn as_a_process() {
         .expect("the skew")
         .parse()
         .expect("a number");
-    let d = open(&path, skew, |o| o.concurrency = 4);
+    let d = match &*part {
+        "owner" => {
+            let url = format!("sqlite:{}", path.display());
+            Dispatcher::open(&url, Options::default()).expect("nobody has the file")
+        }
+        _ => open(&path, skew, |o| o.concurrency = 4),
+    };
     let mut orders = std::io::stdin().lines().map_while(Result::ok);
     match &*part {
         "worker" => {
@@ -152,6 +158,12 @@ fn as_a_process() {
             say("ready");
             orders.next();
             d.stop(SOON).expect("the store answers");
+        }
+        "owner" => {
+            let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
+            let lease = take(&d);
+            say(format_args!("took {id} {}", lease.attempt()));
+            orders.next();
         }
         "holder" => {
             say("ready");
@@ -431,6 +443,27 @@ fn a_file_is_owned_or_shared() {
         })
         .collect();
     assert_eq!(order, ids, "they kept their order");
+}
+
+/// What an owner left that was killed is set right before others share it: what ran has crashed once.
+#[test]
+fn a_killed_owner_leaves_a_file_to_share() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let mut owner = Process::start("owner", &path, 0);
+    let took = owner.hear();
+    assert_eq!((&*took[0], &*took[2]), ("took", "1"));
+    let url = format!("sqlite:{}?shared=true", path.display());
+    let error = Dispatcher::open(&url, Options::default()).expect_err("its owner lives");
+    assert_eq!(error.kind(), ErrorKind::AlreadyOpen);
+    owner.kill();
+    let d = Dispatcher::open(&url, Options::default()).expect("its owner is gone");
+    let lease = take(&d);
+    assert_eq!((lease.id().to_string(), lease.attempt()), (took[1].clone(), 2));
+    assert!(lease.fence() > 1, "no fence is given twice");
+    let job = d.get(lease.id()).expect("it runs");
+    assert_eq!(job.crashes, 1, "{job:?}");
+    lease.complete(Outcome::done()).expect("the store answers");
 }
 
 /// What one process pushes, finishes or cancels is heard of by the others while they wait.

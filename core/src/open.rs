@@ -151,6 +151,7 @@ fn shared(path: &Path, options: &mut Options, now: Timestamp) -> Result<SqliteEn
             false => Durability::Os,
         },
     };
+    durable::settle(path)?;
     let engine = SqliteEngine::open(path, sharing, now)?;
     if !named {
         // A process id is used again; this number is not.

@@ -40,6 +40,7 @@ pub mod retry;
 mod stage;
 pub mod stop;
 mod suite;
+pub mod terms;
 pub mod time;
 pub mod wrap;
 

@@ -217,6 +217,9 @@ macro_rules! conformance_cases {
                 a_failed_dump_leaves_the_former
                 a_dump_in_the_midst_of_work_is_whole
                 extremes_survive_a_dump;
+            terms:
+                a_term_has_one_holder
+                a_term_is_given_once;
             crowd:
                 large_payloads_all_arrive
                 every_snapshot_adds_up
@@ -297,6 +300,8 @@ macro_rules! conformance_cases {
                 a_dump_keeps_everything
                 a_dump_keeps_the_order
                 restored_jobs_go_on;
+            terms:
+                a_term_ends_with_its_time;
             crowd:
                 a_crowd_keeps_every_promise;
             model:

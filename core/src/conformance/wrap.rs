@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::JobId;
 use crate::durability::Durability;
 use crate::engine::{
-    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
-    Overdue, QueueCounts, Retention, Signals, Tick,
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
+    Located, Overdue, QueueCounts, Retention, Signals, Tick,
 };
 use crate::error::Result;
 use crate::job::{Filter, Job, Page};
@@ -157,6 +157,10 @@ impl Engine for Watched {
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
         (self.before)(Call::Write("set_paused"))?;
         self.inner.set_paused(queue, paused)
+    }
+
+    fn coordinator(&self) -> &dyn Coordinator {
+        self.inner.coordinator()
     }
 
     fn flush(&self, level: Durability) -> Result<()> {

@@ -33,6 +33,7 @@ pub(crate) mod sql;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub(crate) mod still;
+pub(crate) mod terms;
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -182,6 +183,9 @@ pub trait Engine: Send + Sync + Debug {
     /// Of the store.
     fn seal(&self) -> Result<()>;
 
+    /// The named leases of this engine.
+    fn coordinator(&self) -> &dyn Coordinator;
+
     /// Returns when everything that was answered before is this safe, or as safe as the engine can make it.
     ///
     /// # Errors
@@ -197,6 +201,44 @@ pub trait Engine: Send + Sync + Debug {
     fn close(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// Named leases with a term that only grows: who leads, among all who use the store.
+///
+/// A lease is an advantage, not a proof: its holder may be suspended when it ends. Whoever writes as a leader
+/// names the term, and what it writes to refuses a lower one than it has seen.
+pub trait Coordinator: Send + Sync + Debug {
+    /// Takes the lease for `ttl` from now, with a term above all before it. `None` if somebody holds it, even
+    /// a holder of this name.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn acquire(&self, name: &str, holder: &str, ttl: Duration, now: Timestamp) -> Result<Option<Term>>;
+
+    /// Makes it end `ttl` from now. `None` if it has ended: then it is lost, whoever has it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn renew(&self, term: &Term, ttl: Duration, now: Timestamp) -> Result<Option<Term>>;
+
+    /// Ends it. Returns whether it was held.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn release(&self, term: &Term) -> Result<bool>;
+}
+
+/// A named lease that somebody holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Term {
+    /// Its name.
+    pub name: String,
+    /// Who holds it.
+    pub holder: String,
+    /// Grows with every holder of the name.
+    pub term: u64,
+    /// When it ends unless it is renewed.
+    pub until: Timestamp,
 }
 
 /// What an engine can do beyond the base contract.

@@ -40,8 +40,8 @@ use super::memory::MemoryEngine;
 pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
 use super::{
-    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
-    Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
+    Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,6 +63,23 @@ pub struct Settings {
     pub write_behind: Duration,
     /// The most jobs of one queue that wait in memory; 0 is without bound.
     pub resident: usize,
+}
+
+/// Sets right what an owner left that died, so that the file can be shared: what ran is counted and marked as
+/// when it is opened to be owned.
+///
+/// # Errors
+/// As [`DurableEngine::open`].
+pub(crate) fn settle(path: &Path) -> Result<()> {
+    if !recovery::died(path)? {
+        return Ok(());
+    }
+    let settings = Settings {
+        keep_finished: usize::MAX,
+        write_behind: Duration::ZERO,
+        resident: 0,
+    };
+    DurableEngine::open(path, settings)?.close()
 }
 
 /// The durable engine of one process. See the [module's text](self).
@@ -402,6 +419,10 @@ impl Engine for DurableEngine {
         // Written with the next group: whoever must know waits for it.
         self.memory.demand(Durability::Memory);
         Ok(())
+    }
+
+    fn coordinator(&self) -> &dyn Coordinator {
+        self.memory.coordinator()
     }
 
     fn seal(&self) -> Result<()> {

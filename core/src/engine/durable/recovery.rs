@@ -5,14 +5,17 @@
 //! once. Then the jobs are read. Whoever dies on the way, and opens again, finds either the old marks and the
 //! table, or the new marks and a table that no longer counts.
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension, TransactionBehavior};
 
 use super::flight::{Run, Table};
 use super::store::{SET, Sqlite};
 use crate::engine::Engine;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::memory::journal::Takeoff;
-use crate::engine::sql::{failure, row};
+use crate::engine::sql::{failure, row, schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Job;
 
@@ -45,6 +48,28 @@ impl Opened {
         self.deaths << FENCES
     }
 }
+
+/// Whether the last run of the owner of this file did not end well, and nobody has set it right.
+///
+/// # Errors
+/// Of the store.
+pub(crate) fn died(path: &Path) -> Result<bool> {
+    if !path.is_file() {
+        return Ok(false);
+    }
+    let name = path.display().to_string();
+    let failed = |e: rusqlite::Error| failure(&e, &name);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags).map_err(failed)?;
+    db.busy_timeout(PATIENCE).map_err(failed)?;
+    if schema::check(&db, &name)? == 0 {
+        return Ok(false);
+    }
+    Ok(number(&db, "clean", &name)? == Some(0))
+}
+
+/// How long a look waits for other processes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Marks what ran when the process died, and begins a run.
 ///

@@ -84,9 +84,10 @@ use self::session::Session;
 use self::shared::Shared;
 use self::slab::Slab;
 use self::stripe::{Stripe, Stripes};
+use super::terms::Terms;
 use super::{
-    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
-    Overdue, QueueCounts, Retention, Signals, Tick,
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
+    Located, Overdue, QueueCounts, Retention, Signals, Tick,
 };
 use crate::error::Result;
 use crate::id::JobId;
@@ -108,6 +109,7 @@ pub struct MemoryEngine {
     stripes: Stripes,
     shared: Shared,
     journal: Option<Journal>,
+    terms: Terms,
 }
 
 impl MemoryEngine {
@@ -309,6 +311,10 @@ impl Engine for MemoryEngine {
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {
         Ok(self.count())
+    }
+
+    fn coordinator(&self) -> &dyn Coordinator {
+        &self.terms
     }
 
     fn seal(&self) -> Result<()> {

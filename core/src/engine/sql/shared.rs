@@ -81,7 +81,7 @@ DROP INDEX IF EXISTS jobs_finished;
 /// Gives every unfinished job what a shared file needs of it: its place in the order of (time, row), and when it
 /// needs a decision. A job that ran has no lease and nobody who holds it: it ends now.
 const ADOPT: &str = "
-UPDATE jobs SET place = run_at, due = CASE WHEN state = 'running' THEN coalesce(min(overdue, lease_until), lease_until, overdue, 0)
+UPDATE jobs SET place = run_at, spilled = NULL, due = CASE WHEN state = 'running' THEN coalesce(min(overdue, lease_until), lease_until, overdue, 0)
         ELSE deadline END
     WHERE state IN ('blocked', 'scheduled', 'queued', 'running');
 UPDATE jobs SET lease_until = coalesce(lease_until, 0) WHERE state = 'running';

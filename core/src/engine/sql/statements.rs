@@ -126,8 +126,8 @@ pub(crate) const DUE: &str = "SELECT due, state, lease_until, overdue, owner FRO
     ORDER BY due LIMIT ?1";
 /// What needs a decision now. The first entries of the index `jobs_due`. Reads.
 pub(crate) const OVERDUE: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
-    cancel_requested, started, key, fingerprint, retry, headers, lease_until, overdue, owner FROM jobs
-    WHERE due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2";
+    cancel_requested, started, key, fingerprint, retry, headers, lease_until, overdue, owner, crashes
+    FROM jobs WHERE due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2";
 /// Where a job stands. Index `jobs_id`. Reads.
 pub(crate) const STANDING: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
     cancel_requested, started, key, fingerprint, retry, headers FROM jobs WHERE id = ?1";
@@ -160,3 +160,16 @@ pub(crate) const NAMESAKES: &str = "SELECT seat, pid FROM nodes WHERE name = ?1 
 pub(crate) const LEAVE: &str = "UPDATE nodes SET closed = ?2 WHERE node = ?1";
 /// Forgets nodes that have ended. A range of the key.
 pub(crate) const FORGET_NODES: &str = "DELETE FROM nodes WHERE node < ?1 AND closed IS NOT NULL";
+
+/// The last term of a name, and when it ends or ended. Key of `terms`.
+pub(crate) const TERM: &str = "SELECT term, until FROM terms WHERE name = ?1";
+/// Begins a term that is higher than the last. Key of `terms`.
+pub(crate) const SET_TERM: &str = "INSERT INTO terms (name, holder, term, until) VALUES (?1, ?2, ?3, ?4)
+    ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, term = excluded.term, until = excluded.until
+    WHERE excluded.term > terms.term";
+/// Renews a term that has not ended. Key of `terms`.
+pub(crate) const RENEW_TERM: &str = "UPDATE terms SET until = ?4
+    WHERE name = ?1 AND holder = ?2 AND term = ?3 AND until > ?5";
+/// Ends a term. Key of `terms`.
+pub(crate) const END_TERM: &str = "UPDATE terms SET holder = NULL, until = 0
+    WHERE name = ?1 AND holder = ?2 AND term = ?3 AND until > 0";

@@ -29,6 +29,7 @@ mod after;
 mod batch;
 mod claim;
 mod connection;
+mod coordinator;
 mod gate;
 mod insert;
 mod nodes;
@@ -63,8 +64,8 @@ use super::sql::failure;
 use super::sql::lock::{Hold, Lock};
 use super::sql::statements as sql;
 use super::{
-    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, JobRef, Located,
-    Overdue, QueueCounts, Retention, Signals, Tick,
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
+    Located, Overdue, QueueCounts, Retention, Signals, Tick,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -473,6 +474,10 @@ impl Engine for SqliteEngine {
             work.after.everyone |= !paused;
             Ok(())
         })
+    }
+
+    fn coordinator(&self) -> &dyn Coordinator {
+        self
     }
 
     fn seal(&self) -> Result<()> {

@@ -91,8 +91,15 @@ impl Store {
         while let Some(row) = rows.next()? {
             let found = self.due(row, now, (5, 14, 15, 16))?;
             if found.at <= now {
+                // Nobody has leased what ran when the owner of the file died.
+                let crashed = found.cause == Cause::Lease && row.get::<_, Option<i64>>(16)?.is_none();
+                let crashes = if crashed { row.get(17)? } else { 0 };
                 out.push(Overdue {
-                    cause: found.cause,
+                    cause: if crashes > 0 {
+                        Cause::Crash(crashes)
+                    } else {
+                        found.cause
+                    },
                     at: located(row, &self.names)?,
                 });
             }

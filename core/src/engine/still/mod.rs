@@ -12,8 +12,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use super::{
-    Applied, Batch, BatchReceipt, Capabilities, Claim, Engine, Held, Insert, Inserted, Located, Overdue,
-    QueueCounts, Retention, Signals, Tick,
+    Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, Located,
+    Overdue, QueueCounts, Retention, Signals, Term, Tick,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
@@ -85,6 +85,20 @@ fn add(to: &mut QueueCounts, state: State, jobs: u64) {
     to.kept += kept;
 }
 
+impl<S: Shelf> Coordinator for Still<S> {
+    fn acquire(&self, _: &str, _: &str, _: Duration, _: Timestamp) -> Result<Option<Term>> {
+        refused()
+    }
+
+    fn renew(&self, _: &Term, _: Duration, _: Timestamp) -> Result<Option<Term>> {
+        refused()
+    }
+
+    fn release(&self, _: &Term) -> Result<bool> {
+        refused()
+    }
+}
+
 fn refused<T>() -> Result<T> {
     let text = "the file is only looked at, and nothing of it can change";
     Err(Error::new(ErrorKind::Unsupported, text))
@@ -147,6 +161,10 @@ impl<S: Shelf> Engine for Still<S> {
 
     fn prune(&self, _: Retention, _: usize, _: Timestamp) -> Result<usize> {
         Ok(0)
+    }
+
+    fn coordinator(&self) -> &dyn Coordinator {
+        self
     }
 
     fn get(&self, id: JobId) -> Result<Option<Job>> {
