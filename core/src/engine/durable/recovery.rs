@@ -155,7 +155,9 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
         let queue = engine.names().queue(&queue.map_err(failed)?)?;
         engine.set_paused(queue, true)?;
     }
-    Ok(())
+    drop(queues);
+    // Every page was read once and few are needed again.
+    db.execute_batch("PRAGMA shrink_memory").map_err(failed)
 }
 
 /// Notes the rows of jobs that stay in the file.
