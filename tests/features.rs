@@ -10,6 +10,7 @@
 //! | `conformance::` | a case of the engine suite, in the suite's list |
 //! | `unit::` | a `#[test]` beside the code: `unit::retry::grows`, or `unit::grows` when that is unique |
 //! | `scenario::` | a `#[test]` of a file in `tests/` |
+//! | `command::` | a `#[test]` of the command `forebay`, in `cli/tests` |
 //! | `python::`, `example::` | a `def test_…` below `tests/python`, below `examples` |
 //! | `c::`, `cpp::` | an entry of the `cases[]` table of a program in `tests/c`, `tests/cpp` |
 //!
@@ -208,6 +209,9 @@ impl Cases {
         let mut cases = Cases::default();
         for (file, text) in files("core/src", "rs").iter().chain(&files("cbind/src", "rs")) {
             cases.add_rust("unit", file, text);
+        }
+        for (file, text) in files("cli/tests", "rs") {
+            cases.add_rust("command", &file, &text);
         }
         let suites = files("tests", "rs");
         for (file, text) in &suites {

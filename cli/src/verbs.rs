@@ -22,8 +22,8 @@ use crate::{care, show, top};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same for what takes long.
 const LONG: Duration = Duration::from_secs(600);
-/// How many jobs are asked for at a time.
-const PAGE: usize = 500;
+/// How many jobs are asked for at a time: each page of a file without an index costs a walk over all of it.
+const PAGE: usize = forebay::Filter::MAX_LIMIT;
 
 /// Does what the arguments say.
 ///

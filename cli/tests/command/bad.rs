@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use crate::owner::Owner;
-use crate::stage::{Folder, On, forebay};
+use crate::stage::{Folder, On, Run, forebay};
 
 #[test]
 fn arguments_that_make_no_sense() {
@@ -155,19 +158,51 @@ fn files_that_are_none_of_ours() {
     On(&ours).text(&["dump", nowhere.to_str().unwrap()]).code(3);
 }
 
+/// The command as another user; only root can become one.
+fn as_another(folder: &Folder, arguments: &[&str]) -> Option<Run> {
+    // SAFETY: the call cannot fail and touches no memory.
+    if unsafe { libc::geteuid() } != 0 {
+        println!("SKIP: only root can run the command as another user");
+        return None;
+    }
+    // Where the other user is sure to find it.
+    let program = folder.path("forebay");
+    fs::copy(env!("CARGO_BIN_EXE_forebay"), &program).unwrap();
+    Some(Run::new(
+        Command::new(program).args(arguments).uid(65534).output().unwrap(),
+    ))
+}
+
 #[test]
 fn a_file_that_may_not_be_read() {
-    use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new();
     let path = folder.path("jobs.db");
     Owner::of(&path).stop();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::File::open(&path).is_ok() {
-        // Root may read everything.
+    if let Some(run) = as_another(&folder, &[path.to_str().unwrap(), "stats"]) {
+        run.code(3).complains(&["Permission denied"]);
         return;
     }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
     On(&path)
         .text(&["stats"])
         .code(3)
         .complains(&["Permission denied"]);
+}
+
+/// Another user is turned away by who it is, even where the rights of the socket would let it in.
+#[test]
+fn another_user_may_not_ask_the_owner() {
+    let folder = Folder::new();
+    let path = folder.path("jobs.db");
+    let _owner = Owner::of(&path);
+    let arguments = [path.to_str().unwrap(), "stats"];
+    let Some(run) = as_another(&folder, &arguments) else {
+        return;
+    };
+    run.code(3).complains(&["Permission denied"]);
+    let socket = forebay::control::socket_path(&path);
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).unwrap();
+    let run = as_another(&folder, &arguments).unwrap();
+    run.code(4).complains(&["may not ask its owner"]);
+    On(&path).text(&["stats"]).ok();
 }

@@ -60,7 +60,7 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    fn new(output: Output) -> Self {
+    pub(crate) fn new(output: Output) -> Self {
         Self {
             code: output.status.code().expect("no signal ended it"),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
