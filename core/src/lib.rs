@@ -73,6 +73,7 @@ mod outcome;
 mod panics;
 mod payload;
 mod prefetch;
+mod real;
 mod retry;
 mod sync;
 mod threads;

@@ -19,6 +19,7 @@ use crate::engine::memory::MemoryEngine;
 #[cfg(feature = "sqlite")]
 use crate::engine::sqlite::{Sharing, SqliteEngine};
 use crate::error::{Error, ErrorKind, Result};
+use crate::real::real;
 use crate::time::{Clock, SystemClock, Timestamp};
 
 impl Dispatcher {
@@ -123,7 +124,7 @@ fn on_file(url: &str, options: &mut Options, now: Timestamp) -> Result<Arc<dyn E
         let text = format!("{url:?} names no file; write \"sqlite:/var/lib/app/jobs.db\"");
         return Err(Error::invalid(text));
     }
-    sqlite(Path::new(path), options, now)
+    sqlite(&real(Path::new(path)), options, now)
 }
 
 #[cfg(feature = "sqlite")]
@@ -184,6 +185,25 @@ mod tests {
         let weak = Arc::downgrade(&engine);
         let d = Dispatcher::with_engine(engine, Options::default()).expect("the defaults fit together");
         (d, weak)
+    }
+
+    /// The locks of a file are beside it, not beside a link to it.
+    #[cfg(feature = "sqlite")]
+    #[test]
+    fn a_link_is_no_second_file() {
+        let folder = std::env::temp_dir().join(format!("forebay-open-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let (file, link) = (folder.join("jobs.db"), folder.join("link.db"));
+        std::os::unix::fs::symlink("jobs.db", &link).unwrap();
+        let open = |path: &Path| Dispatcher::open(&format!("sqlite:{}", path.display()), Options::default());
+        for (first, second) in [(&link, &file), (&file, &link)] {
+            let d = open(first).unwrap();
+            let error = open(second).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AlreadyOpen, "{error}");
+            d.stop(LONG).unwrap();
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

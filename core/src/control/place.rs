@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::real::real;
 
 /// The longest path of a socket: `sun_path` without the byte that ends it.
 const MAX_PATH: usize = 107;
@@ -16,7 +17,7 @@ const MAX_PATH: usize = 107;
 /// The path of the socket of the owner of `file`.
 #[must_use]
 pub fn socket_path(file: &Path) -> PathBuf {
-    let mut path: OsString = file.as_os_str().to_owned();
+    let mut path: OsString = real(file).into_os_string();
     path.push(".sock");
     path.into()
 }

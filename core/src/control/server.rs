@@ -35,8 +35,7 @@ const PAUSE_MS: i32 = 200;
 /// # Errors
 /// `Storage` and `Unsupported` if there can be no such socket; `NoMemory` if there can be no thread.
 pub fn serve(dispatcher: &Dispatcher, file: &Path) -> Result<()> {
-    let socket = socket_path(&std::path::absolute(file).unwrap_or_else(|_| file.to_owned()));
-    let bound = Bound::new(socket)?;
+    let bound = Bound::new(socket_path(file))?;
     let failed = |e| cannot("watch", &bound.socket, e);
     let (ours, wake) = UnixStream::pair().map_err(failed)?;
     let listener = bound.listener.try_clone().map_err(failed)?;

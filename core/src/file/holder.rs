@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::real::real;
 
 /// Who has a database open.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,7 +43,7 @@ impl fmt::Display for Owner {
 /// # Errors
 /// `Storage` if the lock file is there and cannot be looked at.
 pub fn holder(path: &Path) -> Result<Holder> {
-    let mut lock = path.as_os_str().to_owned();
+    let mut lock = real(path).into_os_string();
     lock.push(".lock");
     let failed = |e| {
         let text = format!("cannot look at {}", Path::new(&lock).display());
