@@ -7,15 +7,16 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::Kind;
+use super::{Holder, Kind, at_rest, holder};
 use crate::dump;
 use crate::engine::durable::flight;
 use crate::engine::sql::row::{COLUMNS, Texts, read};
 use crate::engine::sql::{failure, schema};
 use crate::engine::still::rows;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::Job;
+use crate::real::real;
 
 /// What a check found.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -54,7 +55,8 @@ impl CheckReport {
 /// read.
 ///
 /// # Errors
-/// As [`inspect`](super::inspect): what can be looked at and is damaged is told of in the report.
+/// As [`inspect`](super::inspect): what can be looked at and is damaged is told of in the report. `AlreadyOpen`
+/// if a file that nobody had open is opened meanwhile: then the report might be wrong.
 pub fn check(path: &Path, progress: &mut dyn FnMut(u64)) -> Result<CheckReport> {
     let mut report = CheckReport::default();
     match Kind::of(path)? {
@@ -78,7 +80,8 @@ fn check_dump(path: &Path, report: &mut CheckReport) -> Result<()> {
 }
 
 fn check_database(path: &Path, report: &mut CheckReport, progress: &mut dyn FnMut(u64)) -> Result<()> {
-    let db = rows::open(path)?;
+    let at_rest = at_rest(path);
+    let db = rows::open(path, at_rest)?;
     let name = path.display().to_string();
     match schema::check(&db, &name) {
         Ok(version) => report.version = version,
@@ -101,6 +104,10 @@ fn check_database(path: &Path, report: &mut CheckReport, progress: &mut dyn FnMu
         }
     }
     flight_table(path, report);
+    if at_rest && holder(path)? != Holder::Nobody {
+        let text = format!("{name:?} was opened by another process meanwhile; check it again");
+        return Err(Error::new(ErrorKind::AlreadyOpen, text));
+    }
     Ok(())
 }
 
@@ -175,7 +182,7 @@ fn counts(db: &Connection, report: &mut CheckReport) -> rusqlite::Result<()> {
 /// Whether the table of running jobs is one. Without it, or with a broken one, no crash is counted; nothing
 /// is lost.
 fn flight_table(path: &Path, report: &mut CheckReport) {
-    let beside = flight::path(path);
+    let beside = flight::path(&real(path));
     let Ok(mut file) = File::open(&beside) else {
         return;
     };

@@ -21,6 +21,8 @@ use crate::dump;
 use crate::engine::Engine;
 use crate::engine::still::Still;
 use crate::engine::still::lines::Lines;
+#[cfg(feature = "sqlite")]
+use crate::engine::still::rows::Rows;
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -91,7 +93,7 @@ pub fn inspect(path: &Path) -> Result<Dispatcher> {
             Arc::new(Still::new(Lines::new(jobs, paused)))
         }
         #[cfg(feature = "sqlite")]
-        Kind::Database => Arc::new(Still::new(crate::engine::still::rows::Rows::open(path)?)),
+        Kind::Database => Arc::new(Still::new(Rows::open(path, at_rest(path))?)),
         #[cfg(not(feature = "sqlite"))]
         Kind::Database => {
             let text = "this build has no SQLite, so it cannot look at a database";
@@ -99,6 +101,20 @@ pub fn inspect(path: &Path) -> Result<Dispatcher> {
         }
     };
     Dispatcher::with_clock(engine, Options::default(), Arc::new(Looking))
+}
+
+/// Whether a database can be read as it lies there: nobody has it open, and all of it is in the file.
+#[cfg(all(unix, feature = "sqlite"))]
+fn at_rest(path: &Path) -> bool {
+    let mut log = crate::real::real(path).into_os_string();
+    log.push("-wal");
+    let logged = fs::metadata(log).is_ok_and(|log| log.len() > 0);
+    !logged && matches!(holder(path), Ok(Holder::Nobody))
+}
+
+#[cfg(all(not(unix), feature = "sqlite"))]
+fn at_rest(_: &Path) -> bool {
+    false
 }
 
 /// The system's clock for one to whom nothing is ever due, and who needs no thread to wait for it.

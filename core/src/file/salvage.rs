@@ -12,7 +12,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension};
 
-use super::{Holder, Kind, holder};
+use super::{Holder, Kind, at_rest, holder};
 use crate::engine::sql::row::{COLUMNS, Holder as Worker, Texts, bind, read};
 use crate::engine::sql::{failure, schema};
 use crate::engine::still::rows;
@@ -68,7 +68,7 @@ pub fn salvage(from: &Path, to: &Path, progress: &mut dyn FnMut(u64)) -> Result<
         let text = format!("{from:?} is in use; stop the processes that have it open first");
         return Err(Error::new(ErrorKind::AlreadyOpen, text));
     }
-    let (old, name) = (rows::open(from)?, from.display().to_string());
+    let (old, name) = (rows::open(from, at_rest(from))?, from.display().to_string());
     schema::check(&old, &name)?;
     let mut new = make(to)?;
     let saved = copy(&old, &mut new, to, progress);

@@ -28,23 +28,17 @@ pub(crate) struct Rows {
     path: String,
 }
 
-/// Opens a database without writing to it. One that nobody has open, and that was closed as it should be, is
-/// read as it lies there, so that no file appears beside it; one with a log beside it is read with that.
+/// Opens a database without writing to it. One that is `at_rest`, with nobody who has it open and nothing in
+/// its log, is read as it lies there, so that no file appears beside it.
 ///
 /// # Errors
 /// `Storage`; `Corrupt` for a file that is no database.
-pub(crate) fn open(path: &Path) -> Result<Connection> {
+pub(crate) fn open(path: &Path, at_rest: bool) -> Result<Connection> {
     let shown = path.display().to_string();
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let at_rest = std::fs::metadata(log).map_or(true, |log| log.len() == 0);
     let flags =
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let uri = format!(
-        "file:{}?mode=ro{}",
-        escaped(path),
-        if at_rest { "&immutable=1" } else { "" }
-    );
+    let rest = if at_rest { "&immutable=1" } else { "" };
+    let uri = format!("file:{}?mode=ro{rest}", escaped(path));
     let db = Connection::open_with_flags(uri, flags).map_err(|e| failure(&e, &shown))?;
     db.busy_timeout(PATIENCE).map_err(|e| failure(&e, &shown))?;
     Ok(db)
@@ -68,8 +62,8 @@ impl Rows {
     ///
     /// # Errors
     /// As [`open`]; `Corrupt` for a database of another program; `FutureFormat`.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
-        let (db, path) = (open(path)?, path.display().to_string());
+    pub(crate) fn open(path: &Path, at_rest: bool) -> Result<Self> {
+        let (db, path) = (open(path, at_rest)?, path.display().to_string());
         if schema::check(&db, &path)? == 0 {
             let text = format!("{path:?} is an empty database: no dispatcher has used it yet");
             return Err(Error::new(ErrorKind::Corrupt, text));
