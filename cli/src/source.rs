@@ -124,16 +124,19 @@ impl Source {
     /// If nobody can: there is no such file, it is not one of ours, or somebody has it open who does not
     /// listen and a change is asked for.
     pub(crate) fn of(target: &Target, request: &Request, patience: Duration) -> Result<Self, Failure> {
-        let makes = matches!(request, Request::Restore { .. });
-        if makes && !target.path.exists() {
-            return Ok(Self::Own(open(target, false)?));
-        }
         if let Some(client) = Client::connect(&target.path, patience)? {
             return Ok(Self::Owner(Asked {
                 path: target.path.clone(),
                 patience,
                 first: RefCell::new(Some(client)),
             }));
+        }
+        if let Request::Restore { path } = request
+            && !target.path.exists()
+        {
+            // A dump that cannot be read makes no database.
+            file::inspect(Path::new(path)).map_err(of_file)?;
+            return Ok(Self::Own(open(target, false)?));
         }
         if Kind::of(&target.path).map_err(of_file)? == Kind::Dump {
             return Self::dump(target, request);

@@ -154,6 +154,12 @@ fn files_that_are_none_of_ours() {
         .text(&["restore", folder.path("text").to_str().unwrap()])
         .code(3)
         .complains(&["neither"]);
+    let new = folder.path("new.db");
+    On(&new)
+        .text(&["restore", folder.path("cut.dump").to_str().unwrap()])
+        .code(3)
+        .complains(&["damaged"]);
+    assert!(!new.exists());
     let nowhere = folder.path("no/such/folder/dump");
     On(&ours).text(&["dump", nowhere.to_str().unwrap()]).code(3);
 }

@@ -282,6 +282,10 @@ fn the_file_is_named_in_every_way() {
     ] {
         assert_eq!(forebay(&arguments).ok().out, "7\n", "{arguments:?}");
     }
+    // However it is reached, it is the same file, with the same owner.
+    let link = path.with_file_name("link.db");
+    std::os::unix::fs::symlink("jobs.db", &link).unwrap();
+    On(&link).text(&["stats"]).ok().says(&["open in process"]);
     let by_environment = command(["list", "--count"])
         .env("FOREBAY_DB", name)
         .output()
