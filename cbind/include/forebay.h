@@ -10,6 +10,8 @@
  *  - err may be NULL. Else it takes NULL on FBY_OK, and an error that is yours on anything else.
  *  - What takes an answer is written on FBY_OK only, and may be NULL where you do not need the answer.
  *  - Structs you fill start with their size and are otherwise zero: `fby_job_spec job = FBY_INIT(fby_job_spec);`
+ *  - On a file, any function that takes a dispatcher may also be FBY_E_STORAGE, and one that changes something
+ *    FBY_E_UNKNOWN: it may have happened or not.
  *  - In the child of a fork every function that takes a dispatcher or a consumer is FBY_E_FORKED.
  */
 
@@ -689,6 +691,22 @@ fby_status fby_cancel(const struct fby_dispatcher *dispatcher,
                       const struct fby_id *id,
                       fby_state *state,
                       struct fby_error **err);
+
+// Runs a finished job again, as a new one with the same settings. The same retry twice makes one job.
+//
+// Parameters: dispatcher; id; input may be NULL for the old payload, which a job that succeeded no longer has,
+// else is another one of type content_type; again may be NULL, else takes the id of the new job.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_INVALID also for a job that is
+// not over; FBY_E_CONFLICT if it was retried before with another input; as fby_push otherwise.
+// Memory: everything is copied. *again is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_retry(const struct fby_dispatcher *dispatcher,
+                     const struct fby_id *id,
+                     const struct fby_bytes *input,
+                     struct fby_bytes content_type,
+                     struct fby_id *again,
+                     struct fby_error **err);
 
 // The name of a state, for example "succeeded".
 //

@@ -5,10 +5,11 @@ use std::ffi::{CStr, c_char};
 use forebay_core::{Dispatcher, JSON, JobId, Result, State};
 
 use crate::buffer::fby_buffer;
-use crate::bytes::{deadline, fby_id, job_id};
+use crate::bytes::{deadline, fby_bytes, fby_id, job_id};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{fby_error, fby_status, guard};
 use crate::handle::put;
+use crate::push::payload;
 
 /// Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_EXPIRED. States of 10 and above are final.
 pub type fby_state = i32;
@@ -132,6 +133,33 @@ pub unsafe extern "C" fn fby_cancel(
     guard(err, || unsafe {
         let (d, id) = job(dispatcher, id)?;
         put(state, d.cancel(id)?.code());
+        Ok(())
+    })
+}
+
+/// Runs a finished job again, as a new one with the same settings. The same retry twice makes one job.
+///
+/// Parameters: dispatcher; id; input may be NULL for the old payload, which a job that succeeded no longer has,
+/// else is another one of type content_type; again may be NULL, else takes the id of the new job.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_INVALID also for a job that is
+/// not over; FBY_E_CONFLICT if it was retried before with another input; as fby_push otherwise.
+/// Memory: everything is copied. *again is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_retry(
+    dispatcher: *const fby_dispatcher,
+    id: *const fby_id,
+    input: *const fby_bytes,
+    content_type: fby_bytes,
+    again: *mut fby_id,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let (d, id) = job(dispatcher, id)?;
+        let copy = |input: &fby_bytes| payload(*input, content_type, d.options().max_payload);
+        let input = input.as_ref().map(copy).transpose()?;
+        put(again, d.retry(id, input)?.id.into());
         Ok(())
     })
 }

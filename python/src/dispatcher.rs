@@ -281,6 +281,30 @@ impl Core {
         })
     }
 
+    /// Runs a finished job again, as a new one with the same settings: with the same payload, or with `input`.
+    /// The same retry twice makes one job. A job that succeeded needs an input, as its payload is not kept.
+    #[pyo3(signature = (id, /, *input))]
+    fn retry(
+        &self,
+        py: Python<'_>,
+        id: &Bound<'_, PyAny>,
+        input: &Bound<'_, PyTuple>,
+    ) -> PyResult<Py<Handle>> {
+        guard(py, || {
+            let id = read::id(id)?;
+            let input = match input.len() {
+                0 => None,
+                1 => Some(self.shared.stored(py, value::payload(input.get_item(0)?))?),
+                n => {
+                    let text = format!("retry() takes an id and at most one input, not {n}");
+                    return Err(PyTypeError::new_err(text));
+                }
+            };
+            let pushed = self.shared.change(py, |core| core.retry(id, input));
+            Handle::new(py, &self.shared, pushed.or_raise(py)?)
+        })
+    }
+
     /// Delivers a token to a job that waits for it.
     fn signal(&self, py: Python<'_>, id: &Bound<'_, PyAny>, token: &str) -> PyResult<()> {
         guard(py, || {

@@ -83,6 +83,9 @@ static void null_pointers_are_codes(void) {
     INVALID(fby_cancel(NULL, &id, NULL, &err));
     INVALID(fby_cancel(d, NULL, NULL, &err));
     OK(fby_cancel(d, &id, NULL, &err));
+    INVALID(fby_retry(NULL, &id, NULL, k, NULL, &err));
+    INVALID(fby_retry(d, NULL, NULL, k, NULL, &err));
+    INVALID(fby_retry(d, &id, NULL, k, NULL, &err));
 
     INVALID(fby_pause(NULL, k, &err));
     INVALID(fby_resume(NULL, k, &err));

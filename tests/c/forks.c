@@ -54,6 +54,7 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ti
     FORKED(fby_get(d, &id, NULL, &err));
     FORKED(fby_explain(d, &id, NULL, &err));
     FORKED(fby_cancel(d, &id, NULL, &err));
+    FORKED(fby_retry(d, &id, NULL, k, NULL, &err));
     FORKED(fby_pause(d, k, &err));
     FORKED(fby_resume(d, k, &err));
     FORKED(fby_purge(d, k, NULL, &err));

@@ -182,8 +182,30 @@ static void a_dump_file_is_kept(void) {
     free(lock);
 }
 
+static void a_finished_job_runs_again(void) {
+    fby_dispatcher *d = open_plain();
+    fby_consumer *c = consumer_of(d);
+    fby_id id = push(d, "k"), again, same_again;
+    fby_bytes input = fby_str("edited");
+    fby_job polled;
+    INVALID(fby_retry(d, &id, NULL, fby_str(""), &again, &err));
+    OK(fby_cancel(d, &id, NULL, &err));
+    OK(fby_retry(d, &id, &input, fby_str("text/odd"), &again, &err));
+    OK(fby_retry(d, &id, &input, fby_str("text/odd"), &same_again, &err));
+    CHECK(memcmp(&again, &same_again, sizeof again) == 0 && memcmp(&again, &id, sizeof id) != 0);
+    EXPECT(FBY_E_CONFLICT, fby_retry(d, &id, NULL, fby_str(""), NULL, &err));
+    polled = poll_one(c);
+    CHECK(memcmp(polled.id.b, again.b, sizeof again.b) == 0);
+    CHECK(same(polled.payload, "edited") && same(polled.content_type, "text/odd"));
+    CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);
+    CHECK(state_of(d, &id) == FBY_STATE_CANCELLED && state_of(d, &again) == FBY_STATE_SUCCEEDED);
+    fby_consumer_free(c);
+    stop_and_release(d);
+}
+
 static const test_case cases[] = {
     CASE(a_waiting_job_can_be_cancelled),
+    CASE(a_finished_job_runs_again),
     CASE(a_wait_ends_in_time),
     CASE(a_paused_queue_hands_nothing_out),
     CASE(a_queue_is_counted_and_purged),

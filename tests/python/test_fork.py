@@ -35,7 +35,7 @@ def test_every_method_refuses_in_the_child() -> None:
         lambda: d.get(job), lambda: d.list(), lambda: d.cancel(job), lambda: d.pause(), lambda: d.resume(),
         lambda: d.purge(), lambda: d.len(), lambda: d.explain(job), lambda: d.stats(), lambda: d.metrics(),
         lambda: d.dump("/nowhere/at/all"), lambda: d.restore("/nowhere/at/all"), lambda: d.drain(),
-        lambda: d.stop(), lambda: d.request_stop(), lambda: d.flush(),
+        lambda: d.stop(), lambda: d.request_stop(), lambda: d.flush(), lambda: d.retry(job),
         lambda: d.signal(job, "t"), lambda: d.worker(),
         lambda: d.handler(kind="late")(print), lambda: handles[0].result(), lambda: handles[0].status,
         lambda: handles[0].cancel(), lambda: handles[0].job(), lambda: d.start(), lambda: d.run(),

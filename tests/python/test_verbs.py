@@ -43,6 +43,29 @@ def test_cancel(opened: Opened, gate: Gate) -> None:
     assert waiting.cancel() == "cancelled"
 
 
+def test_a_finished_job_runs_again(d: Dispatcher) -> None:
+    @d.handler(max_attempts=1)
+    def half(n: int) -> float:
+        return n / 2
+
+    d.start()
+    failed = d.push("half", "x", priority=3)
+    with pytest.raises(forebay.JobFailed):
+        failed.result(LIMIT)
+    again = d.retry(failed, 5)
+    assert again.result(LIMIT) == 2.5
+    assert (again.job().priority, again.created, d.retry(failed.id, 5).id) == (3, True, again.id)
+    assert failed.status == "failed", "no edge leaves a final state"
+    with pytest.raises(forebay.KeyConflict, match="retried before with another input"):
+        d.retry(failed, 6)
+    with pytest.raises(forebay.InvalidError, match="give an input"):
+        d.retry(again)
+    with pytest.raises(forebay.InvalidError, match="only a finished job"):
+        d.retry(d.push("half", 1, delay=60))
+    with pytest.raises(TypeError, match="at most one input"):
+        d.retry(failed, 1, 2)
+
+
 def test_another_jobs_cancel_does_not_cancel_the_one_that_waits_for_it(d: Dispatcher) -> None:
     d.pause("aside")
     inner = d.push("never", queue="aside")
