@@ -52,8 +52,9 @@ demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad H
 test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'
 
-bench: $(PACKAGE) ## every measurement, beside the rivals (10 minutes; QUICK=1: one; ARGS=--write: the page)
+bench: $(PACKAGE) ## every measurement, beside the rivals (20 minutes; QUICK=1: two; ARGS=--write: the page)
 	@scripts/need.sh rust cc
+	$(PY) -m pip install --quiet -r benches/python/rivals.txt || echo "rivals of Python's are left out"
 	$(PY) benches/report $(if $(QUICK),--quick) $(ARGS)
 
 install: ## the command forebay, the C library, its header and forebay.pc under PREFIX (/usr/local; DESTDIR is honoured)

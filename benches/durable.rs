@@ -76,6 +76,14 @@ const TABLES: [Table; 8] = [
             ("4-many-64", "`disk`, four pushers, `push_many` of 64"),
             ("many-1000", "`disk`, one pusher, `push_many` of 1000"),
             ("64-pushers-os", "`os`, 64 pushers, one job per push"),
+            (
+                "shared-64-pushers",
+                "`?shared=true`, `disk`, 64 pushers, one job per push",
+            ),
+            (
+                "shared-many-1000",
+                "`?shared=true`, `disk`, one pusher, `push_many` of 1000",
+            ),
         ],
         measure: life::pushed_run_done,
     },
@@ -85,6 +93,11 @@ const TABLES: [Table; 8] = [
         contenders: &[
             ("memory-engine", "`memory:`"),
             ("at-memory", "`sqlite:`, pushes at `memory`"),
+            ("memory-engine-4096", "`memory:`, capacity 4096, block"),
+            (
+                "at-memory-4096",
+                "`sqlite:`, pushes at `memory`, capacity 4096, block",
+            ),
         ],
         measure: life::pushed_run_done,
     },
@@ -103,7 +116,10 @@ const TABLES: [Table; 8] = [
     Table {
         name: "idle-store",
         title: "a file, two workers, nothing to do",
-        contenders: &[("forebay", "Forebay, `sqlite:`")],
+        contenders: &[
+            ("forebay", "Forebay, `sqlite:`"),
+            ("forebay-shared", "Forebay, `sqlite:`, `?shared=true`"),
+        ],
         measure: idle::nothing_to_do,
     },
 ];

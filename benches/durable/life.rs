@@ -1,6 +1,8 @@
 //! The whole way of a job: pushed, run, its end written down.
 
-use forebay::{Durability, Options};
+use std::time::Duration;
+
+use forebay::{Durability, OnFull, Options};
 use forebay_benches::arguments::Arguments;
 use forebay_benches::figures::Figures;
 use forebay_benches::measure::Sample;
@@ -10,12 +12,17 @@ use forebay_benches::tally::Tally;
 
 use crate::durable::wal::HighWater;
 
+/// Longer than any run takes.
+const AGES: Duration = Duration::from_secs(300);
+
 /// Who pushes, how many at once, and what a push waits for.
 struct Way {
     pushers: u64,
     batch: u64,
     level: Durability,
     jobs: u64,
+    /// The most jobs that wait: a push waits while there are as many.
+    capacity: usize,
 }
 
 impl Way {
@@ -26,6 +33,7 @@ impl Way {
                 batch,
                 level,
                 jobs,
+                capacity: if name.ends_with("-4096") { 4096 } else { 0 },
             })
         };
         match name {
@@ -34,7 +42,11 @@ impl Way {
             "4-many-64" => way(4, 64, Durability::Disk, 256_000),
             "many-1000" => way(1, 1000, Durability::Disk, 400_000),
             "64-pushers-os" => way(64, 1, Durability::Os, 256_000),
-            "at-memory" | "memory-engine" => way(2, 1, Durability::Memory, 500_000),
+            "shared-64-pushers" => way(64, 1, Durability::Disk, 12_800),
+            "shared-many-1000" => way(1, 1000, Durability::Disk, 40_000),
+            "at-memory" | "memory-engine" | "at-memory-4096" | "memory-engine-4096" => {
+                way(2, 1, Durability::Memory, 1_000_000)
+            }
             _ => None,
         }
     }
@@ -63,8 +75,11 @@ pub fn pushed_run_done(name: &str, arguments: &Arguments) -> Figures {
     let way = Way::named(name).expect("a way of this name");
     let mut options = Options::default();
     options.concurrency = 2;
-    let url = match name {
-        "memory-engine" => "memory:".to_owned(),
+    options.capacity = way.capacity;
+    options.on_full = OnFull::Block(AGES);
+    let url = match name.split('-').next() {
+        Some("memory") => "memory:".to_owned(),
+        Some("shared") => format!("{}?shared=true", url(folder.path())),
         _ => url(folder.path()),
     };
     let store = Forebay::with(&url, way.level, options);
@@ -78,7 +93,7 @@ pub fn pushed_run_done(name: &str, arguments: &Arguments) -> Figures {
         tally.wait_for(so_far);
         store.settle();
     };
-    let jobs = arguments.value("jobs", way.jobs) / whole * whole;
+    let jobs = (arguments.value("jobs", way.jobs) / whole).max(1) * whole;
     run((jobs / 10).div_ceil(whole) * whole);
     let wal = HighWater::watch(folder.path());
     let before = syncs();

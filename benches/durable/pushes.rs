@@ -24,7 +24,7 @@ pub fn by_callers(name: &str, callers: u64, arguments: &Arguments) -> Figures {
         ("jobs/s".into(), sample.rate()),
         ("CPU µs/job".into(), sample.cpu_per_job()),
         ("syncs/s".into(), syncs as f64 / sample.seconds),
-        ("jobs/sync".into(), jobs as f64 / syncs as f64),
+        ("syncs/job".into(), syncs as f64 / jobs as f64),
     ])
 }
 

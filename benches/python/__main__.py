@@ -19,7 +19,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from contenders import CONTENDERS
+from durable import sweep
+from known import title
 from tables import TABLES, Figures, Table
 
 
@@ -59,12 +60,6 @@ def show(table: Table, rows: dict[str, Figures], rounds: int) -> None:
         print(f"| {title(name)} | " + " | ".join(f"{figures[column]:,.2f}" for column in columns) + " |")
 
 
-def title(name: str) -> str:
-    """What a contender is, for people: its description and its setting."""
-    base, _, setting = name.partition(":")
-    return f"{CONTENDERS[base].title} ({setting})" if setting else CONTENDERS[base].title
-
-
 def main() -> int:
     """Runs the tables that were asked for."""
     parser = argparse.ArgumentParser(
@@ -79,6 +74,7 @@ def main() -> int:
     tables = [TABLES[name] for name in arguments.table.split(",")]
     if arguments.alone:
         print(json.dumps(run(tables[0].measure, arguments.alone, arguments.jobs)), flush=True)
+        sweep()
         # Threads that wait for work, or in a job that does not end, are not waited for.
         os._exit(0)
     for table in tables:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -282,12 +281,3 @@ CONTENDERS = {
     "forebay-task": Contender("Forebay `task.push(a, b=1)`", _ForebayTask),
     "forebay-json": Contender("Forebay `push`, payload as JSON", _ForebayJson),
 }
-
-
-def opened(name: str, function: Function) -> Opened:
-    """Opens the contender `base:2` with two threads, `base:1 pinned` with one and on one processor."""
-    base, _, setting = name.partition(":")
-    threads, _, pinned = setting.partition(" ")
-    if pinned:
-        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    return CONTENDERS[base].open(int(threads or 1), function)

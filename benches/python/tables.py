@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from contenders import Counted, opened
+from contenders import Counted
+from known import opened
 
 Figures = dict[str, float]
 
@@ -43,6 +44,11 @@ def throughput(name: str, jobs: int) -> Figures:
     run(jobs)
     seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
     return {"jobs/s": jobs / seconds, "CPU µs/job": 1e6 * cpu / jobs}
+
+
+def durable(name: str, jobs: int) -> Figures:
+    """The same over a file; who syncs several times per job gets fewer of them, so that all take seconds."""
+    return throughput(name, jobs if name.startswith("sqlite-") else jobs // 25)
 
 
 def latency(name: str, jobs: int) -> Figures:
@@ -113,6 +119,15 @@ _ALL = (
             *("forebay-job:1", "forebay-task:1", "executor-results:1 pinned", "forebay-results:1"),
         ),
         throughput,
+    ),
+    Table(
+        "python-durable",
+        "no-op handlers, every push on the disk when it returns (but for `os`)",
+        (
+            *("persist-queue:1", "huey-sqlite:1", "localqueue:1", "localqueue-many:1"),
+            *("sqlite:1", "sqlite-os:1", "sqlite-64:1", "sqlite-many:1", "sqlite-many-1000:1"),
+        ),
+        durable,
     ),
     Table("python-json", "payload as JSON and back", ("json-loop", "forebay-json:1"), throughput),
     Table(

@@ -20,7 +20,19 @@ def machine(root: Path) -> str:
     ).stdout.split()[1]
     text = f"{os.cpu_count()} cores ({cpu}), {gigabytes:.0f} GiB, {system}, {' '.join(platform.libc_ver())}"
     versions = f"Rust {rustc}, CPython {platform.python_version()}"
-    return f"The machine: {text}, {versions}. Durability of every row: **memory**."
+    disk = f"files on {file_system(root)}"
+    return (
+        f"The machine: {text}, {versions}, {disk}. "
+        "Durability of a row is **memory** unless the row or its title says otherwise."
+    )
+
+
+def file_system(root: Path) -> str:
+    """The kind of file system under the repository, and how it is mounted."""
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    above = [mount for mount in mounts if root.is_relative_to(mount[1])]
+    _, _, kind, options, *_ = max(above, key=lambda mount: len(mount[1]))
+    return f"{kind} ({options.split(',')[0]}, Linux {platform.release().split('-')[0]})"
 
 
 class Neighbours:

@@ -8,6 +8,13 @@ from suites import Result, Suite
 
 AGAINST = {
     "throughput": ("rayon", "crossbeam"),
+    "one": ("sqlite", "append"),
+    "callers-64": ("follow-append", "follow-overwrite"),
+    "callers-256": ("follow-append", "follow-overwrite"),
+    "at-memory": ("memory-engine", "memory-engine-4096"),
+    "long-queue": ("1000",),
+    "rivals": ("headgate", "apalis-full"),
+    "python-durable": ("huey-sqlite:1",),
     "c": ("forebay",),
     "memory": ("crossbeam",),
     "latency": ("crossbeam",),
@@ -17,7 +24,7 @@ AGAINST = {
 }
 """With whom the rows of a table are compared."""
 
-COMPARED = ("jobs/s", "p50 µs", "bytes per job")
+COMPARED = ("jobs/s", "p50 µs", "bytes per job", "µs per push, claim and completion")
 """The figures whose ratios say something."""
 
 NOISE = 0.15
@@ -73,7 +80,9 @@ def grid(results: list[Result]) -> str:
 def caption(result: Result) -> str:
     """What a table is of."""
     where = f"allocator {result['allocator']}" if "allocator" in result else f"CPython {result['python']}"
-    jobs = f"{result['jobs']:,} jobs; " if result["table"] in ("python", "python-json") else ""
+    jobs = (
+        f"{result['jobs']:,} jobs; " if result["table"] in ("python", "python-json", "python-durable") else ""
+    )
     return f"{result['title']}; {jobs}medians of {result['rounds']} runs in turn, {where}"
 
 

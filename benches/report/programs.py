@@ -43,6 +43,15 @@ class Programs:
         subprocess.run([*compiler, "-o", program, source, library, "-lpthread", "-ldl", "-lm"], check=True)
         return program
 
+    def rival(self, name: str) -> Path | None:
+        """A rival that is a workspace of its own, or None where it cannot be had."""
+        folder, target = self.root / "benches" / "rivals" / name, self.root / "build" / "rivals"
+        command = [CARGO, "build", "--quiet", "--release", "--locked", "--target-dir", str(target)]
+        if subprocess.run(command, cwd=folder, check=False).returncode != 0:
+            print(f"{name}: cannot be built, left out", file=sys.stderr)
+            return None
+        return target / "release" / f"rival-{name}"
+
     def _cargo(self, *arguments: str) -> list[dict[str, Any]]:
         """What cargo says about what it built."""
         command = [CARGO, *arguments, "--message-format=json-render-diagnostics"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,13 @@ class Suite:
     run: Callable[[Programs, bool], list[Result]]
 
 
-def rust(name: str, arguments: str, *, program: str = "throughput", features: str = "") -> Suite:
+def rust(
+    name: str, arguments: str, *, program: str = "throughput", features: str = "", quick_jobs: int = 100_000
+) -> Suite:
     """Tables of one of the Rust programs."""
 
     def run(programs: Programs, quick: bool) -> list[Result]:
-        smaller = ["--rounds", "1", "--jobs", "100000"] if quick else []
+        smaller = ["--rounds", "1", "--jobs", str(quick_jobs)] if quick else []
         # The first one of two equal arguments counts.
         command: list[str | Path] = [
             programs.rust(program, features),
@@ -75,13 +78,60 @@ def c_and_rust(programs: Programs, quick: bool) -> list[Result]:
     return [{"table": "c", "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}]
 
 
+def rivals(programs: Programs, quick: bool) -> list[Result]:
+    """Job queues of Rust over SQLite and Forebay, in turn: every job pushed, run, and its end written."""
+    rounds, scale = (1, 10) if quick else (3, 1)
+    ours = [programs.rust("durable", ""), "--table", "life", "--alone"]
+    ways = {
+        "64-pushers": "Forebay, `disk`, 64 pushers",
+        "many-1000": "Forebay, `disk`, `push_many` of 1000",
+        "shared-64-pushers": "Forebay, `?shared=true`, `disk`, 64 pushers",
+        "shared-many-1000": "Forebay, `?shared=true`, `disk`, `push_many` of 1000",
+    }
+    theirs = {
+        "headgate": ("headgate", 2_000, "full", "headgate, batches of 500, `synchronous=FULL`"),
+        "apalis-full": ("apalis", 20_000, "full", "apalis, batches of 500, set to `synchronous=FULL`"),
+        "apalis": ("apalis", 20_000, "off", "apalis as it comes, `synchronous=OFF`: not durable"),
+    }
+    built = {name: programs.rival(name) for name in ("headgate", "apalis")}
+    titles = ways | {name: title for name, (rival, _, _, title) in theirs.items() if built[rival]}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in titles}
+    for name in [*titles] * rounds:
+        if name in ways:
+            found[name] += programs.lines([*ours, name])
+        else:
+            rival, jobs, mode, _ = theirs[name]
+            program = built[rival]
+            assert program is not None
+            with tempfile.TemporaryDirectory(dir=programs.root / "build") as folder:
+                command = [program, str(jobs // scale), f"{folder}/jobs.db", mode]
+                found[name] += [figures(sample) for sample in programs.lines(command)]
+    columns = ("jobs/s", "CPU µs/job")
+    rows = [
+        {
+            "name": name,
+            "title": title,
+            "figures": {column: statistics.median(run[column] for run in found[name]) for column in columns},
+        }
+        for name, title in titles.items()
+    ]
+    title = "jobs pushed, run by 2 workers, and their ends on the disk"
+    return [{"table": "rivals", "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}]
+
+
 def row(name: str, title: str, samples: list[Result]) -> Result:
     """The medians of some runs."""
-    figures = {
-        "jobs/s": statistics.median(sample["jobs"] / sample["seconds"] for sample in samples),
-        "CPU µs/job": statistics.median(1e6 * sample["cpu"] / sample["jobs"] for sample in samples),
+    runs = [figures(sample) for sample in samples]
+    medians = {column: statistics.median(run[column] for run in runs) for column in runs[0]}
+    return {"name": name, "title": title, "figures": medians}
+
+
+def figures(sample: Result) -> dict[str, float]:
+    """What a run took, per second and per job."""
+    return {
+        "jobs/s": sample["jobs"] / sample["seconds"],
+        "CPU µs/job": 1e6 * sample["cpu"] / sample["jobs"],
     }
-    return {"name": name, "title": title, "figures": figures}
 
 
 def with_figures(result: Result) -> Result:
@@ -112,8 +162,21 @@ SUITES = (
     rust("latency", "--table latency --rounds 5", program="process"),
     rust("blocked", "--table blocked --rounds 3", program="process"),
     rust("idle", "--table idle --rounds 3", program="process"),
+    *(
+        rust(f"durable-{name}", f"--table {tables} --rounds {rounds}", program="durable", quick_jobs=jobs)
+        for name, tables, rounds, jobs in (
+            ("pushes", "one,callers-64,callers-256", 5, 5_000),
+            ("life", "life", 3, 5_000),
+            ("memory", "at-memory", 5, 100_000),
+            ("queue", "long-queue", 3, 10_000),
+            ("recovery", "recovery", 3, 100_000),
+            ("idle", "idle-store", 3, 1),
+        )
+    ),
+    Suite("durable-rivals", "make bench ARGS='--only durable-rivals'", rivals),
     Suite("c", "make bench ARGS='--only c'", c_and_rust),
     python("python", "--table python --jobs 100000"),
+    python("python-durable", "--table python-durable --jobs 50000 --rounds 3"),
     python("python-json", "--table python-json --jobs 100000"),
     python("python-latency", "--table python-latency"),
     python("python-memory", "--table python-memory --rounds 3"),

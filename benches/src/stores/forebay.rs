@@ -24,12 +24,13 @@ pub struct Forebay {
 impl Forebay {
     /// Opens the engine of this URL, new or not, for pushes at this level; nothing runs yet.
     pub fn open(url: &str, level: Durability) -> Self {
-        Self::with(url, level, Options::default())
+        let mut options = Options::default();
+        options.capacity = 0;
+        Self::with(url, level, options)
     }
 
-    /// The same with options of one's own; the queue is without bound in any case.
-    pub fn with(url: &str, level: Durability, mut options: Options) -> Self {
-        options.capacity = 0;
+    /// The same with options of one's own.
+    pub fn with(url: &str, level: Durability, options: Options) -> Self {
         let dispatcher = Dispatcher::open(url, options).expect("the folder is ours");
         Self {
             kind: dispatcher.kind("noop").expect("a valid name"),
