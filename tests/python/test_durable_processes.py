@@ -264,3 +264,33 @@ if __name__ == "__main__":
         d = Dispatcher(tmp_path / f"{n}.db")
         assert [job.payload for job in d.list(kind="kept").jobs] == [n]
         d.stop(0)
+
+
+def test_a_store_that_fails_says_so_and_acknowledges_nothing_more(tmp_path: Path) -> None:
+    code = """
+    import resource
+    acknowledged = []
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+    def fails(error, call):
+        try:
+            call()
+        except error as failed:
+            return failed
+        raise AssertionError(error)
+    def push():
+        while True:
+            acknowledged.append(d.push("k", "x" * 1000))
+    assert "shows when the store is opened again" in str(fails(forebay.OutcomeUnknown, push))
+    for call in (push, d.flush, lambda: d.push("k", durability="os"), d.stop):
+        assert "until it is opened again" in str(fails(forebay.StorageError, call))
+    assert {d.get(handle).status for handle in acknowledged} == {"queued"}, "questions are answered"
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    after = forebay.Dispatcher(path)
+    assert {after.get(handle).status for handle in acknowledged} == {"queued"}
+    assert len(acknowledged) <= after.len() <= len(acknowledged) + 1
+    after.push("k")
+    after.stop()
+    # The end would stop the one that failed once more, and say so.
+    os._exit(0)
+    """
+    assert run(opening(tmp_path), code) == (0, "", "")

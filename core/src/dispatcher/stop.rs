@@ -83,8 +83,10 @@ impl Dispatcher {
             threads::join(renewal);
         }
         inner.end_submissions();
+        // Whatever has failed before: a store that is not closed cannot be opened again.
+        let closed = inner.engine.close();
         let handed_back = handed_back?;
-        sealed.and(ended).and(inner.engine.close())?;
+        sealed.and(ended).and(closed)?;
         let waiting = counts?.iter().map(QueueCounts::waiting).sum();
         Ok(StopReport { handed_back, waiting })
     }
