@@ -11,7 +11,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -35,7 +35,7 @@ impl Lock {
     /// Takes the lock that belongs to the database at `path`.
     ///
     /// # Errors
-    /// `AlreadyOpen` with the process that has it; `Storage`.
+    /// `AlreadyOpen` with the process that has it; `Storage`, also for a database with two names.
     pub(crate) fn take(path: &Path, hold: Hold) -> Result<Self> {
         let beside = beside(path, "lock");
         let failed = |e| Error::new(ErrorKind::Storage, format!("{beside:?} cannot be locked")).caused_by(e);
@@ -56,6 +56,7 @@ impl Lock {
                 _ => failed(error),
             });
         }
+        one_name(path)?;
         match hold {
             Hold::Alone => sign(&mut file).map_err(failed)?,
             // The last owner is one no more.
@@ -111,6 +112,21 @@ pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
 pub(crate) fn boot() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     id.trim().to_owned()
+}
+
+/// Refuses a file with a second name: by each it would have a lock and a log of its own.
+fn one_name(path: &Path) -> Result<()> {
+    let names = match std::fs::metadata(path) {
+        Ok(there) if there.is_file() => there.nlink(),
+        _ => 1,
+    };
+    if names < 2 {
+        return Ok(());
+    }
+    let text = format!(
+        "{path:?} has {names} names (hard links), and could be opened by each at once; remove all but one"
+    );
+    Err(Error::new(ErrorKind::Storage, text))
 }
 
 fn sign(file: &mut File) -> std::io::Result<()> {
@@ -197,6 +213,21 @@ mod tests {
             ErrorKind::AlreadyOpen
         );
         drop(sharers);
+        Lock::take(&path, Hold::Alone).unwrap();
+    }
+
+    #[test]
+    fn a_file_with_two_names_is_refused() {
+        let folder = crate::engine::durable::testing::Folder::new();
+        let (path, other) = (folder.path("jobs.db"), folder.path("other.db"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::hard_link(&path, &other).unwrap();
+        for hold in [Hold::Alone, Hold::Shared] {
+            let error = Lock::take(&other, hold).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Storage);
+            assert!(error.to_string().contains("2 names"), "{error}");
+        }
+        std::fs::remove_file(other).unwrap();
         Lock::take(&path, Hold::Alone).unwrap();
     }
 
