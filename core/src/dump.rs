@@ -225,6 +225,8 @@ impl Dispatcher {
                 _ => report.known += 1,
             }
         }
+        // Whoever hears that it went well may delete the dump.
+        self.0.harden()?;
         Ok(report)
     }
 }

@@ -419,7 +419,7 @@ impl Inner {
     }
 
     /// Returns when what this call has changed is as safe as a push would be.
-    fn harden(&self) -> Result<()> {
+    pub(crate) fn harden(&self) -> Result<()> {
         match self.level(None) {
             Durability::Memory => Ok(()),
             level => self.engine.flush(level),

@@ -279,6 +279,19 @@ fn what_ended_before_is_forgotten_in_its_time() {
 }
 
 #[test]
+fn a_restored_job_is_in_the_file_when_the_restore_is_answered() {
+    let rig = Rig::new();
+    let from = Dispatcher::in_memory().unwrap();
+    let id = push(&from);
+    let dump = rig.folder.path("dump");
+    from.dump(&dump).unwrap();
+    let d = rig.open();
+    assert_eq!(d.restore(&dump).unwrap().jobs, 1);
+    let after = rig.crashed();
+    assert_eq!(after.open().state(id).unwrap(), State::Queued);
+}
+
+#[test]
 fn one_file_has_one_owner() {
     let rig = Rig::new();
     let d = rig.open();
