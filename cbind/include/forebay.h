@@ -470,8 +470,9 @@ FBY_API fby_status fby_consumer_wake(const struct fby_consumer *consumer, struct
 FBY_API void fby_consumer_free(struct fby_consumer *consumer);
 
 // Opens a dispatcher on the engine that a URL names: "memory:" is in this process,
-// "sqlite:/var/lib/app/jobs.db" keeps every job in that file. Options after a "?" in the URL, as in
-// "memory:?concurrency=4", override options.
+// "sqlite:/var/lib/app/jobs.db" keeps every job in that file, which this process then has for itself, and
+// "sqlite:/var/lib/app/jobs.db?shared=true" shares it with other processes that say so. Options after a "?" in
+// the URL, as in "memory:?concurrency=4", override options.
 //
 // Parameters: url; options may be NULL for the defaults; out takes the dispatcher.
 // Returns: FBY_OK; FBY_E_UNSUPPORTED for a URL that names no engine; FBY_E_INVALID and FBY_E_NOT_FOUND for

@@ -45,7 +45,7 @@ def opening(folder: Path, **options: object) -> str:
 
 
 def test_what_one_pushes_another_runs(opened: Opened, tmp_path: Path) -> None:
-    d = opened(url=url(tmp_path), durability="os")
+    d = opened(url=tmp_path / "jobs.db", shared=True, durability="os")
     with Script(opening(tmp_path, concurrency=2), WORKER) as one, Script(opening(tmp_path), WORKER) as two:
         workers = {int(one.line()), int(two.line())}
         handles = d.push_many([("double", n) for n in range(200)])
