@@ -223,6 +223,14 @@ fn still_idle(seen: &Seen) -> Result<()> {
 /// Opens the file as its owner does, or as one of several. What the owner's options would decide is left to
 /// the owner: nothing is forgotten, refused for want of room, or given up because its process died.
 fn open(target: &Target, shared: bool) -> Result<Dispatcher, Failure> {
+    if target.path.as_os_str().as_encoded_bytes().contains(&b'?') {
+        let text = format!(
+            "{:?} has a question mark in it, behind which a URL has options; open it by another path, as a \
+             symbolic link",
+            target.path
+        );
+        return Err(Error::new(ErrorKind::Unsupported, text).into());
+    }
     let mut options = Options::default();
     let ages = Duration::from_secs(100 * 365 * 86_400);
     (options.retention, options.retention_failed) = (ages, ages);

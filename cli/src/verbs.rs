@@ -1,7 +1,8 @@
 //! What each verb does: the request, the answer, and what is made of it.
 
 use std::io::Read;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -73,6 +74,7 @@ pub(crate) fn run(args: &Args, out: &mut Out) -> Result<(), Failure> {
             })
         }
         Verb::Dump { file } => {
+            not_itself(file, &desk.target.path)?;
             replaceable(file, args.yes)?;
             let path = absolute(file)?;
             desk.simple(Request::Dump { path }, out, |_, answer, out| {
@@ -105,6 +107,39 @@ fn target(args: &Args) -> Result<Target, Failure> {
             )),
         },
     }
+}
+
+/// A dump in the place of the database, or of a file beside it, would take the jobs that have ended, and the file
+/// from under its owner: nobody means that.
+fn not_itself(file: &Path, target: &Path) -> Result<(), Failure> {
+    let (Ok(file), Ok(target)) = (real(file), real(target)) else {
+        return Ok(());
+    };
+    let beside = |name: &[u8]| matches!(name.first(), Some(b'-' | b'.')) && BESIDE.contains(&&name[1..]);
+    let own = file
+        .as_os_str()
+        .as_bytes()
+        .strip_prefix(target.as_os_str().as_bytes());
+    if own.is_none_or(|name| !name.is_empty() && !beside(name)) || matches!(Kind::of(&target), Ok(Kind::Dump))
+    {
+        return Ok(());
+    }
+    let text = format!("{file:?} is the database itself, or a file that belongs to it; give another path");
+    Err(Error::new(ErrorKind::AlreadyOpen, text).into())
+}
+
+/// What the files beside a database are called, after its name.
+const BESIDE: [&[u8]; 7] = [b"wal", b"shm", b"lock", b"flight", b"reserve", b"wake", b"sock"];
+
+/// Where a file is that is there, or its folder.
+fn real(file: &Path) -> std::io::Result<PathBuf> {
+    file.canonicalize().or_else(|_| {
+        let absolute = std::path::absolute(file)?;
+        let (Some(folder), Some(name)) = (absolute.parent(), absolute.file_name()) else {
+            return Ok(absolute);
+        };
+        Ok(folder.canonicalize()?.join(name))
+    })
 }
 
 /// A file that is no dump is more likely something that its owner wants to keep.

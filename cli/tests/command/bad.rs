@@ -75,6 +75,13 @@ fn arguments_that_make_no_sense() {
             run.err
         );
     }
+    // A URL would end there, and name another file.
+    let strange = folder.path("jobs?shared=true");
+    fs::copy(&path, &strange).unwrap();
+    forebay([strange.to_str().unwrap(), "pause", "mail"])
+        .code(4)
+        .complains(&["question mark"]);
+    assert!(!folder.path("jobs").exists());
     let run = on.json(&["show", nobody]).code(1);
     let error: serde_json::Value = serde_json::from_str(&run.err).unwrap();
     assert_eq!(

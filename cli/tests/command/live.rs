@@ -236,6 +236,20 @@ fn a_dump_goes_out_and_comes_back() {
         .complains(&["is no dump", "--yes"]);
     assert_eq!(std::fs::read(&mine).unwrap(), b"dear reader");
     on.text(&["dump", mine.to_str().unwrap(), "--yes"]).ok();
+    // Not even then: the jobs that have ended would be gone, and the file pulled away under its owner.
+    let link = folder.path("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for itself in [
+        &path,
+        &link,
+        &folder.path("jobs.db-wal"),
+        &folder.path("jobs.db.lock"),
+    ] {
+        on.text(&["dump", itself.to_str().unwrap(), "--yes"])
+            .code(4)
+            .complains(&["the database itself"]);
+    }
+    on.text(&["show", owner.id("queued")]).ok();
     let other = folder.path("other.db");
     On(&other)
         .text(&["restore", file])
