@@ -371,6 +371,22 @@ pub fn attempts_leave_a_history(make: Make<'_>) {
     );
 }
 
+/// A job that succeeds at once has had one attempt, and says who ran it and when.
+pub fn a_success_is_an_attempt(make: Make<'_>) {
+    let raw = Raw::new(make);
+    let id = raw.add(raw.spec());
+    raw.end(raw.claim_one().job, State::Succeeded);
+    let attempt = Attempt {
+        number: 1,
+        node: "node".into(),
+        worker: 7,
+        started: raw.now(),
+        ended: raw.now(),
+        failure: None,
+    };
+    assert_eq!(raw.get(id).history, [attempt]);
+}
+
 /// Transitions of one call are taken alone, and each is answered, in order.
 pub fn a_turn_answers_each_transition(make: Make<'_>) {
     let raw = Raw::new(make);

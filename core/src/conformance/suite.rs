@@ -46,6 +46,7 @@ macro_rules! conformance_cases {
                 a_transition_names_where_the_job_stands
                 again_without_delay_is_queued
                 attempts_leave_a_history
+                a_success_is_an_attempt
                 a_turn_answers_each_transition
                 a_turn_ends_and_claims
                 a_request_to_cancel_is_kept

@@ -13,7 +13,7 @@ use rusqlite::{Row, Statement};
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{LineAttempt, failure};
 use crate::id::JobId;
-use crate::job::{Extras, Job, State, Token};
+use crate::job::{Attempt, Extras, Job, State, Token};
 use crate::payload::{Encoded, Payload};
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
@@ -143,7 +143,6 @@ fn job(row: &Row<'_>, names: &mut Texts) -> Result<Job> {
     let state: String = from.get(4, "state")?;
     let id: Vec<u8> = from.get(1, "id")?;
     let id = <[u8; 16]>::try_from(id).map_err(|_| Error::invalid("the id has not 16 bytes"))?;
-    let attempts: Vec<LineAttempt> = from.list(31, "history")?;
     let error_kind: Option<String> = from.get(30, "error_kind")?;
     let error: Option<String> = from.get(29, "error")?;
     Ok(Job {
@@ -178,10 +177,7 @@ fn job(row: &Row<'_>, names: &mut Texts) -> Result<Job> {
             Some(kind) => Some(failure(&kind, error.unwrap_or_default())?),
             None => None,
         },
-        history: attempts
-            .into_iter()
-            .map(LineAttempt::read)
-            .collect::<Result<_>>()?,
+        history: from.history()?,
     })
 }
 
@@ -204,6 +200,28 @@ impl Reader<'_, '_> {
             None => Ok(Vec::new()),
             Some(text) => serde_json::from_str(&text).map_err(|e| bad(at, name, e)),
         }
+    }
+
+    /// The attempts. Of a job that succeeded at once, which most do, none is written: the rest of the row tells
+    /// of it.
+    fn history(&self) -> Result<Vec<Attempt>> {
+        if let Some(text) = self.get::<Option<String>>(31, "history")? {
+            let lines: Vec<LineAttempt> = serde_json::from_str(&text).map_err(|e| bad(31, "history", e))?;
+            return lines.into_iter().map(LineAttempt::read).collect();
+        }
+        let (started, ended) = (self.time(13, "started")?, self.time(14, "finished")?);
+        let succeeded = self.get::<String>(4, "state")? == State::Succeeded.name();
+        let (Some(started), Some(ended), true) = (started, ended, succeeded) else {
+            return Ok(Vec::new());
+        };
+        Ok(vec![Attempt {
+            number: self.get(8, "attempt")?,
+            node: self.get::<Option<String>>(23, "node")?.unwrap_or_default().into(),
+            worker: self.get::<Option<u32>>(24, "worker")?.unwrap_or(0),
+            started,
+            ended,
+            failure: None,
+        }])
     }
 
     /// The bytes in this column, of the type in the next.
@@ -254,7 +272,6 @@ impl Texts {
 mod tests {
     use super::*;
     use crate::engine::sql::schema;
-    use crate::job::Attempt;
     use crate::outcome::{Failure, FailureKind};
     use rusqlite::Connection;
 
