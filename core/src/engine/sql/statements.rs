@@ -126,8 +126,8 @@ pub(crate) const DUE: &str = "SELECT due, state, lease_until, overdue, owner FRO
     ORDER BY due LIMIT ?1";
 /// What needs a decision now. The first entries of the index `jobs_due`. Reads.
 pub(crate) const OVERDUE: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
-    cancel_requested, started, key, fingerprint, retry, headers, lease_until, overdue, owner, crashes
-    FROM jobs WHERE due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2";
+    cancel_requested, started, key, fingerprint, retry, headers, lease_until, overdue, owner, crashes,
+    due FROM jobs WHERE due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2";
 /// Where a job stands. Index `jobs_id`. Reads.
 pub(crate) const STANDING: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
     cancel_requested, started, key, fingerprint, retry, headers FROM jobs WHERE id = ?1";

@@ -124,6 +124,7 @@ struct Store {
     unsynced: AtomicBool,
     closed: AtomicBool,
     lock: Mutex<Option<Lock>>,
+    seat: Option<u32>,
     watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -139,11 +140,12 @@ impl SqliteEngine {
         let text = path.display().to_string();
         let mut db = connection::create(path, &text)?;
         let node = nodes::join(&mut db, &text, &lock, seat, sharing.node.as_deref(), now)?;
+        let wake = Wake::open(path, seat, |seat| lock.is_taken(seat))?;
         let store = Arc::new(Store {
             names: Names::default(),
             signals: Signals::default(),
             time: Time::default(),
-            wake: Wake::open(path, seat)?,
+            wake,
             writer: Writer::default(),
             readers: Readers::new(PathBuf::from(path)),
             keep: sharing.keep_finished,
@@ -153,6 +155,7 @@ impl SqliteEngine {
             unsynced: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
+            seat,
             watcher: Mutex::new(None),
             path: text,
         });
@@ -228,6 +231,14 @@ impl Store {
             self.signals.work.ring_all();
         }
         Ok(())
+    }
+
+    /// Whether this process looks after what is overdue before the others do: the one with the lowest seat.
+    fn leads(&self) -> bool {
+        let (lock, seat) = (self.lock.lock(), self.seat);
+        let lower = || 0..seat.unwrap_or(0);
+        lock.as_ref()
+            .is_none_or(|lock| !lower().any(|seat| lock.is_taken(seat)))
     }
 
     /// Hears of other processes until the engine is closed.

@@ -15,8 +15,17 @@ use crate::time::Timestamp;
 const FINISHED: [State; 4] = [State::Succeeded, State::Failed, State::Cancelled, State::Expired];
 /// The most finished jobs that are forgotten beyond what must be, so that not every end of a job has to.
 const EXTRA: usize = 256;
-/// So long a process leaves the timeout of an attempt to the one that runs it, in microseconds.
+/// So long a process leaves a decision to the one whose it is first, in microseconds.
 const COURTESY: i64 = 1_000_000;
+
+/// Whose decisions come at once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct First {
+    /// Of all processes this one looks after lost leases and deadlines.
+    leads: bool,
+    /// It runs the attempt.
+    own: bool,
+}
 
 /// When a job needs a decision, and why.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -27,27 +36,18 @@ struct Due {
 
 impl Due {
     /// From what is in a row. The timeout of an attempt is decided by the process that runs it, which knows the
-    /// retry policy of the kind; others come in when it does not.
-    fn of(state: State, due: Timestamp, (lease, timeout): (Timestamp, Timestamp), foreign: bool) -> Self {
-        match state {
-            State::Running if lease < timeout => Self {
-                at: lease,
-                cause: Cause::Lease,
-            },
-            State::Running if foreign => Self {
-                at: lease.min(Timestamp::from_micros(
-                    timeout.as_micros().saturating_add(COURTESY),
-                )),
-                cause: Cause::Timeout,
-            },
-            State::Running => Self {
-                at: timeout,
-                cause: Cause::Timeout,
-            },
-            _ => Self {
-                at: due,
-                cause: Cause::Deadline,
-            },
+    /// retry policy of the kind, and the rest by one of all processes, so that they do not race each other. The
+    /// others come in when that one does not.
+    fn of(state: State, due: Timestamp, (lease, timeout): (Timestamp, Timestamp), first: First) -> Self {
+        let (at, cause, mine) = match state {
+            State::Running if lease < timeout => (lease, Cause::Lease, first.leads),
+            State::Running => (timeout, Cause::Timeout, first.own),
+            _ => (due, Cause::Deadline, first.leads),
+        };
+        let later = if mine { 0 } else { COURTESY };
+        Self {
+            at: Timestamp::from_micros(at.as_micros().saturating_add(later)),
+            cause,
         }
     }
 }
@@ -89,7 +89,7 @@ impl Store {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows = due.query((now.as_micros(), most))?;
         while let Some(row) = rows.next()? {
-            let found = self.due(row, now, (5, 14, 15, 16))?;
+            let found = self.due(row, or_never(row.get(18)?), (5, 14, 15, 16))?;
             if found.at <= now {
                 // Nobody has leased what ran when the owner of the file died.
                 let crashed = found.cause == Cause::Lease && row.get::<_, Option<i64>>(16)?.is_none();
@@ -111,8 +111,11 @@ impl Store {
     fn due(&self, row: &Row<'_>, due: Timestamp, at: (usize, usize, usize, usize)) -> Step<Due> {
         let ends = (or_never(row.get(at.1)?), or_never(row.get(at.2)?));
         let owner: Option<i64> = row.get(at.3)?;
-        let foreign = owner.is_some_and(|owner| owner != self.node());
-        Ok(Due::of(state(row, at.0)?, due, ends, foreign))
+        let first = First {
+            leads: self.leads(),
+            own: owner.is_none_or(|owner| owner == self.node()),
+        };
+        Ok(Due::of(state(row, at.0)?, due, ends, first))
     }
 }
 
@@ -185,5 +188,36 @@ impl Work<'_> {
             self.tally.add(queue, Column::Kept, -1);
         }
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_decision_is_one_processs_first() {
+        let at = Timestamp::from_micros;
+        let late = |us| at(us + COURTESY);
+        let (never, due) = (Timestamp::MAX, at(5));
+        let mine = First {
+            leads: true,
+            own: true,
+        };
+        let theirs = First {
+            leads: false,
+            own: false,
+        };
+        for (state, ends, cause, us) in [
+            (State::Running, (at(7), never), Cause::Lease, 7),
+            (State::Running, (at(7), at(6)), Cause::Timeout, 6),
+            (State::Queued, (never, never), Cause::Deadline, 5),
+        ] {
+            let of = |first| Due::of(state, due, ends, first);
+            assert_eq!(of(mine), Due { at: at(us), cause });
+            assert_eq!(of(theirs), Due { at: late(us), cause });
+        }
+        let runs = First { own: true, ..theirs };
+        assert_eq!(Due::of(State::Running, due, (at(9), at(8)), runs).at, at(8));
     }
 }

@@ -107,11 +107,12 @@ pub(super) struct Wake {
 }
 
 impl Wake {
-    /// Maps the file beside the database, if this process has a seat.
+    /// Maps the file beside the database, if this process has a seat. `lives` says whether another process has
+    /// a seat: what those left that were killed is cleared.
     ///
     /// # Errors
     /// `Storage` if it cannot be made.
-    pub(super) fn open(path: &Path, seat: Option<u32>) -> Result<Self> {
+    pub(super) fn open(path: &Path, seat: Option<u32>, lives: impl Fn(u32) -> bool) -> Result<Self> {
         let shared = match seat {
             None => None,
             Some(seat) => system::map(path)?.map(|mapped| (mapped, seat as usize)),
@@ -122,6 +123,19 @@ impl Wake {
             closed: AtomicBool::new(false),
             nap: Bell::default(),
         };
+        if let Some((mapped, own)) = &wake.shared {
+            let mut alone = true;
+            for (place, row) in mapped.table().rows.iter().enumerate() {
+                if place != *own && row.open.load(SeqCst) == 1 {
+                    let lives = lives(place as u32);
+                    row.open.store(u32::from(lives), SeqCst);
+                    alone &= !lives;
+                }
+            }
+            if alone {
+                mapped.table().contenders.store(0, SeqCst);
+            }
+        }
         if let Some(row) = wake.row() {
             row.ready.store(0, SeqCst);
             row.flags.store(0, SeqCst);
@@ -408,7 +422,7 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("forebay-wake-{}", std::process::id()));
         std::fs::create_dir_all(&folder).expect("a folder for temporary files");
         let path = folder.join(name);
-        let open = |seat| Wake::open(&path, Some(seat)).expect("the file can be mapped");
+        let open = |seat| Wake::open(&path, Some(seat), |_| true).expect("the file can be mapped");
         (open(0), open(1))
     }
 

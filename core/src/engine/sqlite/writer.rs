@@ -15,7 +15,7 @@ use rusqlite::Connection;
 
 use super::Store;
 use super::gate::Gate;
-use super::work::{Fault, Mark, Step, Work};
+use super::work::{Fault, Step, Work};
 use crate::durability::Durability;
 use crate::engine::sql::failure;
 use crate::error::{Error, ErrorKind, Result};
@@ -256,11 +256,15 @@ impl Server<'_> {
             };
             let alone = group.len() == 1;
             for request in group.drain(..) {
-                one(&mut work, request, alone, done, &fail);
-                if self.db.is_autocommit() {
-                    // What failed took the whole transaction with it.
-                    let text = "the store failed in the middle of a transaction, which is undone";
-                    return Err(Error::new(ErrorKind::Storage, text));
+                let failed = match one(&mut work, request, alone, done, &fail) {
+                    Ok(failed) => failed,
+                    Err(error) => return self.give_up(error),
+                };
+                if let Some((kind, text)) = failed
+                    && self.db.is_autocommit()
+                {
+                    // What failed took the whole transaction with it, and the calls of the others.
+                    return Err(Error::new(kind, text));
                 }
             }
             match work.finish() {
@@ -355,37 +359,47 @@ impl Server<'_> {
     }
 }
 
-/// Runs one call of a group. One that fails is taken back and answered.
+/// Runs one call of a group. One that fails is taken back and answered; why is returned.
+///
+/// # Errors
+/// If it cannot be taken back: then nothing of the transaction may be kept.
 fn one(
     work: &mut Work<'_>,
     mut request: Request,
     alone: bool,
     done: &mut Vec<Request>,
     fail: &impl Fn(Fault) -> Error,
-) {
+) -> Result<Option<(ErrorKind, String)>> {
     let waited = instant().saturating_duration_since(request.since);
     work.at(request.now, waited);
-    let mark: Step<Mark> = work.open_call(alone);
-    let result = mark.and_then(|mark| {
-        let Some(body) = &mut request.body else {
-            return Ok(());
-        };
-        let result = catch_unwind(AssertUnwindSafe(|| body(work))).unwrap_or_else(|panic| {
+    let mark = match work.open_call(alone) {
+        Ok(mark) => mark,
+        Err(fault) => {
+            done.push(request);
+            return Err(fail(fault));
+        }
+    };
+    let result = match &mut request.body {
+        None => Ok(()),
+        Some(body) => catch_unwind(AssertUnwindSafe(|| body(work))).unwrap_or_else(|panic| {
             let text = panic_text(panic.as_ref()).into_owned();
             let_go(panic);
             Err(Fault::Other(Error::new(ErrorKind::Panic, text)))
-        });
-        match result {
-            Ok(()) => work.keep_call(alone),
-            Err(fault) => {
-                work.undo_call(mark, alone)?;
-                Err(fault)
-            }
-        }
-    });
+        }),
+    };
     match result {
-        Ok(()) => done.push(request),
-        Err(fault) => request.end(Err(fail(fault))),
+        Ok(()) => {
+            done.push(request);
+            work.keep_call(alone).map_err(fail)?;
+            Ok(None)
+        }
+        Err(fault) => {
+            let error = fail(fault);
+            let why = (error.kind(), error.to_string());
+            request.end(Err(error));
+            work.undo_call(mark, alone).map_err(fail)?;
+            Ok(Some(why))
+        }
     }
 }
 
