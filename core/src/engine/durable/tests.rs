@@ -424,3 +424,31 @@ fn a_purge_reaches_spilled_jobs() {
     assert!(engine.memory.spilled() == 0 && claim(&d).is_none());
     assert!(d.stats().unwrap().total().balanced());
 }
+
+#[test]
+fn a_follow_up_does_not_run_before_it_is_written() {
+    let rig = Rig::new();
+    let engine = Arc::new(DurableEngine::open(&rig.path(), NEVER).unwrap());
+    let mut options = Options::default();
+    options.sync_done = true;
+    let d = Dispatcher::with_engine(engine.clone(), options).unwrap();
+    let parent = push(&d);
+    let lease = claim(&d).unwrap();
+    // Nothing is written as long as somebody else holds the pen.
+    let pen = engine.writer.pause();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| lease.complete_and_push(Outcome::done(), &[job()]));
+        let deadline = Deadline::after(Duration::from_secs(20));
+        while d.state(parent).unwrap() != State::Succeeded {
+            assert!(!deadline.passed());
+            std::thread::yield_now();
+        }
+        assert!(
+            claim(&d).is_none(),
+            "a crash now would run the parent again, and the child twice"
+        );
+        drop(pen);
+        answer.join().unwrap().unwrap();
+    });
+    assert!(claim(&d).is_some());
+}

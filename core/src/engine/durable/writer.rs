@@ -91,6 +91,12 @@ impl Writer {
         true
     }
 
+    /// Writes nothing until the guard is dropped.
+    #[cfg(test)]
+    pub(super) fn pause(&self) -> impl Drop + use<'_> {
+        self.pen.lock()
+    }
+
     /// Writes until it is told to close.
     pub(crate) fn run(&self) {
         while !self.desk.is_broken() {

@@ -54,7 +54,7 @@ impl MemoryEngine {
             && !receipt.inserted.iter().any(|i| refused(*i));
         let number = stripe::number();
         let mut session = Session::new(self, (number, &mut stripes[number]), after, now);
-        session.joins = true;
+        (session.joins, session.level) = (true, Some(batch.durability));
         if receipt.applied {
             session.apply_all(batch, receipt, &mut keys);
         } else {

@@ -31,9 +31,10 @@ pub(super) struct Session<'a> {
     pub(super) stripe: &'a mut Stripe,
     pub(super) after: &'a mut After,
     pub(super) now: Timestamp,
-    /// Whether it applies a batch: its new jobs are not held for the store underneath, because what comes with
-    /// them is not held either, and it is written whole.
+    /// Whether it applies a batch, which is written whole.
     pub(super) joins: bool,
+    /// What the jobs of a batch are to survive, however safe they want to be by themselves.
+    pub(super) level: Option<Durability>,
 }
 
 /// A ticket that was taken out of its lane.
@@ -73,6 +74,7 @@ impl<'a> Session<'a> {
             after,
             now,
             joins: false,
+            level: None,
         }
     }
 
@@ -335,9 +337,10 @@ impl<'a> Session<'a> {
 
     /// Holds a new job until the store underneath has it, if there is one and its push waits for that.
     fn hold(&mut self, record: &mut Record, want: Durability) {
-        let Some(journal) = self.engine.journal.as_ref().filter(|_| !self.joins) else {
+        let Some(journal) = &self.engine.journal else {
             return;
         };
+        let want = self.level.unwrap_or(want);
         let waits = want > Durability::Memory;
         if waits || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
             record.mark(HELD, true);
@@ -376,8 +379,10 @@ impl<'a> Session<'a> {
                 journal.flight.leave(put.row);
             }
         }
-        if !record.marked(HELD) || record.state() != State::Blocked {
-            record.mark(HELD, false);
+        let held = record.marked(HELD) && record.state() == State::Blocked;
+        if !held || put.joined {
+            // What came with a job of a batch has happened: it waits for space, held as it is.
+            record.mark(HELD, held);
             self.joins = put.joined;
             self.touch(&mut record, slot);
             return false;
