@@ -41,11 +41,11 @@ static const char *path;
 
 static void closing_the_library_leaves_its_threads_alone(void) {
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    fby_status (*fby_open_)(fby_bytes, const fby_options *, fby_dispatcher **, fby_error **);
-    fby_status (*fby_register_)(const fby_dispatcher *, fby_bytes, const fby_kind_options *, fby_handler, void *,
-                                fby_drop, fby_error **);
-    fby_status (*fby_start_)(const fby_dispatcher *, fby_error **);
-    fby_status (*fby_push_)(const fby_dispatcher *, const fby_job_spec *, int64_t, fby_id *, fby_error **);
+    /* The types of the header, so that a signature that changes is a different one here too. */
+    __typeof__(&fby_open) fby_open_;
+    __typeof__(&fby_register) fby_register_;
+    __typeof__(&fby_start) fby_start_;
+    __typeof__(&fby_push) fby_push_;
     fby_dispatcher *d = NULL;
     fby_job_spec job = FBY_INIT(fby_job_spec);
     int i;
@@ -59,7 +59,7 @@ static void closing_the_library_leaves_its_threads_alone(void) {
     CHECK(fby_open_(fby_str("memory:?concurrency=2"), NULL, &d, NULL) == FBY_OK);
     CHECK(fby_register_(d, job.kind, NULL, work, NULL, NULL, NULL) == FBY_OK);
     CHECK(fby_start_(d, NULL) == FBY_OK);
-    for (i = 0; i < 4; i++) CHECK(fby_push_(d, &job, 0, NULL, NULL) == FBY_OK);
+    for (i = 0; i < 4; i++) CHECK(fby_push_(d, &job, 0, NULL, NULL, NULL) == FBY_OK);
     await(&begun, 2);
     CHECK(dlclose(library) == 0);
     say(&closed);
