@@ -44,6 +44,7 @@ use crate::job::{Extras, Job, State};
 use crate::names::check_name;
 use crate::panics::caught;
 use crate::payload::{Encoded, Payload};
+use crate::planted::{Bug, planted};
 use crate::retry::RetryPolicy;
 use crate::threads;
 use crate::time::Timestamp;
@@ -164,7 +165,9 @@ impl Dispatcher {
         let turn = self.0.dumps.begin(path);
         let aside = Aside::create(path)?;
         let jobs = self.write_dump(aside.file())?;
-        aside.sync()?;
+        if !planted(Bug::DumpBeforeSync) {
+            aside.sync()?;
+        }
         turn.end(|| aside.put_in_place())?;
         sync_folder(path)?;
         Ok(DumpReport {
@@ -321,7 +324,7 @@ fn read(mut from: impl BufRead, path: &Path) -> Result<(Header, Vec<RestoredJob>
             jobs.len()
         )));
     }
-    if footer.xxh3 != format!("{before_last:016x}") {
+    if footer.xxh3 != format!("{before_last:016x}") && !planted(Bug::DumpUnchecked) {
         return Err(damaged("its checksum does not match".into()));
     }
     Ok((header, jobs))

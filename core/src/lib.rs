@@ -72,6 +72,10 @@ mod open;
 mod outcome;
 mod panics;
 mod payload;
+#[cfg(feature = "conformance")]
+pub mod planted;
+#[cfg(not(feature = "conformance"))]
+mod planted;
 mod prefetch;
 mod real;
 mod retry;

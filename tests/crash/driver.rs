@@ -309,12 +309,8 @@ impl Driver<'_> {
         };
         let (outcome, fence) = (lease.run(|_| outcome), lease.fence());
         let child = (key.temper() == Temper::Parent).then(|| key.child());
-        // A follow-up is as safe as the end of its parent, with which it is written.
-        let level = if self.plan.sync_done {
-            Level::Disk
-        } else {
-            Level::Memory
-        };
+        // A follow-up is as safe as the end of its parent, with which it is written; it may start before that.
+        let level = Level::Memory;
         if let Some(child) = child {
             self.tell(Report::Intent(child, level));
         }

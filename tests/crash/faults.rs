@@ -20,23 +20,28 @@ const PUSHES: u32 = 66;
 /// Images that are made of each cut: each has other sectors.
 const IMAGES: u64 = 2;
 
+/// Whether the workload waits for the ends of its jobs too: then each is a group of its own.
+type SyncDone = bool;
+
 #[test]
 fn every_call_of_sqlites_failed_or_cut() {
     let mut dice = Dice::new(seed());
-    let budget = size("FOREBAY_FAULTS", 160) / Fault::ALL.len() as u64;
-    let calls = count(&mut dice);
-    assert!(calls > 50, "{calls} calls are no workload");
-    for fault in Fault::ALL {
-        let chosen = chosen(calls, budget, &mut dice);
-        let tried = chosen.len();
-        let met = chosen
-            .into_iter()
-            .filter(|at| meets(fault, *at, &mut dice))
-            .count();
-        say(&format!(
-            "{fault:?} at {met} of {calls} calls of SQLite's ({tried} tried)"
-        ));
-        assert!(met > 0, "{fault:?} was never met");
+    let budget = size("FOREBAY_FAULTS", 160) / (2 * Fault::ALL.len() as u64);
+    for sync_done in [true, false] {
+        let calls = count(sync_done, &mut dice);
+        assert!(calls > 50, "{calls} calls are no workload");
+        for fault in Fault::ALL {
+            let chosen = chosen(calls, budget, &mut dice);
+            let tried = chosen.len();
+            let met = chosen
+                .into_iter()
+                .filter(|at| meets(fault, *at, sync_done, &mut dice))
+                .count();
+            say(&format!(
+                "{fault:?} at {met} of {calls} calls of SQLite's ({tried} tried)"
+            ));
+            assert!(met > 0, "{fault:?} was never met");
+        }
     }
 }
 
@@ -52,14 +57,15 @@ pub fn chosen(all: u64, most: u64, dice: &mut Dice) -> Vec<u64> {
 }
 
 /// One life on the store in `folder`, heard by the books.
-fn live(folder: &Path, life: u32, finish: Finish, dice: &mut Dice, ledger: &mut Ledger) {
+fn live(folder: &Path, life: u32, sync_done: SyncDone, dice: &mut Dice, ledger: &mut Ledger) {
     let mut plan = Plan::new(
         format!("sqlite:{}", folder.join("jobs.db").display()),
         life,
         dice.next(),
     );
     plan.workers = 1 + life % 2;
-    plan.finish = finish;
+    plan.finish = Finish::Drains;
+    plan.sync_done = sync_done;
     if life == 1 {
         plan.pushers = 1;
         plan.pushes = PUSHES;
@@ -75,17 +81,17 @@ fn live(folder: &Path, life: u32, finish: Finish, dice: &mut Dice, ledger: &mut 
 }
 
 /// How many calls the workload makes when nothing is wrong.
-fn count(dice: &mut Dice) -> u64 {
+fn count(sync_done: SyncDone, dice: &mut Dice) -> u64 {
     let folder = Folder::in_memory("faults-count");
     let disk = Disk::under(folder.path());
     let mut ledger = Ledger::new(Level::Os);
-    live(folder.path(), 1, Finish::Drains, dice, &mut ledger);
+    live(folder.path(), 1, sync_done, dice, &mut ledger);
     assert_sound(&mut ledger, "without any fault");
     disk.calls()
 }
 
 /// One life whose `at`-th call meets the fault, and lives that find what is left. Whether the call came.
-fn meets(fault: Fault, at: u64, dice: &mut Dice) -> bool {
+fn meets(fault: Fault, at: u64, sync_done: SyncDone, dice: &mut Dice) -> bool {
     let folder = Folder::in_memory("faults");
     let disk = Disk::under(folder.path());
     let cut = fault == Fault::Cut;
@@ -93,7 +99,7 @@ fn meets(fault: Fault, at: u64, dice: &mut Dice) -> bool {
     let mut ledger = Ledger::new(if cut { Level::Disk } else { Level::Os });
     ledger.expect_trouble(true);
     disk.plan(fault, at);
-    live(folder.path(), 1, Finish::Drains, dice, &mut ledger);
+    live(folder.path(), 1, sync_done, dice, &mut ledger);
     let met = disk.fired() > 0;
     ledger.expect_trouble(false);
     if cut {
@@ -101,12 +107,12 @@ fn meets(fault: Fault, at: u64, dice: &mut Dice) -> bool {
             let image = Folder::in_memory("faults-image");
             disk.image(image.path(), dice);
             let mut ledger = ledger.clone();
-            live(image.path(), 2, Finish::Drains, dice, &mut ledger);
+            live(image.path(), 2, false, dice, &mut ledger);
             assert_sound(&mut ledger, &format!("{fault:?} at call {at}"));
         }
     } else {
         disk.heal();
-        live(folder.path(), 2, Finish::Drains, dice, &mut ledger);
+        live(folder.path(), 2, false, dice, &mut ledger);
         assert_sound(&mut ledger, &format!("{fault:?} at call {at}"));
     }
     met

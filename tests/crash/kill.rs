@@ -73,13 +73,25 @@ fn run_lane(seed: u64, lane: u64, cycles: u64, url: &impl Fn(&Folder) -> String)
     while left > 0 {
         let folder = Folder::new(&format!("kill-{lane}-{left}"));
         let url = url(&folder);
-        let lives = left.min(1 + dice.below(2 * LIVES));
+        // Many lives, unless there are few in all.
+        let lives = left.min(1 + dice.below(2 * LIVES.min(1 + cycles / 4)));
         let mut ledger = Ledger::new(Level::Os);
-        for life in 1..=lives {
-            let kill = moment(&mut dice);
-            cycle(&mut ledger, &mut dice, life as u32, &url, kill);
+        let mut life = 0;
+        for _ in 0..lives {
+            // Now and then one that is let to its end: what stops in order keeps everything, at any level.
+            let kill = if dice.one_in(8) {
+                Kill::Never
+            } else {
+                moment(&mut dice)
+            };
+            life += 1;
+            cycle(&mut ledger, &mut dice, life, &url, kill);
+            if kill == Kill::Never {
+                life += 1;
+                cycle(&mut ledger, &mut dice, life, &url, Kill::Reports(100));
+            }
         }
-        drain(&mut ledger, &mut dice, lives as u32 + 1, &url);
+        drain(&mut ledger, &mut dice, life + 1, &url);
         let faults = ledger.verdict();
         assert!(faults.is_empty(), "{url}:\n{}", faults.join("\n"));
         sum += ledger.counts();
@@ -97,7 +109,7 @@ fn moment(dice: &mut Dice) -> Kill {
     }
 }
 
-/// One life that ends in a kill.
+/// One life that ends in a kill, or in a stop if there is none.
 fn cycle(ledger: &mut Ledger, dice: &mut Dice, life: u32, url: &str, kill: Kill) {
     let mut plan = Plan::new(url, life, dice.next());
     plan.pushers = 1 + dice.below(4) as u32;
@@ -109,7 +121,7 @@ fn cycle(ledger: &mut Ledger, dice: &mut Dice, life: u32, url: &str, kill: Kill)
         _ => Some(Level::Disk),
     };
     plan.sync_done = dice.one_in(4);
-    if matches!(kill, Kill::Stopping(_)) {
+    if matches!(kill, Kill::Stopping(_) | Kill::Never) {
         plan.finish = Finish::Stops;
     }
     live(&plan, kill, ledger);

@@ -370,8 +370,13 @@ impl Ledger {
                     entry.acked, entry.deliveries
                 ));
             }
+            // One whose end was not stored has run again by now, and pushed it again.
             let has_child = !key.follow_up && key.temper() == Temper::Parent;
-            if entry.closed && has_child && !self.jobs.get(&key.child()).is_some_and(|child| child.over) {
+            if entry.promised
+                && entry.over
+                && has_child
+                && !self.jobs.get(&key.child()).is_some_and(|child| child.over)
+            {
                 lost.push(format!("{key} ended, and its follow-up is lost"));
             }
             self.counts.forgone += u64::from(entry.acked.is_some() && !entry.promised && !entry.over);

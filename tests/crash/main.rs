@@ -16,6 +16,7 @@ mod ledger;
 mod life;
 mod mounts;
 mod plan;
+mod planted;
 mod poison;
 mod power;
 mod report;

@@ -51,6 +51,7 @@ use crate::job::{Filter, Job, Page};
 use crate::names::{Names, QueueId};
 use crate::outcome::Transition;
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::threads;
 use crate::time::Timestamp;
 
@@ -301,6 +302,10 @@ impl Engine for DurableEngine {
         if level == Durability::Memory {
             return Ok(());
         }
+        if planted(Bug::AckBeforeCommit) {
+            self.memory.announce(level);
+            return Ok(());
+        }
         if own && !self.writer.try_step() {
             self.memory.announce(level);
         }
@@ -431,6 +436,10 @@ impl Engine for DurableEngine {
 
     fn flush(&self, level: Durability) -> Result<()> {
         self.desk.check()?;
+        if planted(Bug::EarlyFlush) {
+            self.memory.demand(Durability::Memory);
+            return Ok(());
+        }
         self.desk.wait_for_all(self.memory.demand(level))
     }
 

@@ -18,6 +18,7 @@ use crate::engine::memory::journal::Takeoff;
 use crate::engine::sql::{failure, row, schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Job;
+use crate::planted::{Bug, planted};
 
 /// Whether the rows are in the order in which their jobs may start; if so, reading them needs no sorting.
 const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
@@ -88,12 +89,18 @@ pub(crate) fn begin(store: &mut Sqlite, table: &Table) -> Result<Opened> {
     };
     let clean = number(&transaction, "clean", &name)?.unwrap_or(1) == 1;
     let deaths = number(&transaction, "deaths", &name)?.unwrap_or(0) + u64::from(!clean);
-    if !clean {
+    if !clean && !planted(Bug::NoCrashCounter) {
         mark(&transaction, &table.survivors(before)).map_err(failed)?;
     }
     let run = Run {
         generation: before.generation + 1,
         ..before
+    };
+    let transaction = if planted(Bug::RecoveredTwice) {
+        transaction.commit().map_err(failed)?;
+        db.transaction().map_err(failed)?
+    } else {
+        transaction
     };
     for (name, value) in [
         ("database", run.database),
@@ -130,7 +137,9 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
     let failed = |e: rusqlite::Error| failure(&e, &name);
     let db = store.db()?;
     let last: i64 = db.query_row(LAST, [], |r| r.get(0)).map_err(failed)?;
-    engine.skip_rows(last);
+    if !planted(Bug::RowsAgain) {
+        engine.skip_rows(last);
+    }
     let disorder: i64 = db.query_row(ORDERED, [], |r| r.get(0)).map_err(failed)?;
     let order = if disorder == 0 { "row" } else { "run_at, row" };
     let columns = row::COLUMNS;
@@ -140,7 +149,12 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
     let floor = opened.fences();
     for text in [live, over] {
         read(db, &text, &name, &mut |row, mut job| {
-            job.fence = job.fence.max(floor);
+            if !planted(Bug::FencesAgain) {
+                job.fence = job.fence.max(floor);
+            }
+            if planted(Bug::StrangeKindDropped) && &*job.kind == "strange" {
+                return Ok(());
+            }
             if engine.load(row, &job)? {
                 return Ok(());
             }

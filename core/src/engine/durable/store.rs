@@ -15,6 +15,7 @@ use crate::engine::sql::row::columns;
 use crate::engine::sql::{failure, row, schema, shared};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::Job;
+use crate::planted::{Bug, planted};
 
 /// Takes groups of changes, each whole or not at all.
 pub(crate) trait Store: Send {
@@ -155,7 +156,7 @@ impl Sqlite {
         let fault = |e: rusqlite::Error| fault(&e, &name);
         self.check_file().map_err(Fault::Broken)?;
         if self.level != Some(level) {
-            let mode = if level == Durability::Disk {
+            let mode = if level == Durability::Disk && !planted(Bug::NormalForFull) {
                 "FULL"
             } else {
                 "NORMAL"
@@ -253,6 +254,9 @@ impl Store for Sqlite {
     }
 
     fn give_up_reserve(&mut self) -> bool {
+        if planted(Bug::ReserveKept) {
+            return false;
+        }
         fs::remove_file(beside(&self.path, "reserve")).is_ok()
     }
 

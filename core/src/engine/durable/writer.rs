@@ -22,6 +22,7 @@ use crate::engine::memory::MemoryEngine;
 use crate::engine::memory::journal::{Change, Group, Put};
 use crate::error::{Error, ErrorKind};
 use crate::panics::{let_go, panic_text};
+use crate::planted::{Bug, planted};
 use crate::time::Deadline;
 
 /// How long nothing must have come before the log is moved into the file.
@@ -101,6 +102,9 @@ impl Writer {
     pub(crate) fn run(&self) {
         while !self.desk.is_broken() {
             let news = self.wait();
+            if news == News::Last && planted(Bug::LostAtStop) {
+                break;
+            }
             let mut pen = self.pen.lock();
             self.guarded(|| self.step(&mut pen, news == News::Due));
             if news == News::Last {
@@ -115,7 +119,9 @@ impl Writer {
 
     fn end(&self, pen: &mut Pen) {
         // Changes of the last moment: ends of jobs whose dispatcher has been sealed by now.
-        self.step(pen, false);
+        if !planted(Bug::LostAtStop) {
+            self.step(pen, false);
+        }
         if self.desk.is_incomplete() {
             let text =
                 "the disk is full: what was acknowledged at memory, and ends of jobs, could not be written";
@@ -209,8 +215,14 @@ impl Writer {
         let group = self.engine.collect(patient, self.desk.now());
         let pauses = self.desk.take_pauses();
         let changes: Vec<&Change> = group.changes.iter().collect();
+        if planted(Bug::EndBeforePush) {
+            let is_end = |change: &&Change| matches!(change, Change::Put(put) if put.joined && !put.new);
+            let ends: Vec<&Change> = changes.iter().copied().filter(is_end).collect();
+            let _ = self.put(pen, &ends, &[], group.want);
+        }
         match self.put(pen, &changes, &pauses, group.want) {
             Ok(()) => self.written(pen, &group),
+            Err(_) if planted(Bug::LostGroup) => self.written(pen, &group),
             Err(Fault::Full(_)) => self.write_without_new(pen, &group, pauses),
             Err(Fault::Busy(e) | Fault::Broken(e)) => self.desk.poison(&e),
         }

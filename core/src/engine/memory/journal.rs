@@ -33,6 +33,7 @@ use crate::bell::Bell;
 use crate::durability::Durability;
 use crate::id::JobId;
 use crate::job::{Job, State};
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// Notes which rows run, so that a killed process leaves word of it.
@@ -233,6 +234,9 @@ impl Session<'_> {
     }
 
     fn note(&mut self, record: &mut Record, slot: u32) {
+        if record.marked(ROWED) && planted(Bug::LostMark) {
+            return;
+        }
         let notes = &mut self.stripe.notes;
         if !record.marked(DIRTY) {
             record.mark(DIRTY, true);
@@ -456,7 +460,9 @@ impl MemoryEngine {
     /// Takes a job as the store has it. False, and nothing is changed, if there is one with its id.
     pub(crate) fn load(&self, row: i64, job: &Job) -> crate::error::Result<bool> {
         let journal = self.journal();
-        journal.next.fetch_max(row + 1, Relaxed);
+        if !planted(Bug::RowsAgain) {
+            journal.next.fetch_max(row + 1, Relaxed);
+        }
         let (queue, kind) = (self.names.queue(&job.queue)?, self.names.kind(&job.kind)?);
         // The engine has no clock: what stood in line had come to its time.
         let now = match job.state {

@@ -21,6 +21,7 @@ use crate::id::JobId;
 use crate::job::{Job, State};
 use crate::names::{KindId, QueueId};
 use crate::outcome::Transition;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// A call that holds a stripe.
@@ -342,7 +343,8 @@ impl<'a> Session<'a> {
         };
         let want = self.level.unwrap_or(want);
         let waits = want > Durability::Memory;
-        if waits || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
+        let waits_held = waits && !planted(Bug::HeldJobRuns);
+        if waits_held || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
             record.mark(HELD, true);
         }
         if waits {
@@ -386,6 +388,11 @@ impl<'a> Session<'a> {
             self.joins = put.joined;
             self.touch(&mut record, slot);
             return false;
+        }
+        if planted(Bug::WithdrawnJobRuns) {
+            record.mark(HELD, false);
+            self.line_up(&mut record, slot);
+            return true;
         }
         self.strike(&mut record, slot);
         if record.timed() {
