@@ -429,8 +429,10 @@ fn a_purge_reaches_spilled_jobs() {
 fn a_follow_up_does_not_run_before_it_is_written() {
     let rig = Rig::new();
     let engine = Arc::new(DurableEngine::open(&rig.path(), NEVER).unwrap());
-    let mut options = Options::default();
-    options.sync_done = true;
+    let options = Options {
+        sync_done: true,
+        ..Options::default()
+    };
     let d = Dispatcher::with_engine(engine.clone(), options).unwrap();
     let parent = push(&d);
     let lease = claim(&d).unwrap();
