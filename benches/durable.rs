@@ -40,7 +40,7 @@ const GROUPED: &[(&str, &str)] = &[
     OS,
 ];
 
-const TABLES: [Table; 8] = [
+const TABLES: [Table; 9] = [
     Table {
         name: "one",
         title: "one caller, each push returns when its 100-byte record is on the disk",
@@ -112,6 +112,12 @@ const TABLES: [Table; 8] = [
         title: "1 000 000 jobs of 100 bytes, left by a process that died, are opened",
         contenders: &[("forebay", "Forebay")],
         measure: backlog::recovery,
+    },
+    Table {
+        name: "spill",
+        title: "10 000 000 jobs of 100 bytes wait, option `resident` 100 000",
+        contenders: &[("forebay", "Forebay")],
+        measure: backlog::spilled,
     },
     Table {
         name: "idle-store",

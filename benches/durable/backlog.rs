@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay::{Deadline, Durability, KindSet};
+use forebay::{Consumer, Deadline, Durability, KindSet, Options};
 use forebay_benches::arguments::Arguments;
 use forebay_benches::figures::Figures;
 use forebay_benches::measure::{Sample, resident_bytes};
@@ -72,6 +72,48 @@ pub fn recovery(name: &str, arguments: &Arguments) -> Figures {
     ]);
     figures.extend(filled);
     figures
+}
+
+/// How many jobs of a queue that is far longer than its process should be stay in memory.
+const RESIDENT: usize = 100_000;
+
+/// Pushes ten million jobs, nearly all of which are in the file only, and takes some of them out again.
+pub fn spilled(_: &str, arguments: &Arguments) -> Figures {
+    let folder = Scratch::new(arguments.text("folder"));
+    let mut options = Options::default();
+    options.capacity = 0;
+    options.resident = RESIDENT;
+    let store = Forebay::with(&url(folder.path()), Durability::Disk, options);
+    // What is needed once is there before the counting begins.
+    fill(&store, 1000);
+    let before = resident_bytes();
+    let jobs = arguments.value("jobs", 10 * MILLION);
+    let pushed = Sample::of(jobs, || fill(&store, jobs));
+    let (after, spilled) = (resident_bytes(), jobs.saturating_sub(RESIDENT as u64).max(1));
+    let mut consumer = store.dispatcher.consumer(Arc::new(KindSet::any()));
+    let taken = Sample::of(jobs / 20, || take(&mut consumer, jobs / 20));
+    Figures::from([
+        ("pushes/s".into(), pushed.rate()),
+        ("RSS MB".into(), after as f64 / 1e6),
+        (
+            "bytes per spilled job".into(),
+            (after - before) as f64 / spilled as f64,
+        ),
+        ("claims and completions/s".into(), taken.rate()),
+    ])
+}
+
+/// Claims and completes jobs, 64 at a time.
+fn take(consumer: &mut Consumer, jobs: u64) {
+    let (mut leases, mut left) = (Vec::new(), jobs as usize);
+    while left > 0 {
+        let claimed = consumer.next_many(left.min(64), Deadline::NEVER, &mut leases);
+        claimed.expect("nobody stops it");
+        left -= leases.len();
+        for lease in leases.drain(..) {
+            lease.complete(()).expect("the disk works");
+        }
+    }
 }
 
 /// Fills the file in the folder and dies as a process does that nobody asks.

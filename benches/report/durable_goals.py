@@ -125,6 +125,7 @@ DURABLE = (
         plain("durable-recovery", "forebay", "RSS / live data"),
         True,
     ),
+    Goal("10 M jobs, spilled", "RSS MB", 700, 700, plain("durable-spill", "forebay", "RSS MB"), True),
     Goal("a file, idle", "store calls/s", 0, 0, plain("durable-idle", "forebay", "store calls/s"), True),
     Goal(
         "a shared file, idle",

@@ -170,6 +170,7 @@ SUITES = (
             ("memory", "at-memory", 5, 100_000),
             ("queue", "long-queue", 3, 10_000),
             ("recovery", "recovery", 3, 100_000),
+            ("spill", "spill", 1, 200_000),
             ("idle", "idle-store", 3, 1),
         )
     ),
