@@ -206,6 +206,33 @@ mod tests {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
+    /// A socket that cannot be made is in the way of those only who asked for it.
+    #[cfg(all(unix, feature = "sqlite"))]
+    #[test]
+    fn the_control_socket_is_made_as_the_option_says() {
+        let folder = std::env::temp_dir().join(format!("forebay-open-control-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let socket = folder.join("jobs.db.sock");
+        let open = |control: &str| {
+            let url = format!("sqlite:{}?control={control}", folder.join("jobs.db").display());
+            Dispatcher::open(&url, Options::default())
+        };
+        for (control, made) in [("auto", true), ("true", true), ("false", false)] {
+            let d = open(control).unwrap();
+            assert_eq!(socket.exists(), made, "{control}");
+            d.stop(LONG).unwrap();
+            assert!(!socket.exists());
+        }
+        std::fs::write(&socket, "something else").unwrap();
+        let error = open("true").unwrap_err();
+        assert!(error.to_string().contains("is no socket"), "{error}");
+        open("auto").unwrap().stop(LONG).unwrap();
+        open("false").unwrap().stop(LONG).unwrap();
+        assert_eq!(std::fs::read(&socket).unwrap(), b"something else");
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
     #[test]
     fn the_last_handle_takes_everything_with_it() {
         let (d, engine) = observed();
