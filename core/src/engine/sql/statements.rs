@@ -173,3 +173,60 @@ pub(crate) const RENEW_TERM: &str = "UPDATE terms SET until = ?4
 /// Ends a term. Key of `terms`.
 pub(crate) const END_TERM: &str = "UPDATE terms SET holder = NULL, until = 0
     WHERE name = ?1 AND holder = ?2 AND term = ?3 AND until > 0";
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use crate::engine::sql::{schema, shared};
+
+    /// How SQLite means to find the rows of a statement.
+    fn plan(db: &Connection, text: &str) -> String {
+        let mut statement = db.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let mut rows = statement.raw_query();
+        let mut plan = String::new();
+        while let Some(row) = rows.next().unwrap() {
+            plan += &row.get::<_, String>(3).unwrap();
+            plan += "\n";
+        }
+        plan
+    }
+
+    /// A backlog is never walked: each statement uses the index that its comment names, and sorts nothing.
+    #[test]
+    fn every_statement_uses_its_index() {
+        let mut db = Connection::open_in_memory().unwrap();
+        schema::migrate(&mut db, "x").unwrap();
+        shared::share(&db).unwrap();
+        let row = "INTEGER PRIMARY KEY";
+        for (text, index) in [
+            (super::KNOWN, "jobs_id"),
+            (super::STANDING, "jobs_id"),
+            (super::BLOCKED, "jobs_id"),
+            (super::KEY_HOLDER, "jobs_key"),
+            (super::STARTS, "jobs_scheduled"),
+            (super::NEXT_START, "jobs_scheduled"),
+            (super::NEXT_KIND, "jobs_queued"),
+            (super::FIRST_OF_KIND, "jobs_queued"),
+            (super::DUE, "jobs_due"),
+            (super::OVERDUE, "jobs_due"),
+            (super::ENDED_BEFORE, "jobs_finished"),
+            (super::OLDEST, "jobs_finished"),
+            (super::CANDIDATE, row),
+            (super::CLAIM, row),
+            (super::SUCCEED, row),
+            (super::STANDS, row),
+            (super::END, row),
+            (super::AGAIN, row),
+            (super::EXTEND, row),
+            (super::REQUEST_CANCEL, row),
+            (super::PROMOTE, row),
+            (super::UNBLOCK, row),
+            (super::FORGET, row),
+        ] {
+            let plan = plan(&db, text);
+            assert!(plan.contains(index), "{text}\n{plan}");
+            assert!(!plan.contains("B-TREE"), "it sorts: {text}\n{plan}");
+        }
+    }
+}
