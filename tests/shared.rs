@@ -18,8 +18,8 @@ use std::time::Duration;
 use forebay::engine::Engine;
 use forebay::engine::sqlite::{Sharing, SqliteEngine};
 use forebay::{
-    Answer, Clock, Deadline, Dispatcher, ErrorKind, FailureKind, Filter, JobId, KindSet, Lease, NewJob,
-    Options, Outcome, State, SystemClock, Timestamp,
+    Answer, Clock, Deadline, Dispatcher, ErrorKind, FailureKind, Filter, JobId, KindSet, Lease, ManualClock,
+    NewJob, OnFull, Options, Outcome, State, SystemClock, Timestamp,
 };
 use forebay_tests::scratch::Scratch;
 
@@ -403,6 +403,45 @@ fn two_live_nodes_have_two_names() {
     assert!(unnamed.node().contains('#'), "{}", unnamed.node());
     first.stop(Duration::ZERO).expect("the store answers");
     Dispatcher::open(&url, Options::default()).expect("the name is free again");
+}
+
+/// The store's time is that of those who use it: a push that has waited for room does not bring the instant at
+/// which it began, which would seem to be a clock that is behind, and set the others' leases and delays forward.
+#[test]
+fn a_push_that_waited_moves_no_clock() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let clock = Arc::new(ManualClock::new());
+    let open = |capacity| {
+        let sharing = Sharing::default();
+        let engine =
+            Arc::new(SqliteEngine::open(&path, sharing, clock.now()).expect("the file can be shared"));
+        let mut options = Options::default();
+        (options.capacity, options.on_full) = (capacity, OnFull::Block(SOON));
+        let d = Dispatcher::with_clock(engine.clone(), options, clock.clone()).expect("the options fit");
+        (engine, d)
+    };
+    let ((engine, one), (_, two)) = (open(1), open(0));
+    one.push(NewJob::new("k", b"first")).expect("there is room");
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| one.push(NewJob::new("k", b"second")).map(|p| p.id));
+        let deadline = Deadline::after(SOON);
+        while engine.signals().space.asleep() == 0 {
+            assert!(!deadline.passed(), "the queue is full");
+            std::thread::yield_now();
+        }
+        clock.advance(Duration::from_secs(60));
+        take(&two).complete(Outcome::done()).expect("the store answers");
+        waiting.join().expect("no panic").expect("there is room again");
+    });
+    take(&two).complete(Outcome::done()).expect("the store answers");
+    let delay = Duration::from_secs(10);
+    let late = one
+        .push(NewJob::new("k", b"late").delay(delay))
+        .expect("there is room")
+        .id;
+    let starts = two.get(late).expect("it is there").run_at;
+    assert_eq!(starts.since(clock.now()), delay);
 }
 
 /// A file is owned by one process or shared by many, never both; and it can be either, one after the other.

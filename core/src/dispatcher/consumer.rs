@@ -309,7 +309,6 @@ impl Ask {
         wanted: usize,
         out: &mut Vec<Lease>,
     ) -> Result<()> {
-        let now = inner.now();
         let (mut left, mut settled) = (wanted, false);
         let all = self.queues.is_empty();
         let known = if all {
@@ -330,6 +329,8 @@ impl Ask {
             let Some(room) = self.reserve(inner, queue, left) else {
                 continue;
             };
+            // Each time anew: the store may have taken its time over the queue before.
+            let now = inner.now();
             let got = self.claim_from(inner, settling, baton, room, now, out)?;
             settled = true;
             if got > 0 {
@@ -340,7 +341,7 @@ impl Ask {
         if settled || settling.ended.is_empty() {
             return Ok(());
         }
-        inner.settle_and_claim(settling, None, baton, now)
+        inner.settle_and_claim(settling, None, baton, inner.now())
     }
 
     /// Claims jobs of one queue, up to the room in it and the limit of each kind.

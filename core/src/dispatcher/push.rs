@@ -264,7 +264,7 @@ impl Inner {
             static RECEIPT: Cell<Vec<Inserted>> = const { Cell::new(Vec::new()) };
         }
         self.check_open()?;
-        let now = self.now();
+        let mut now = self.now();
         let carried = payload.take();
         let prepared = self.prepare_with(job, &carried, now);
         payload.set(carried);
@@ -286,6 +286,8 @@ impl Inner {
                 (Err(e), Some(wait)) if e.kind() == ErrorKind::Full => {
                     let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
                     self.wait_for_room(prepared.queue, deadline)?;
+                    // An engine that others use as well takes an old instant for a clock that is behind.
+                    now = self.now();
                 }
                 (answer, _) => return answer,
             }
@@ -302,10 +304,10 @@ impl Inner {
             error,
         };
         self.check_open().map_err(refuse)?;
-        let now = self.now();
+        let began = self.now();
         let prepared = jobs
             .iter()
-            .map(|job| self.prepare(job, now))
+            .map(|job| self.prepare(job, began))
             .collect::<Result<Vec<_>>>()
             .map_err(refuse)?;
         let mut pushed = Vec::with_capacity(prepared.len());
@@ -317,6 +319,7 @@ impl Inner {
                 .map(|p| p.insert(p.shared(), self.capacity(p.queue)))
                 .collect();
             receipts.clear();
+            let now = self.now();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
                 return Err(PushManyError { pushed, error });
             }

@@ -109,7 +109,8 @@ impl Inner {
             others_before: before(options.retention_failed),
             most: options.keep_finished,
         };
-        while self.engine.prune(keep, SLICE, now)? == SLICE {}
+        // Each time anew: an engine that others use as well takes an old instant for a clock that is behind.
+        while self.engine.prune(keep, SLICE, self.now())? == SLICE {}
         // Disarmed before the look, so that a job which ends meanwhile arms it again.
         self.prune_armed.store(false, Ordering::SeqCst);
         if self.engine.counts()?.iter().any(|c| c.kept > 0) {
