@@ -245,6 +245,75 @@ fn each_job_runs_in_one_process() {
     assert!(total.balanced(), "{total:?}");
 }
 
+/// Processes that are killed in the midst of work lose nothing: every job ends well, once, and whatever ran twice
+/// ran in a process that was killed.
+#[test]
+fn killed_workers_lose_nothing() {
+    const KILLS: usize = 8;
+    const JOBS: usize = 1_500;
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, 0, |_| ());
+    let start = || {
+        let worker = Process::start("worker", &path, 0);
+        assert_eq!(worker.hear(), ["ready"]);
+        worker
+    };
+    let mut workers = [start(), start(), start()];
+    let mut pushed = Vec::new();
+    for _ in 0..JOBS / 50 {
+        let jobs: Vec<_> = (0..50).map(|_| NewJob::new("k", b"payload")).collect();
+        let some = d.push_many(&jobs).expect("there is room");
+        pushed.extend(some.into_iter().map(|p| p.id.to_string()));
+    }
+    let mut ran: HashMap<String, usize> = HashMap::new();
+    for kill in 0..KILLS {
+        let worker = &mut workers[kill % 3];
+        // It works, or there is nothing left to do.
+        if let Ok(line) = worker.said.recv_timeout(LEASE) {
+            *ran.entry(line).or_default() += 1;
+        }
+        worker.kill();
+        for line in worker.said.iter() {
+            *ran.entry(line).or_default() += 1;
+        }
+        *worker = start();
+    }
+    for id in &pushed {
+        let job = d.wait(id.parse().expect("an id"), Deadline::after(SOON));
+        assert_eq!(job.expect("it ends").state, State::Succeeded);
+    }
+    for worker in &mut workers {
+        worker.tell("stop");
+        for line in worker.said.iter() {
+            *ran.entry(line).or_default() += 1;
+        }
+    }
+    let runs_of = |id: &String| {
+        ran.iter()
+            .filter(|(line, _)| line.contains(&**id))
+            .map(|(_, n)| n)
+            .sum()
+    };
+    let runs: Vec<usize> = pushed.iter().map(runs_of).collect();
+    assert!(runs.iter().all(|runs| *runs > 0), "each of them ran");
+    let again = runs.iter().sum::<usize>() - JOBS;
+    println!("{again} of {JOBS} ran twice");
+    // A worker that is killed holds as many as it claims at once.
+    assert!(again <= KILLS * 64, "{again} ran twice");
+    let total = d.stats().expect("the store answers").total();
+    assert_eq!(
+        (total.totals.pushed, total.totals.succeeded),
+        (JOBS as u64, JOBS as u64)
+    );
+    assert_eq!(
+        total.totals.claimed,
+        JOBS as u64 + total.totals.retried + total.totals.returned
+    );
+    assert!(total.totals.retried > 0, "no kill met a job that ran");
+    assert!(total.balanced() && total.running == 0, "{total:?}");
+}
+
 /// the job of a process that is killed runs again when its lease has ended, as its second attempt.
 #[test]
 fn the_job_of_a_killed_process_runs_again() {
