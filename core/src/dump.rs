@@ -149,6 +149,18 @@ fn check_target(path: &Path) -> Result<()> {
     }
 }
 
+/// A dump is read to its end: a pipe or a device may have none.
+fn check_source(path: &Path) -> Result<()> {
+    match fs::metadata(path) {
+        Ok(there) if !there.is_file() => {
+            let text = format!("{} is no regular file, and so no dump", path.display());
+            Err(Error::invalid(text))
+        }
+        // What cannot be looked at fails by itself when it is opened.
+        _ => Ok(()),
+    }
+}
+
 impl Dispatcher {
     /// Writes every unfinished job to `path`, as of one instant. The former file stays until the new one
     /// is whole and synced. Of several dumps to one path at once, the one that began last stays.
@@ -210,8 +222,8 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `NotFound` if there is no such file; `Corrupt` if it is damaged, `FutureFormat` if a newer version
-    /// wrote it, `Invalid` if there are not as many names to be had as it needs (in these cases nothing was
-    /// accepted and the file is left alone); `Storage`; `Closed`; of the store.
+    /// wrote it, `Invalid` if it is no regular file, or if there are not as many names to be had as it needs (in
+    /// these cases nothing was accepted and the file is left alone); `Storage`; `Closed`; of the store.
     pub fn restore(&self, path: impl AsRef<Path>) -> Result<DumpReport> {
         self.check_process()?;
         let (header, jobs) = open(path.as_ref())?;
@@ -245,6 +257,7 @@ pub(crate) fn look(path: &Path) -> Result<(Vec<Job>, Vec<String>)> {
 }
 
 fn open(path: &Path) -> Result<(Header, Vec<RestoredJob>)> {
+    check_source(path)?;
     let file = fs::File::open(path).map_err(|e| {
         let kind = if e.kind() == io::ErrorKind::NotFound {
             ErrorKind::NotFound

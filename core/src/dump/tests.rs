@@ -81,6 +81,30 @@ fn line(number: u32, field: &str, value: &str) -> String {
     format!("{{{}}}", fields.join(","))
 }
 
+/// A pipe may never end, or never begin: nobody waits for what is no file.
+#[test]
+fn what_is_no_regular_file_is_not_restored() {
+    let folder = Folder::new();
+    let (d, _) = still();
+    let pipe = folder.file();
+    // The null device comes first: it is read to its end at once where the others would not be.
+    for path in [
+        "/dev/null".as_ref(),
+        folder.0.as_path(),
+        pipe.as_path(),
+        "/dev/zero".as_ref(),
+    ] {
+        if path == pipe {
+            let name = std::ffi::CString::new(pipe.to_str().unwrap()).unwrap();
+            // SAFETY: the name ends with a zero and lives through the call.
+            assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        }
+        let error = d.restore(path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+        assert!(error.to_string().contains("no regular file"), "{error}");
+    }
+}
+
 #[test]
 fn one_bad_line_and_nothing_is_accepted() {
     let (folder, (d, _)) = (Folder::new(), still());
