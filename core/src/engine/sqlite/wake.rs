@@ -79,6 +79,8 @@ struct Row {
     asleep: AtomicU32,
     /// Whether there is a process.
     open: AtomicU32,
+    /// Whether it waits for the right to write.
+    contends: AtomicU32,
     ready: AtomicU32,
     flags: AtomicU32,
     /// When it means to look after what is due.
@@ -88,9 +90,6 @@ struct Row {
 /// The whole file.
 #[repr(C)]
 struct Table {
-    /// How many processes wait for the right to write.
-    contenders: AtomicU32,
-    _rest: [u32; 31],
     rows: [Row; Lock::SEATS as usize],
 }
 
@@ -124,22 +123,17 @@ impl Wake {
             nap: Bell::default(),
         };
         if let Some((mapped, own)) = &wake.shared {
-            let mut alone = true;
             for (place, row) in mapped.table().rows.iter().enumerate() {
                 if place != *own && row.open.load(SeqCst) == 1 {
-                    let lives = lives(place as u32);
-                    row.open.store(u32::from(lives), SeqCst);
-                    alone &= !lives;
+                    row.open.store(lives(place as u32).into(), SeqCst);
                 }
-            }
-            if alone {
-                mapped.table().contenders.store(0, SeqCst);
             }
         }
         if let Some(row) = wake.row() {
             row.ready.store(0, SeqCst);
             row.flags.store(0, SeqCst);
             row.next.store(i64::MAX, SeqCst);
+            row.contends.store(0, SeqCst);
             row.open.store(1, SeqCst);
         }
         Ok(wake)
@@ -216,25 +210,21 @@ impl Wake {
         }
     }
 
-    /// A process waits for the right to write, or does so no more.
+    /// This process waits for the right to write, or does so no more.
     pub(super) fn contend(&self, waits: bool) {
-        let Some((mapped, _)) = &self.shared else { return };
-        let contenders = &mapped.table().contenders;
-        if waits {
-            contenders.fetch_add(1, SeqCst);
-        } else {
-            let fewer = |n: u32| Some(n.saturating_sub(1));
-            // The closure always answers.
-            let _ = contenders.fetch_update(SeqCst, SeqCst, fewer);
+        if let Some(row) = self.row() {
+            row.contends.store(waits.into(), SeqCst);
         }
     }
 
-    /// Whether another process waits for the right to write. One that was killed meanwhile may be counted for
-    /// ever, which costs the others a short pause per transaction.
+    /// Whether another process waits for the right to write. One that was killed meanwhile counts until the
+    /// next process opens the file, which costs the others a short pause per transaction.
     pub(super) fn contended(&self) -> bool {
-        self.shared
-            .as_ref()
-            .is_some_and(|(mapped, _)| mapped.table().contenders.load(SeqCst) > 0)
+        self.shared.as_ref().is_some_and(|(mapped, own)| {
+            let mut rows = mapped.table().rows.iter().enumerate();
+            let waits = |row: &Row| row.open.load(SeqCst) == 1 && row.contends.load(SeqCst) == 1;
+            rows.any(|(place, row)| place != *own && waits(row))
+        })
     }
 
     pub(super) fn closed(&self) -> bool {
@@ -424,6 +414,19 @@ mod tests {
         let path = folder.join(name);
         let open = |seat| Wake::open(&path, Some(seat), |_| true).expect("the file can be mapped");
         (open(0), open(1))
+    }
+
+    #[test]
+    fn one_that_was_killed_waits_no_more() {
+        let (one, two) = two("killed.db");
+        two.contend(true);
+        assert_eq!((one.contended(), two.contended()), (true, false));
+        two.contend(false);
+        assert!(!one.contended());
+        two.contend(true);
+        // Nobody says that it waits no more: whoever gets its seat begins anew.
+        let (_, _again) = super::tests::two("killed.db");
+        assert!(!one.contended());
     }
 
     #[test]
