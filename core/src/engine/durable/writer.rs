@@ -299,6 +299,10 @@ impl Writer {
         let (withdrawn, left) = (self.engine.withdraw(left.iter().copied()), left.len());
         if withdrawn.len() < left || !complete {
             self.desk.leave_incomplete(group.number);
+            // What is noted again was to be as safe as this, and is let go of when it is written.
+            if group.want > Durability::Memory {
+                self.engine.demand(group.want);
+            }
         }
         self.desk.note_withdrawn(withdrawn);
         self.desk.finish(group.number);
