@@ -15,6 +15,8 @@ pub(crate) mod flight;
 mod gate;
 mod reader;
 mod recovery;
+#[cfg(feature = "conformance")]
+pub mod sim;
 mod spilled;
 pub(crate) mod store;
 #[cfg(test)]
@@ -134,6 +136,39 @@ impl DurableEngine {
             reader: Reader::new(path),
             birth: Birth::here(),
         })
+    }
+
+    /// An engine without a thread, whose callers write their own groups: for a simulation.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn simulated(memory: MemoryEngine, store: Box<dyn Store>, settings: Settings) -> Self {
+        let (memory, desk) = (Arc::new(memory), Arc::new(Desk::default()));
+        let writer = Writer::new(memory.clone(), desk.clone(), store, settings.write_behind).alone();
+        Self {
+            memory,
+            desk,
+            writer: Arc::new(writer),
+            thread: Mutex::default(),
+            lock: Mutex::default(),
+            reader: Reader::new(Path::new("")),
+            birth: Birth::here(),
+        }
+    }
+
+    /// Writes what has changed, for a simulation.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn write_now(&self) {
+        self.writer.try_step();
+    }
+
+    /// Writes what is left and closes the store, for a simulation.
+    ///
+    /// # Errors
+    /// Of the store.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn stop_now(&self) -> Result<()> {
+        self.desk.close(&self.memory);
+        self.writer.run();
+        self.desk.check()
     }
 
     /// Waits until the group is as safe as `level` says, and finds out which of the new jobs were kept.
@@ -440,7 +475,11 @@ impl Engine for DurableEngine {
             self.memory.demand(Durability::Memory);
             return Ok(());
         }
-        self.desk.wait_for_all(self.memory.demand(level))
+        let group = self.memory.demand(level);
+        if self.writer.is_alone() {
+            self.writer.try_step();
+        }
+        self.desk.wait_for_all(group)
     }
 
     fn close(&self) -> Result<()> {

@@ -50,6 +50,8 @@ pub(crate) struct Writer {
     unsynced: AtomicBool,
     /// Whether the last group that somebody waited for was one caller's: then the next may be, too.
     lonely: AtomicBool,
+    /// Whether there is no thread, as in a simulation: every caller writes its own group.
+    alone: bool,
     /// Held by the one who writes.
     pen: Mutex<Pen>,
 }
@@ -74,6 +76,7 @@ impl Writer {
             write_behind,
             unsynced: AtomicBool::new(false),
             lonely: AtomicBool::new(false),
+            alone: false,
             pen: Mutex::new(Pen { store, full: false }),
         }
     }
@@ -81,7 +84,18 @@ impl Writer {
     /// Whether a caller may try to write its group itself: where there is one caller at a time, waking another
     /// thread and being woken by it costs more than the rest of the way to the disk.
     pub(crate) fn is_lonely(&self) -> bool {
-        self.lonely.load(SeqCst)
+        self.alone || self.lonely.load(SeqCst)
+    }
+
+    /// The same without a thread.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn alone(self) -> Self {
+        Self { alone: true, ..self }
+    }
+
+    /// Whether there is no thread.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone
     }
 
     /// Writes a group on the caller's thread, if nobody is at it.
@@ -308,7 +322,7 @@ impl Writer {
         self.desk.finish(group.number);
         // What is left is noted again: give the disk a moment.
         let listener = self.engine.news().listen();
-        if !self.desk.is_closing() {
+        if !self.desk.is_closing() && !self.alone {
             listener.wait(Deadline::after(AGAIN));
         }
     }
