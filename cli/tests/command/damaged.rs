@@ -118,6 +118,47 @@ fn rows_that_are_no_jobs_are_named() {
         (&(JOBS - 4).into(), &4.into()),
         "{saved}"
     );
+    On(&new).text(&["check"]).ok();
+}
+
+/// Damage can give one number to two rows: both jobs are saved.
+#[test]
+fn rows_of_one_number_are_both_saved() {
+    let folder = Folder::new();
+    let (path, new) = (folder.path("jobs.db"), folder.path("new.db"));
+    write(&path);
+    // In a leaf of the table a cell is the length of its row, the row's number, and the row.
+    let mut bytes = fs::read(&path).unwrap();
+    let (seven, eight) = (cell_of(&bytes, 7), cell_of(&bytes, 8));
+    bytes[eight] = bytes[seven];
+    fs::write(&path, bytes).unwrap();
+    let saved = On(&path)
+        .json(&["salvage", new.to_str().unwrap()])
+        .code(3)
+        .object();
+    assert_eq!(saved["jobs"], JOBS, "{saved}");
+    On(&new).text(&["check"]).ok();
+}
+
+/// Where the number of a row of the table `jobs` stands.
+fn cell_of(bytes: &[u8], number: u8) -> usize {
+    let page = usize::from(u16::from_be_bytes([bytes[16], bytes[17]]));
+    let word = |at: usize| usize::from(u16::from_be_bytes([bytes[at], bytes[at + 1]]));
+    for start in (page..bytes.len()).step_by(page) {
+        // Only the leaves of tables have rows.
+        if bytes[start] != 13 {
+            continue;
+        }
+        for cell in 0..word(start + 3) {
+            let at = start + word(start + 8 + 2 * cell);
+            let behind_length = at + bytes[at..].iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+            let row = &bytes[behind_length..(behind_length + 400).min(start + page)];
+            if row[0] == number && row.windows(6).any(|w| w == b"queued") {
+                return behind_length;
+            }
+        }
+    }
+    panic!("there is no row {number}");
 }
 
 /// Every byte of a small file in turn: whatever it was, no verb panics, hangs or believes in jobs that are

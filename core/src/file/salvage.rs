@@ -114,6 +114,8 @@ fn copy(
         name: &name,
         texts: Texts::default(),
         seen: HashSet::new(),
+        taken: HashSet::new(),
+        last: 0,
         report: &mut report,
         progress,
     };
@@ -131,6 +133,9 @@ struct Copy<'c> {
     name: &'c str,
     texts: Texts,
     seen: HashSet<crate::JobId>,
+    /// The numbers that were given, and one behind which most are free.
+    taken: HashSet<i64>,
+    last: i64,
     report: &'c mut SalvageReport,
     progress: &'c mut dyn FnMut(u64),
 }
@@ -182,7 +187,10 @@ impl Copy<'_> {
                 Ok(Some(row)) => {
                     last = row.get(0).unwrap_or(last);
                     match read(row, &mut self.texts) {
-                        Ok((number, job)) => self.save(number, &job)?,
+                        Ok((number, mut job)) => {
+                            self.mend(number, &mut job);
+                            self.save(number, &job)?;
+                        }
                         Err(e) => {
                             self.report.damaged += 1;
                             self.report.lost(e.to_string());
@@ -200,6 +208,7 @@ impl Copy<'_> {
                 .lost(format!("row {number}: another row has the same id, {}", job.id));
             return Ok(());
         }
+        let number = self.place(number, job);
         let marks = COLUMNS.split(", ").map(|_| "?").collect::<Vec<_>>().join(", ");
         let text = format!("INSERT INTO jobs ({COLUMNS}) VALUES ({marks})");
         let mut insert = self
@@ -211,6 +220,40 @@ impl Copy<'_> {
         self.report.jobs += 1;
         (self.progress)(self.report.jobs);
         Ok(())
+    }
+
+    /// Makes true what cannot be true of a job, so that nothing is wrong with the new file. Its state is believed.
+    fn mend(&mut self, number: i64, job: &mut Job) {
+        let is_over = job.state.is_final();
+        if is_over != job.finished.is_some() {
+            job.finished = is_over.then_some(job.run_at);
+            let text = format!("row {number}, job {}: when it ended, if it did", job.id);
+            self.report.lost(text);
+        }
+        if job.max_attempts == Some(0) {
+            job.max_attempts = None;
+            let text = format!("row {number}, job {}: how often it may run", job.id);
+            self.report.lost(text);
+        }
+    }
+
+    /// The number of a job in the new file. Where damage gave a number to two rows, the second comes last.
+    fn place(&mut self, number: i64, job: &Job) -> i64 {
+        if self.taken.insert(number) {
+            self.last = self.last.max(number);
+            return number;
+        }
+        let text = format!(
+            "row {number}, job {}: another row has its number; it comes last",
+            job.id
+        );
+        self.report.lost(text);
+        // Numbers begin at 1, and none can be so high that there is none behind it but by damage.
+        self.last = self.last.saturating_add(1);
+        while !self.taken.insert(self.last) {
+            self.last = self.last.wrapping_add(1).max(1);
+        }
+        self.last
     }
 
     /// The first row behind this one that can be read, with all that it holds.
