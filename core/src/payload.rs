@@ -82,8 +82,9 @@ impl Host<'_> {
 }
 
 impl Payload {
-    /// The longest payload, in bytes, unless the option `max_payload` says less.
-    pub const MAX_LEN: usize = 1 << 30;
+    /// The longest payload, in bytes, unless the option `max_payload` says less: what a row of SQLite can hold,
+    /// which is 1 000 000 000 bytes, with room for the rest of the job.
+    pub const MAX_LEN: usize = 900 << 20;
 
     /// Begins to fetch what a clone will write.
     #[inline]
