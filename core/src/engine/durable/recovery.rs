@@ -25,6 +25,8 @@ const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (OR
                        FROM jobs WHERE finished IS NULL AND spilled IS NULL) WHERE run_at < before";
 const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt, ?2), fence = max(fence, ?3), \
                        started = ?4, max_attempts = coalesce(max_attempts, ?5), crashes = crashes + 1, spilled = NULL WHERE row = ?1 AND finished IS NULL";
+/// Fences that are above what the former runs of this file can have given: of jobs that came from elsewhere.
+const FOREIGN: &str = "UPDATE jobs SET fence = min(fence, ?2) + ?3 WHERE finished IS NULL AND fence >= ?1";
 const QUEUES: &str = "SELECT name FROM queues WHERE paused = 1";
 /// In the order of their rows, which is that of their pushes: none of them has run.
 const SPILLED: &str =
@@ -91,6 +93,7 @@ pub(crate) fn begin(store: &mut Sqlite, table: &Table) -> Result<Opened> {
     let deaths = number(&transaction, "deaths", &name)?.unwrap_or(0) + u64::from(!clean);
     if !clean && !planted(Bug::NoCrashCounter) {
         mark(&transaction, &table.survivors(before)).map_err(failed)?;
+        raise(&transaction, Opened { deaths }).map_err(failed)?;
     }
     let run = Run {
         generation: before.generation + 1,
@@ -116,6 +119,15 @@ pub(crate) fn begin(store: &mut Sqlite, table: &Table) -> Result<Opened> {
     transaction.commit().map_err(failed)?;
     table.begin(run);
     Ok(Opened { deaths })
+}
+
+/// Moves those fences on that the least fence of this run does not reach: a claim of them may be unwritten, too.
+fn raise(db: &Connection, opened: Opened) -> rusqlite::Result<()> {
+    let (least, by) = (
+        i64::try_from(opened.fences()).unwrap_or(i64::MAX),
+        1_i64 << FENCES,
+    );
+    db.execute(FOREIGN, (least, i64::MAX - by, by)).map(drop)
 }
 
 fn mark(db: &Connection, survivors: &[(i64, Takeoff)]) -> rusqlite::Result<()> {
