@@ -28,11 +28,15 @@ pub(crate) struct Desk {
     /// Jobs whose push could not be kept, until their pusher has heard of it.
     withdrawn: Mutex<HashSet<JobId>>,
     withdrawn_count: AtomicUsize,
+    /// The last group of which a push could not be kept.
+    withdrew: AtomicU64,
     /// Queues that were paused or resumed and not yet written.
     pauses: Mutex<Vec<Pause>>,
     /// The latest instant that a caller told of: the engine has no clock of its own.
     now: AtomicI64,
     closing: AtomicBool,
+    /// Whether no group will be written any more, because all are.
+    is_shut: AtomicBool,
     /// Held while jobs are taken back from the file.
     pub(crate) refilling: Mutex<()>,
     /// The least fence of a job that is taken back: the former runs may have given lower ones.
@@ -53,12 +57,12 @@ impl Desk {
         Err(Error::new(ErrorKind::Storage, text))
     }
 
-    /// Returns when the group is written.
+    /// Returns when the group is written, or when there is nothing to write any more.
     ///
     /// # Errors
     /// `Unknown` if the store broke first.
     pub(crate) fn wait(&self, group: u64) -> Result<()> {
-        if self.gates.wait(group) {
+        if self.gates.wait(group) || self.is_done(group) || self.is_shut.load(SeqCst) {
             return Ok(());
         }
         let why = self.why();
@@ -80,6 +84,21 @@ impl Desk {
         Err(Error::new(ErrorKind::Full, text))
     }
 
+    /// Whether this group is done.
+    pub(crate) fn is_done(&self, group: u64) -> bool {
+        self.last() >= group
+    }
+
+    /// The last group that is done.
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(SeqCst)
+    }
+
+    /// Whether a push of a group after this one was withdrawn.
+    pub(crate) fn withdrew_since(&self, group: u64) -> bool {
+        self.withdrew.load(SeqCst) > group
+    }
+
     /// Whether the push of this job was withdrawn; asked once, by its pusher, after its group.
     pub(crate) fn was_withdrawn(&self, id: JobId) -> bool {
         if self.withdrawn_count.load(SeqCst) == 0 {
@@ -91,7 +110,11 @@ impl Desk {
         was
     }
 
-    pub(super) fn note_withdrawn(&self, ids: Vec<JobId>) {
+    pub(super) fn note_withdrawn(&self, group: u64, ids: Vec<JobId>) {
+        if ids.is_empty() {
+            return;
+        }
+        self.withdrew.store(group, SeqCst);
         let mut withdrawn = self.withdrawn.lock();
         withdrawn.extend(ids);
         self.withdrawn_count.store(withdrawn.len(), SeqCst);
@@ -160,6 +183,12 @@ impl Desk {
     /// Puts those back that could not be written; later ones come after them.
     pub(super) fn return_pauses(&self, pauses: Vec<Pause>) {
         self.pauses.lock().splice(0..0, pauses);
+    }
+
+    /// Everything is written, and nothing will be any more: nobody waits for it.
+    pub(super) fn shut(&self) {
+        self.is_shut.store(true, SeqCst);
+        self.gates.break_down();
     }
 
     pub(super) fn poison(&self, error: &Error) {

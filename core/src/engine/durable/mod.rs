@@ -11,6 +11,8 @@
 //! shared memory can be relied on.
 
 pub(crate) mod desk;
+#[cfg(test)]
+mod faults;
 pub(crate) mod flight;
 mod gate;
 mod reader;
@@ -171,33 +173,40 @@ impl DurableEngine {
         self.desk.check()
     }
 
-    /// Waits until the group is as safe as `level` says, and finds out which of the new jobs were kept.
+    /// Waits until the group is as safe as the jobs are to be, and finds out which of them were kept. `written` is
+    /// the last group that was done before they came.
     fn answer(
         &self,
         jobs: &[Insert<'_>],
         receipt: &mut Vec<Inserted>,
         before: usize,
-        group: u64,
-        level: Durability,
+        (written, group): (u64, u64),
     ) -> Result<()> {
+        let level = jobs.iter().map(|job| job.durability).max().unwrap_or_default();
         let known = |i: &Inserted| matches!(i, Inserted::Duplicate | Inserted::Keyed(_));
         // Somebody else's push, which may not be written yet.
-        let group = if receipt[before..].iter().any(known) {
+        let last = if receipt[before..].iter().any(known) {
             self.memory.demand(level)
         } else {
             group
         };
-        self.desk.wait(group)?;
-        let new = jobs
-            .iter()
-            .zip(&receipt[before..])
-            .filter(|(_, i)| **i == Inserted::New);
-        let held = new.filter(|(job, _)| job.durability > Durability::Memory);
+        self.desk.wait(last)?;
         let (mut kept, mut lost) = (0, 0);
-        for (job, _) in held {
-            if self.desk.was_withdrawn(job.id) {
+        for (job, inserted) in jobs.iter().zip(&receipt[before..]) {
+            let was_lost = match inserted {
+                Inserted::New if job.durability == Durability::Memory => continue,
+                Inserted::New if !self.desk.is_done(group) => {
+                    receipt.truncate(before);
+                    return Err(Error::new(ErrorKind::Closed, "the store is closed"));
+                }
+                Inserted::New => self.desk.was_withdrawn(job.id),
+                Inserted::Duplicate => self.lost_since(written, job.id)?,
+                Inserted::Keyed(id) => self.lost_since(written, *id)?,
+                _ => continue,
+            };
+            if was_lost {
                 lost += 1;
-            } else {
+            } else if *inserted == Inserted::New {
                 kept += 1;
             }
         }
@@ -211,6 +220,13 @@ impl DurableEngine {
             let text = format!("the disk is full: {kept} of the jobs were kept and {lost} were not");
             Error::new(ErrorKind::Unknown, text)
         })
+    }
+}
+
+impl DurableEngine {
+    /// Whether a job that was here after that group is not, because its push was withdrawn.
+    fn lost_since(&self, written: u64, id: JobId) -> Result<bool> {
+        Ok(self.desk.withdrew_since(written) && self.get(id)?.is_none())
     }
 }
 
@@ -235,7 +251,7 @@ impl<'a, 'j> Carried<'a, 'j> {
             match bytes {
                 Ok(bytes) => cell.set(bytes),
                 Err(error) => {
-                    Self { jobs, originals }.give_back();
+                    Self { jobs, originals }.give_back(&[]);
                     return Err(error);
                 }
             }
@@ -243,10 +259,13 @@ impl<'a, 'j> Carried<'a, 'j> {
         Ok(Self { jobs, originals })
     }
 
-    /// Gives the payloads back to their jobs.
-    fn give_back(self) {
-        for (job, original) in self.jobs.iter().zip(self.originals) {
-            if let (Parcel::Given(cell), Some(original)) = (job.payload, original) {
+    /// Gives the payloads back to those jobs that were not stored.
+    fn give_back(&mut self, receipt: &[Inserted]) {
+        for (n, (job, original)) in self.jobs.iter().zip(&mut self.originals).enumerate() {
+            if receipt.get(n) == Some(&Inserted::New) {
+                continue;
+            }
+            if let (Parcel::Given(cell), Some(original)) = (job.payload, original.take()) {
                 cell.set(original);
             }
         }
@@ -310,7 +329,10 @@ impl Engine for DurableEngine {
                 _ => Ok(None),
             })
             .collect::<Result<_>>()?;
-        let carried = Carried::new(jobs)?;
+        for job in jobs.iter().filter(|job| !job.fresh) {
+            self.fetch(job.id)?;
+        }
+        let mut carried = Carried::new(jobs)?;
         let encoded: Vec<Insert<'_>>;
         let inserts = if shared.iter().any(Option::is_some) {
             encoded = jobs
@@ -328,12 +350,11 @@ impl Engine for DurableEngine {
         } else {
             jobs
         };
-        for job in jobs.iter().filter(|job| !job.fresh) {
-            self.fetch(job.id)?;
-        }
         self.desk.saw(now);
         let own = level > Durability::Memory && self.writer.is_lonely();
+        let written = self.desk.last();
         let group = self.memory.insert_noted(inserts, now, receipt, own);
+        carried.give_back(&receipt[before..]);
         if level == Durability::Memory {
             return Ok(());
         }
@@ -344,9 +365,9 @@ impl Engine for DurableEngine {
         if own && !self.writer.try_step() {
             self.memory.announce(level);
         }
-        let answer = self.answer(jobs, receipt, before, group, level);
+        let answer = self.answer(jobs, receipt, before, (written, group));
         if answer.is_err() {
-            carried.give_back();
+            carried.give_back(&[]);
         }
         answer
     }
@@ -386,6 +407,9 @@ impl Engine for DurableEngine {
                 ..job.clone()
             })
             .collect();
+        for job in encoded.iter().filter(|job| !job.fresh) {
+            self.fetch(job.id)?;
+        }
         let mut batch = Batch {
             inserts: &encoded,
             transitions: &mut *batch.transitions,
@@ -395,6 +419,8 @@ impl Engine for DurableEngine {
         self.memory.commit_noted(&mut batch, now, receipt);
         match batch.durability {
             Durability::Memory => Ok(()),
+            // It changed nothing.
+            _ if !receipt.applied => Ok(()),
             level => self.flush(level).map_err(|error| match error.kind() {
                 ErrorKind::Full => {
                     let text = "the disk is full: the batch is applied, and written as soon as there is room";

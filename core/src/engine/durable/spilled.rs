@@ -23,18 +23,29 @@ impl DurableEngine {
             return Ok(());
         };
         if self.memory.pick_row(row, &job.queue, job.priority) {
-            job.fence = job.fence.max(self.desk.fences());
+            job = self.raised(job);
             self.memory.take_back(row, &job)?;
         }
         Ok(())
     }
 
+    /// The job with a fence that no former run can have given, which its row does not tell.
+    fn raised(&self, job: Job) -> Job {
+        let fence = job.fence.max(self.desk.fences());
+        Job { fence, ..job }
+    }
+
     /// A job that is in the file only.
     pub(super) fn peek(&self, id: JobId) -> Result<Option<Job>> {
-        if self.memory.spilled() == 0 {
-            return Ok(None);
+        let found = match self.memory.spilled() {
+            0 => None,
+            _ => self.reader.find(id)?,
+        };
+        match found {
+            Some((_, job)) => Ok(Some(self.raised(job))),
+            // It may have been taken back since it was looked for in memory.
+            None => self.memory.get(id),
         }
-        Ok(self.reader.find(id)?.map(|(_, job)| job))
     }
 
     /// One page of both: those in memory and those in the file only.
@@ -50,7 +61,8 @@ impl DurableEngine {
         page.total += total.saturating_sub(self.memory.taken_back(filter));
         let known: HashSet<JobId> = page.jobs.iter().map(|job| job.id).collect();
         let new = |job: &Job| !known.contains(&job.id) && !self.memory.knows(job.id);
-        page.jobs.extend(spilled.into_iter().filter(new));
+        page.jobs
+            .extend(spilled.into_iter().filter(new).map(|job| self.raised(job)));
         page.jobs.sort_unstable_by_key(|job| std::cmp::Reverse(job.id));
         page.jobs.truncate(size);
         Ok(page)
@@ -84,7 +96,7 @@ impl DurableEngine {
                 if known.contains(&job.id) {
                     Ok(())
                 } else {
-                    each(job)
+                    each(self.raised(job))
                 }
             })?;
         }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::testing::Folder;
 use super::{DurableEngine, Settings};
 use crate::durability::Durability;
-use crate::engine::Engine;
+use crate::engine::{Engine, Insert, Parcel, Restored};
 use crate::error::ErrorKind;
 use crate::job::{Filter, NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
 use crate::time::Deadline;
-use crate::{Dispatcher, JobId, KindSet, Lease, Options};
+use crate::{Dispatcher, JobId, KindSet, Lease, Options, Timestamp};
 
 const NEVER: Settings = Settings {
     keep_finished: 100,
@@ -453,4 +453,158 @@ fn a_follow_up_does_not_run_before_it_is_written() {
         answer.join().unwrap().unwrap();
     });
     assert!(claim(&d).is_some());
+}
+
+/// Whatever the former runs gave out of a job that came from elsewhere.
+#[test]
+fn a_job_from_a_dump_gets_no_fence_twice() {
+    let rig = Rig::new();
+    let engine = DurableEngine::open(&rig.path(), NEVER).unwrap();
+    let (queue, kind) = (
+        engine.names().queue("default").unwrap(),
+        engine.names().kind("k").unwrap(),
+    );
+    let restored = Restored {
+        fence: 5 << 20,
+        ..Restored::default()
+    };
+    let insert = Insert {
+        id: JobId::from_u128(1),
+        fresh: false,
+        queue,
+        kind,
+        payload: Parcel::Shared(&crate::Payload::empty()),
+        priority: 0,
+        run_at: Timestamp::EPOCH,
+        max_attempts: 0,
+        timeout: None,
+        deadline: Timestamp::MAX,
+        extras: None,
+        waits: &[],
+        capacity: 0,
+        durability: Durability::Disk,
+        restored: Some(&restored),
+    };
+    engine
+        .insert(&[insert], Timestamp::EPOCH, &mut Vec::new())
+        .unwrap();
+    let d = Dispatcher::with_engine(Arc::new(engine), Options::default()).unwrap();
+    let (mut last, mut rig) = (fence(&d), rig.crashed());
+    drop(d);
+    for _ in 0..3 {
+        // As after a power cut: nobody knows what ran.
+        std::fs::remove_file(rig.folder.path("jobs.db.flight")).unwrap();
+        let d = rig.open();
+        let fence = fence(&d);
+        assert!(fence > last, "{fence} after {last}");
+        (last, rig) = (fence, rig.crashed());
+    }
+}
+
+/// The fence of a claim that is never answered.
+fn fence(d: &Dispatcher) -> u64 {
+    let lease = claim(d).unwrap();
+    let fence = lease.fence();
+    std::mem::forget(lease);
+    fence
+}
+
+#[test]
+fn a_batch_knows_spilled_jobs_by_their_ids() {
+    let rig = Rig::new();
+    let (engine, d) = spilling(&rig.path());
+    let ids = push_priorities(&d, MANY);
+    let known = ids[MANY - 1];
+    assert!(!engine.memory.knows(known));
+    let next = d
+        .consumer(Arc::new(KindSet::any()))
+        .next(Deadline::after(Duration::from_secs(20)));
+    let lease = next.unwrap().unwrap();
+    lease
+        .complete_and_push(Outcome::done(), &[job().id(known)])
+        .unwrap();
+    assert_eq!(d.stats().unwrap().total().queued, MANY as u64 - 1);
+    assert_eq!(run_all(&d).len(), MANY - 1);
+    assert!(d.stats().unwrap().total().balanced());
+}
+
+#[test]
+fn jobs_of_one_push_keep_their_order_whatever_their_ids() {
+    let rig = Rig::new();
+    let d = rig.open();
+    for durability in [Durability::Memory, Durability::Disk] {
+        let base = durability as u128 * 100;
+        let ids: Vec<_> = [9, 2, 7, 1].map(|n| JobId::from_u128(base + n)).into();
+        let jobs: Vec<_> = ids
+            .iter()
+            .map(|id| job().id(*id).durability(durability))
+            .collect();
+        d.push_many(&jobs).unwrap();
+        d.flush().unwrap();
+        let again = rig.crashed().open();
+        let ran: Vec<_> = ids.iter().map(|_| claim(&d).unwrap().id()).collect();
+        assert_eq!(ran, ids, "{durability:?}");
+        let ran: Vec<_> = ids.iter().map(|_| claim(&again).unwrap().id()).collect();
+        assert_eq!(ran, ids, "{durability:?}, after a crash");
+    }
+}
+
+#[test]
+fn a_refused_job_comes_back_as_it_was() {
+    struct Object;
+    impl crate::HostObject for Object {
+        fn encode(&self) -> crate::Result<crate::Encoded> {
+            crate::Payload::from("bytes").encode()
+        }
+        fn as_any(&self) -> &dyn std::any::Any {
+            self
+        }
+    }
+    let rig = Rig::new();
+    let engine = Arc::new(DurableEngine::open(&rig.path(), NEVER).unwrap());
+    let options = Options {
+        capacity: 1,
+        ..Options::default()
+    };
+    let d = Dispatcher::with_engine(engine, options).unwrap();
+    let push = |n: u128, durability| {
+        let object = crate::Payload::host(Object);
+        d.try_push(
+            NewJob::new("k", object)
+                .id(JobId::from_u128(n))
+                .durability(durability),
+        )
+    };
+    push(1, Durability::Disk).unwrap();
+    for durability in [Durability::Memory, Durability::Disk] {
+        let error = push(2, durability).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Full);
+        assert!(
+            error.into_job().payload.as_host::<Object>().is_some(),
+            "{durability:?}"
+        );
+    }
+}
+
+#[test]
+fn the_longest_payload_fits_in_a_row() {
+    let db = rusqlite::Connection::open_in_memory().unwrap();
+    let with_the_rest = crate::Payload::MAX_LEN as i64 + (32 << 20);
+    let held: i64 = db
+        .query_row("SELECT length(zeroblob(?))", [with_the_rest], |r| r.get(0))
+        .unwrap();
+    assert_eq!(held, with_the_rest);
+    let rig = Rig::new();
+    let engine = Arc::new(DurableEngine::open(&rig.path(), NEVER).unwrap());
+    let options = Options {
+        max_payload: crate::Payload::MAX_LEN,
+        ..Options::default()
+    };
+    let d = Dispatcher::with_engine(engine, options).unwrap();
+    let long = vec![0; crate::Payload::MAX_LEN + 1];
+    assert_eq!(
+        d.push(NewJob::new("k", long)).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+    push(&d);
 }

@@ -121,13 +121,29 @@ impl Writer {
             }
             let mut pen = self.pen.lock();
             self.guarded(|| self.step(&mut pen, news == News::Due));
+            let full = pen.full;
+            drop(pen);
             if news == News::Last {
                 break;
+            }
+            if full {
+                self.give_time();
             }
         }
         let mut pen = self.pen.lock();
         if !self.desk.is_broken() {
             self.guarded(|| self.end(&mut pen));
+        }
+        if !self.desk.is_broken() {
+            self.desk.shut();
+        }
+    }
+
+    /// Gives a full disk a moment.
+    fn give_time(&self) {
+        let listener = self.engine.news().listen();
+        if !self.desk.is_closing() && !self.alone {
+            listener.wait(Deadline::after(AGAIN));
         }
     }
 
@@ -162,7 +178,7 @@ impl Writer {
             let engine = self.engine.clone();
             let listener = engine.news().listen();
             let (noted, urgent) = engine.has_news();
-            if self.desk.is_closing() {
+            if self.desk.is_closing() || self.desk.is_broken() {
                 return News::Last;
             }
             if urgent {
@@ -194,6 +210,9 @@ impl Writer {
 
     /// Nothing has come for a while.
     fn rest(&self, pen: &mut Pen) {
+        if self.desk.is_broken() {
+            return;
+        }
         let done = pen.store.sync().and_then(|()| pen.store.rest());
         match done {
             Ok(()) => self.unsynced.store(false, SeqCst),
@@ -204,6 +223,9 @@ impl Writer {
 
     /// Takes jobs back that are in the file only, as far as lanes run low.
     fn refill(&self, pen: &mut Pen) {
+        if self.desk.is_broken() {
+            return;
+        }
         let (desk, engine) = (self.desk.clone(), self.engine.clone());
         loop {
             let _one = desk.refilling.lock();
@@ -221,8 +243,11 @@ impl Writer {
         }
     }
 
-    /// Writes one group.
+    /// Writes one group, unless the store broke while the caller waited for the pen: it is not asked again.
     fn step(&self, pen: &mut Pen, patient: bool) {
+        if self.desk.is_broken() {
+            return;
+        }
         if self.engine.is_hungry() {
             self.refill(pen);
         }
@@ -318,13 +343,9 @@ impl Writer {
                 self.engine.demand(group.want);
             }
         }
-        self.desk.note_withdrawn(withdrawn);
+        self.desk.note_withdrawn(group.number, withdrawn);
+        // What is left is noted again.
         self.desk.finish(group.number);
-        // What is left is noted again: give the disk a moment.
-        let listener = self.engine.news().listen();
-        if !self.desk.is_closing() && !self.alone {
-            listener.wait(Deadline::after(AGAIN));
-        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) const CRASHED: u16 = 2048;
 pub(super) const JOINED: u16 = 4096;
 /// Its row says that it is in the store only.
 pub(super) const SPILLED: u16 = 8192;
+/// It is held only to be put in the store: its push was answered.
+pub(super) const ANSWERED: u16 = 16384;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
 /// Both of them.
@@ -88,6 +90,7 @@ mod tests {
                 CRASHED,
                 JOINED,
                 SPILLED,
+                ANSWERED,
             ] {
                 assert!(!flags.has(flag));
                 flags.set(flag, true);

@@ -17,7 +17,7 @@
 //! * The row of a record is given when it is first collected. Rows grow, in the order of the pushes.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::MemoryEngine;
 use super::after::After;
@@ -64,6 +64,8 @@ pub(super) struct Journal {
     /// The row of the job in each slot, where there is one.
     rows: Table<[AtomicI64; CHUNK], WIDTH, WIDTH>,
     next: AtomicI64,
+    /// How many jobs were held so far: puts those in order that a group releases.
+    held: AtomicU64,
     /// Held while a group is read, and by batches.
     latch: Mutex<()>,
     pub(super) spill: Spill,
@@ -130,6 +132,8 @@ pub(crate) struct Put {
     pub(crate) new: bool,
     /// Whether it is to be in the store only.
     pub(crate) spill: bool,
+    /// Its place among those that are held.
+    order: u64,
     pub(super) slot: u32,
 }
 
@@ -150,6 +154,7 @@ impl Journal {
             flight,
             rows: Table::default(),
             next: AtomicI64::new(1),
+            held: AtomicU64::new(0),
             latch: Mutex::default(),
             spill: Spill {
                 resident,
@@ -178,6 +183,11 @@ impl Journal {
         if news || urgent {
             self.bell.ring();
         }
+    }
+
+    /// The place of a job among those that are held.
+    pub(super) fn next_held(&self) -> u64 {
+        self.held.fetch_add(1, Relaxed)
     }
 
     /// Says that a lane should be filled up.
@@ -324,7 +334,8 @@ impl MemoryEngine {
         let waited_for = stripes
             .iter()
             .any(|stripe| stripe.notes.want > Durability::Memory);
-        let whole = journal.batched.swap(false, Relaxed) || waited_for || !patient;
+        let batched = journal.batched.swap(false, Relaxed);
+        let whole = batched || waited_for || !patient;
         let mut left = false;
         for stripe in &mut stripes {
             let notes = &mut stripe.notes;
@@ -351,19 +362,36 @@ impl MemoryEngine {
         for slot in slots {
             self.read(slot, now, &mut new, &mut puts);
         }
-        // By id is by push, on whatever thread.
-        new.sort_unstable_by_key(|(id, _)| *id);
-        for (id, slot) in new {
+        new.sort_unstable_by_key(|(place, _)| *place);
+        for ((.., id), slot) in new {
             puts.extend(self.read_new(id, slot, now));
         }
         group
             .changes
             .extend(puts.into_iter().map(|put| Change::Put(Box::new(put))));
+        if batched {
+            self.read_forgotten(&mut group);
+        }
         group
     }
 
+    /// Adds what belongs to a batch and was forgotten since its record was noted, before it was read. No batch can
+    /// have come since.
+    fn read_forgotten(&self, group: &mut Group) {
+        for mut stripe in self.stripes.lock_all() {
+            let gone = &mut stripe.notes.gone;
+            let (theirs, others) = gone.drain(..).partition(|(_, joined)| *joined);
+            *gone = others;
+            let theirs: Vec<_> = theirs;
+            let removed = theirs
+                .into_iter()
+                .map(|(row, joined)| Change::Remove { row, joined });
+            group.changes.extend(removed);
+        }
+    }
+
     /// Reads a changed record that has a row; puts one that has none on the list of the new.
-    fn read(&self, slot: u32, now: Timestamp, new: &mut Vec<(JobId, u32)>, puts: &mut Vec<Put>) {
+    fn read(&self, slot: u32, now: Timestamp, new: &mut Vec<(Place, u32)>, puts: &mut Vec<Put>) {
         let record = self.slab.lock(slot);
         let Some(mut record) = record.filter(|r| r.taken() && r.marked(DIRTY)) else {
             return;
@@ -373,7 +401,7 @@ impl MemoryEngine {
         } else if record.marked(ROWED) {
             puts.push(self.put(&mut record, slot, false, now));
         } else {
-            new.push((record.id(), slot));
+            new.push((place(&record), slot));
         }
     }
 
@@ -412,6 +440,7 @@ impl MemoryEngine {
             joined,
             new,
             spill,
+            order: record.order(),
             slot,
         }
     }
@@ -419,7 +448,9 @@ impl MemoryEngine {
     /// The held jobs among these can be claimed from now on.
     pub(crate) fn release<'p>(&self, puts: impl Iterator<Item = &'p Put>, now: Timestamp) {
         let mut after = After::default();
-        let mut puts = puts.filter(|put| put.held).peekable();
+        let mut puts: Vec<&Put> = puts.filter(|put| put.held).collect();
+        puts.sort_by_key(|put| put.order);
+        let mut puts = puts.into_iter().peekable();
         while puts.peek().is_some() {
             let mut stripe = self.stripes.mine();
             let mut session = self.session(&mut stripe, &mut after, now);
@@ -438,6 +469,8 @@ impl MemoryEngine {
     /// the former.
     pub(crate) fn withdraw<'p>(&self, puts: impl Iterator<Item = &'p Put>) -> Vec<JobId> {
         let (mut after, mut withdrawn) = (After::default(), Vec::new());
+        // What is tried again may belong together.
+        self.journal().batched.store(true, Relaxed);
         for put in puts {
             let mut stripe = self.stripes.mine();
             let mut session = self.session(&mut stripe, &mut after, Timestamp::EPOCH);
@@ -489,6 +522,19 @@ impl MemoryEngine {
     pub(crate) fn skip_rows(&self, last: i64) {
         self.journal().next.fetch_max(last + 1, Relaxed);
     }
+}
+
+/// Where a new job stands among the others of its group: as they may start, and in their lanes.
+type Place = (Timestamp, bool, u64, JobId);
+
+fn place(record: &Record) -> Place {
+    // Of one that waits no more the order says something else.
+    let order = if record.state().is_waiting() {
+        record.order()
+    } else {
+        0
+    };
+    (record.run_at(), record.marked(HELD), order, record.id())
 }
 
 /// Whether a record without a row is of a job that was pushed at `memory` and has succeeded since: nobody was told

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flags::{
-    BY_LEASE, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed, OWN_TIMEOUT, ROWED,
-    SPILLED, TAKEN, TIMED,
+    ANSWERED, BY_LEASE, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed,
+    OWN_TIMEOUT, ROWED, SPILLED, TAKEN, TIMED,
 };
 use super::journal::Takeoff;
 use super::nodes::Nodes;
@@ -321,8 +321,10 @@ impl Record {
 
     /// Takes off the marks that are the store's.
     pub(super) fn clear_marks(&mut self) {
-        self.flags
-            .set(ROWED | DIRTY | HELD | CRASHED | JOINED | SPILLED, false);
+        self.flags.set(
+            ROWED | DIRTY | HELD | CRASHED | JOINED | SPILLED | ANSWERED,
+            false,
+        );
     }
 
     /// How it stands at the beginning of its attempt.

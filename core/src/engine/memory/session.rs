@@ -3,12 +3,13 @@
 //!
 //! A session has the lock of a stripe, and takes the lock of one record at a time.
 
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use super::MemoryEngine;
 use super::after::After;
 use super::finished::Fate;
-use super::flags::{HELD, Listed, ROWED};
+use super::flags::{ANSWERED, HELD, Listed, ROWED};
 use super::journal::Put;
 use super::lane::{Lane, Lanes};
 use super::latch::MutexGuard;
@@ -145,6 +146,7 @@ impl<'a> Session<'a> {
         let order = match state {
             State::Queued => lane.next_order(),
             State::Scheduled => engine.shared.next_scheduled(),
+            _ if record.marked(HELD) => engine.journal().next_held(),
             _ => 0,
         };
         let listed = if state == State::Queued {
@@ -346,6 +348,7 @@ impl<'a> Session<'a> {
         let waits_held = waits && !planted(Bug::HeldJobRuns);
         if waits_held || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
             record.mark(HELD, true);
+            record.mark(ANSWERED, !waits);
         }
         if waits {
             self.demand(want);
@@ -358,7 +361,7 @@ impl<'a> Session<'a> {
         let Some(mut record) = record.filter(|r| r.is(id) && r.marked(HELD)) else {
             return;
         };
-        record.mark(HELD, false);
+        record.mark(HELD | ANSWERED, false);
         // The store has no clock: it is at least as late as when the job was pushed.
         self.now = self.now.max(record.created());
         if record.state() == State::Blocked && record.waits().is_empty() {
@@ -367,7 +370,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a held job away as if it had never been pushed: true if that was done. Any other job is noted as
-    /// changed.
+    /// changed; one whose push was answered goes in line, unless others stand before it in the store only.
     pub(super) fn withdraw(&mut self, put: &Put) -> bool {
         let slot = put.slot;
         let record = self.engine.slab.lock(slot);
@@ -382,11 +385,17 @@ impl<'a> Session<'a> {
             }
         }
         let held = record.marked(HELD) && record.state() == State::Blocked;
-        if !held || put.joined {
+        let answered = record.marked(ANSWERED);
+        if !held || put.joined || answered {
             // What came with a job of a batch has happened: it waits for space, held as it is.
             record.mark(HELD, held);
             self.joins = put.joined;
             self.touch(&mut record, slot);
+            let behind = self.engine.shared.queues.get(record.queue()).spilled.load(SeqCst) > 0;
+            drop(record);
+            if answered && !behind {
+                self.release(slot, put.job.id);
+            }
             return false;
         }
         if planted(Bug::WithdrawnJobRuns) {

@@ -70,12 +70,13 @@ impl Session<'_> {
             return self.release(put.slot, put.job.id);
         };
         let (queue, priority) = (record.queue(), record.priority());
+        // Before the record goes: whoever does not find it must know that he has to look in the file.
+        engine.append(queue, priority, put.row);
         // Its row stays, so it is not struck.
         record.clear_marks();
         let remains = record.vacate();
         drop(record);
         self.stripe.tally(queue).step(State::Blocked, State::Queued);
-        engine.append(queue, priority, put.row);
         self.bury(put.slot, remains);
     }
 }

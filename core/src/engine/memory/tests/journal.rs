@@ -106,3 +106,39 @@ fn a_batch_is_in_one_group_whatever_its_age() {
     assert!(receipt.applied);
     assert_eq!(group(&rig, true), [(1, State::Failed), (2, State::Queued)]);
 }
+
+#[test]
+fn a_batch_that_could_not_be_written_stays_whole() {
+    let rig = Rig::with(MemoryEngine::journaled(0, 0, Box::new(Blind)));
+    rig.push_ids([1]);
+    assert_eq!(group(&rig, false), [(1, State::Queued)]);
+    let mut done = [says(rig.claim_one().job, true, State::Succeeded)];
+    let mut batch = Batch {
+        inserts: &[plain(id(2))],
+        transitions: &mut done,
+        ..Batch::default()
+    };
+    let mut receipt = BatchReceipt::default();
+    rig.engine.commit_noted(&mut batch, rig.now(), &mut receipt);
+    assert!(receipt.applied);
+    for _ in 0..3 {
+        // As the writer does when the disk is full.
+        let refused = rig.engine.collect(true, rig.now()).changes;
+        let (puts, rows): (Vec<_>, Vec<_>) = refused.iter().partition(|c| matches!(c, Change::Put(_)));
+        assert_eq!(
+            (puts.len(), rows.len()),
+            (1, 1),
+            "the end of the one, and the other"
+        );
+        let rows = rows.into_iter().filter_map(|change| match change {
+            Change::Remove { row, joined } => Some((*row, *joined)),
+            Change::Put(_) => None,
+        });
+        rig.engine.remove_again(rows);
+        let puts = puts.into_iter().filter_map(|change| match change {
+            Change::Put(put) => Some(&**put),
+            Change::Remove { .. } => None,
+        });
+        assert_eq!(rig.engine.withdraw(puts), []);
+    }
+}
