@@ -49,6 +49,10 @@ impl Kind {
     /// # Errors
     /// `NotFound` if there is no such file, `Storage` if it cannot be read, `Corrupt` if it is neither.
     pub fn of(path: &Path) -> Result<Self> {
+        #[cfg(all(unix, feature = "sqlite"))]
+        if crate::engine::sql::lock::is_open_here(path) {
+            return Ok(Self::Database);
+        }
         let mut first = Vec::new();
         let read = fs::File::open(path).and_then(|file| file.take(16).read_to_end(&mut first));
         read.map_err(|e| {

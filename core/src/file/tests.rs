@@ -318,6 +318,29 @@ mod database {
     }
 }
 
+/// Whoever opens and closes a database by hand takes the locks away by which SQLite keeps other processes from
+/// deleting its log. What this process has open is not opened by hand.
+#[cfg(all(target_os = "linux", feature = "sqlite"))]
+#[test]
+fn a_look_at_an_open_database_leaves_its_locks() {
+    let folder = Folder::new();
+    let path = folder.file("jobs.db");
+    let d = Dispatcher::open(&format!("sqlite:{}", path.display()), Options::default()).unwrap();
+    d.push(NewJob::new("k", b"in")).unwrap();
+    let locks = || {
+        let inode = std::os::unix::fs::MetadataExt::ino(&fs::metadata(&path).unwrap());
+        let table = fs::read_to_string("/proc/locks").unwrap();
+        let ours = format!(":{inode} ");
+        table.lines().filter(|lock| lock.contains(&ours)).count()
+    };
+    let before = locks();
+    assert!(before > 0, "SQLite holds a lock while the log is in use");
+    assert_eq!(Kind::of(&path).unwrap(), Kind::Database);
+    assert_eq!(inspect(&path).unwrap().stats().unwrap().total().queued, 1);
+    assert_eq!(locks(), before);
+    d.stop(Duration::ZERO).unwrap();
+}
+
 #[test]
 fn what_is_no_file_of_jobs_is_said_so() {
     let folder = Folder::new();

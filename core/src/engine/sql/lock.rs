@@ -14,7 +14,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
+
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::Birth;
+use crate::real::real;
 
 /// How the jobs are had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +33,17 @@ pub(crate) enum Hold {
 #[derive(Debug)]
 pub(crate) struct Lock {
     file: File,
+    path: PathBuf,
+    birth: Birth,
+}
+
+/// The databases that this process has open, as often as it has.
+static OPEN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+/// Whether this process has the database at `path` open. Then nobody here may open the file but through SQLite:
+/// closing it again would take SQLite's own locks away.
+pub(crate) fn is_open_here(path: &Path) -> bool {
+    OPEN.lock().contains(&real(path))
 }
 
 impl Lock {
@@ -62,7 +77,13 @@ impl Lock {
             // The last owner is one no more.
             Hold::Shared => file.set_len(0).map_err(failed)?,
         }
-        Ok(Self { file })
+        let path = real(path);
+        OPEN.lock().push(path.clone());
+        Ok(Self {
+            file,
+            path,
+            birth: Birth::here(),
+        })
     }
 
     /// How many seats there are.
@@ -88,6 +109,15 @@ impl Drop for Lock {
     /// Lets go of it at once: a child that was forked just now, and has not yet begun its own program, has the
     /// open file too.
     fn drop(&mut self) {
+        if !self.birth.is_here() {
+            // The lock is the parent's: it belongs to the open file, which parent and child have in common.
+            return;
+        }
+        let mut open = OPEN.lock();
+        if let Some(place) = open.iter().position(|path| *path == self.path) {
+            open.swap_remove(place);
+        }
+        drop(open);
         let mut whole = range(OWNER, Hold::Alone);
         (whole.l_type, whole.l_len) = (libc::F_UNLCK as _, 0);
         // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
