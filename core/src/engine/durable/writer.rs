@@ -144,6 +144,8 @@ impl Writer {
         let listener = self.engine.news().listen();
         if !self.desk.is_closing() && !self.alone {
             listener.wait(Deadline::after(AGAIN));
+            // On a caller's thread this may have taken the ring that was for the writer.
+            self.engine.news().ring_all();
         }
     }
 
