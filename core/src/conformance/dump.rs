@@ -468,7 +468,7 @@ pub fn a_newer_dump_is_refused(make: Make<'_>) {
 pub fn what_is_no_dump_is_refused(make: Make<'_>) {
     let (folder, stage) = (Folder::new(), Stage::new(make));
     assert_eq!(refused(&stage, &folder.file()), ErrorKind::NotFound);
-    assert_eq!(refused(&stage, &folder.0), ErrorKind::Storage, "a folder");
+    assert_eq!(refused(&stage, &folder.0), ErrorKind::Invalid, "a folder");
     assert_eq!(refused(&stage, Path::new("")), ErrorKind::NotFound);
     assert_eq!(refused(&stage, Path::new("a\0b")), ErrorKind::Storage);
     for text in [
