@@ -10,7 +10,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +27,9 @@ use crate::time::Deadline;
 
 /// How long nothing must have come before the log is moved into the file.
 const CALM: Duration = Duration::from_secs(1);
+/// So many groups of one caller each come in a row only where there is one: of many callers, now and then one is
+/// first, and a group of its own would make all the others wait.
+const LONELY: u32 = 4;
 /// The pause before a group is tried again that could not be written.
 const AGAIN: Duration = Duration::from_millis(100);
 
@@ -48,8 +51,8 @@ pub(crate) struct Writer {
     write_behind: Duration,
     /// Whether something was written that a power cut could take.
     unsynced: AtomicBool,
-    /// Whether the last group that somebody waited for was one caller's: then the next may be, too.
-    lonely: AtomicBool,
+    /// How many groups in a row, of those that somebody waited for, were one caller's: then the next may be, too.
+    lonely: AtomicU32,
     /// Whether there is no thread, as in a simulation: every caller writes its own group.
     alone: bool,
     /// Held by the one who writes.
@@ -75,7 +78,7 @@ impl Writer {
             desk,
             write_behind,
             unsynced: AtomicBool::new(false),
-            lonely: AtomicBool::new(false),
+            lonely: AtomicU32::new(0),
             alone: false,
             pen: Mutex::new(Pen { store, full: false }),
         }
@@ -84,7 +87,7 @@ impl Writer {
     /// Whether a caller may try to write its group itself: where there is one caller at a time, waking another
     /// thread and being woken by it costs more than the rest of the way to the disk.
     pub(crate) fn is_lonely(&self) -> bool {
-        self.alone || self.lonely.load(SeqCst)
+        self.alone || self.lonely.load(SeqCst) >= LONELY
     }
 
     /// The same without a thread.
@@ -304,7 +307,8 @@ impl Writer {
         }
         if group.want > Durability::Memory {
             let held = puts(group).filter(|put| put.held).take(2).count();
-            self.lonely.store(held == 1, SeqCst);
+            let alone = self.lonely.load(SeqCst).saturating_add(1);
+            self.lonely.store(if held == 1 { alone } else { 0 }, SeqCst);
         }
         self.engine.release(puts(group), self.desk.now());
         self.desk.finish(group.number);
@@ -313,7 +317,7 @@ impl Writer {
     /// The disk is full: what was pushed is refused, what ended is written.
     fn write_without_new(&self, pen: &mut Pen, group: &Group, pauses: Vec<Pause>) {
         pen.full = true;
-        self.lonely.store(false, SeqCst);
+        self.lonely.store(0, SeqCst);
         let old: Vec<&Change> = group
             .changes
             .iter()
