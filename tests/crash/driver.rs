@@ -309,8 +309,12 @@ impl Driver<'_> {
         };
         let (outcome, fence) = (lease.run(|_| outcome), lease.fence());
         let child = (key.temper() == Temper::Parent).then(|| key.child());
-        // A follow-up is as safe as the end of its parent, with which it is written; it may start before that.
-        let level = Level::Memory;
+        // A follow-up is as safe as the end of its parent, with which it is written, and starts no sooner.
+        let level = if self.plan.sync_done {
+            Level::Disk
+        } else {
+            Level::Memory
+        };
         if let Some(child) = child {
             self.tell(Report::Intent(child, level));
         }
