@@ -178,9 +178,13 @@ fn as_another(folder: &Folder, arguments: &[&str]) -> Option<Run> {
         println!("SKIP: only root can run the command as another user");
         return None;
     }
-    // Where the other user is sure to find it.
+    // Where the other user is sure to find it. Copied by another process: a program that this one has open for
+    // writing, if only in a child that another test forks just then, cannot be run.
     let program = folder.path("forebay");
-    fs::copy(env!("CARGO_BIN_EXE_forebay"), &program).unwrap();
+    let copied = Command::new("cp")
+        .args([env!("CARGO_BIN_EXE_forebay").as_ref(), program.as_os_str()])
+        .status();
+    assert!(copied.unwrap().success());
     Some(Run::new(
         Command::new(program).args(arguments).uid(65534).output().unwrap(),
     ))
