@@ -310,6 +310,9 @@ impl Inner {
             .map(|job| self.prepare(job, began))
             .collect::<Result<Vec<_>>>()
             .map_err(refuse)?;
+        // Where payloads were encoded that may have taken long, and an engine that others use as well takes an old
+        // instant for a clock that is behind.
+        let mut now = if self.encodes { self.now() } else { began };
         let mut pushed = Vec::with_capacity(prepared.len());
         let mut receipts = Vec::with_capacity(prepared.len());
         loop {
@@ -319,7 +322,6 @@ impl Inner {
                 .map(|p| p.insert(p.shared(), self.capacity(p.queue)))
                 .collect();
             receipts.clear();
-            let now = self.now();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
                 return Err(PushManyError { pushed, error });
             }
@@ -334,7 +336,10 @@ impl Inner {
                 (None, _) => return Ok(pushed),
                 (Some((queue, e)), Some(deadline)) if e.kind() == ErrorKind::Full => {
                     match self.wait_for_room(queue, deadline) {
-                        Ok(()) => continue,
+                        Ok(()) => {
+                            now = self.now();
+                            continue;
+                        }
                         Err(error) => error,
                     }
                 }
