@@ -160,3 +160,19 @@ pub fn an_object_is_encoded_at_the_push(make: Make<'_>) {
     assert_eq!(stage.take().payload().as_bytes(), Some(&b"text"[..]));
     stage.push(job());
 }
+
+/// A result is encoded when the attempt ends: read at once or after a restart, it is the same bytes. One that
+/// cannot be encoded is a failed attempt.
+pub fn a_result_is_encoded_at_the_end(make: Make<'_>) {
+    let (alive, encoded) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let stage = Stage::new(make);
+    let id = stage.push(job());
+    stage.run(Outcome::Success(Object::payload(Some("text"), &alive, &encoded)));
+    let result = stage.d.get(id).unwrap().result.unwrap();
+    assert_eq!(result.as_bytes(), Some(&b"text"[..]));
+    assert_eq!(alive.load(Ordering::SeqCst), 0, "the object is let go");
+    let id = stage.push(job());
+    stage.run(Outcome::Success(Object::payload(None, &alive, &encoded)));
+    let error = stage.d.get(id).unwrap().history[0].failure.clone().unwrap();
+    assert!(error.message.contains("$.x is a socket"), "{error}");
+}

@@ -319,7 +319,8 @@ macro_rules! conformance_cases {
         }
         $crate::conformance_group! { encodes $named
             payloads:
-                an_object_is_encoded_at_the_push;
+                an_object_is_encoded_at_the_push
+                a_result_is_encoded_at_the_end;
         }
     };
 }

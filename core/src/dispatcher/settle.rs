@@ -233,16 +233,19 @@ impl Inner {
         applied.clear();
         transitions.extend(ended.iter_mut().map(|e| self.decide(e)));
         self.engine.turn(transitions, applied, claim, now)?;
-        if self.done_level() > Durability::Memory && !transitions.is_empty() {
-            self.engine.flush(self.done_level())?;
-        }
         for ((ended, transition), applied) in ended.iter_mut().zip(transitions).zip(applied) {
             if *applied == Applied::CancelRequested {
                 *applied = self.cancel_instead(ended, transition, now)?;
             }
             answers.push(self.announce(ended, transition, *applied, now));
         }
-        Ok(())
+        if self.done_level() == Durability::Memory || ended.is_empty() {
+            return Ok(());
+        }
+        // Last, so that it covers what was decided again, too.
+        self.engine
+            .flush(self.done_level())
+            .inspect_err(|_| answers.clear())
     }
 
     /// A request to cancel came between the decision and the write: decide again.
@@ -333,7 +336,7 @@ impl Inner {
         match outcome {
             // The hot path: no policy is asked about a success.
             Outcome::Success(result)
-                if !ended.cancel_requested && !self.encodes && self.has_room_for(&result) =>
+                if !ended.cancel_requested && self.can_keep(&result) && self.has_room_for(&result) =>
             {
                 decide(
                     &ended.standing(),
@@ -359,6 +362,11 @@ impl Inner {
         transition
     }
 
+    /// Whether the engine keeps the result as it is.
+    fn can_keep(&self, result: &Payload) -> bool {
+        !self.encodes || result.as_bytes().is_some()
+    }
+
     fn has_room_for(&self, result: &Payload) -> bool {
         result.len().is_none_or(|len| len <= self.options.max_payload)
     }
@@ -366,11 +374,9 @@ impl Inner {
     /// A result above the limit, or one that the store could not hold, is a failed attempt, not a lost one.
     fn bounded(&self, outcome: Outcome) -> Outcome {
         match outcome {
-            Outcome::Success(result) if self.encodes => match result.encode() {
-                Ok(encoded) if encoded.bytes.len() > self.options.max_payload => {
-                    self.too_long(encoded.bytes.len())
-                }
-                Ok(_) => Outcome::Success(result),
+            Outcome::Success(result) if !self.can_keep(&result) => match result.encode() {
+                // From now on it is bytes, as it will be when it is read again.
+                Ok(encoded) => self.bounded(Outcome::Success(Payload::encoded(encoded))),
                 Err(error) => Outcome::failed(format!("the result cannot be stored: {error}")),
             },
             Outcome::Success(result) if !self.has_room_for(&result) => {
