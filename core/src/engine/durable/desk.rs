@@ -120,9 +120,13 @@ impl Desk {
         self.withdrawn_count.store(withdrawn.len(), SeqCst);
     }
 
-    /// Notes that a queue was paused or resumed.
-    pub(crate) fn pause(&self, pause: Pause) {
-        self.pauses.lock().push(pause);
+    /// Pauses or resumes a queue, and notes it: of two who do it at once, the same one is last in memory and in the
+    /// file.
+    pub(crate) fn pause(&self, pause: Pause, act: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut pauses = self.pauses.lock();
+        act()?;
+        pauses.push(pause);
+        Ok(())
     }
 
     /// Notes what time it is.

@@ -221,9 +221,7 @@ impl DurableEngine {
             Error::new(ErrorKind::Unknown, text)
         })
     }
-}
 
-impl DurableEngine {
     /// Whether a job that was here after that group is not, because its push was withdrawn.
     fn lost_since(&self, written: u64, id: JobId) -> Result<bool> {
         Ok(self.desk.withdrew_since(written) && self.get(id)?.is_none())
@@ -479,9 +477,9 @@ impl Engine for DurableEngine {
 
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {
         self.desk.check()?;
-        self.memory.set_paused(queue, paused)?;
-        let queue = self.memory.names().queue_name(queue);
-        self.desk.pause(Pause { queue, paused });
+        let name = self.memory.names().queue_name(queue);
+        let pause = Pause { queue: name, paused };
+        self.desk.pause(pause, || self.memory.set_paused(queue, paused))?;
         // Written with the next group: whoever must know waits for it.
         self.memory.demand(Durability::Memory);
         Ok(())

@@ -292,6 +292,26 @@ fn a_restored_job_is_in_the_file_when_the_restore_is_answered() {
 }
 
 #[test]
+fn of_a_pause_and_a_resume_at_once_the_same_is_last_everywhere() {
+    let rig = Rig::new();
+    let d = rig.open();
+    for _ in 0..50 {
+        std::thread::scope(|scope| {
+            for paused in [true, false] {
+                let d = &d;
+                scope.spawn(move || {
+                    (0..20).for_each(|_| if paused { d.pause("q") } else { d.resume("q") }.unwrap());
+                });
+            }
+        });
+        let in_memory = d.stats().unwrap().queue("q").unwrap().paused;
+        let again = rig.crashed().open().stats().unwrap();
+        let in_file = again.queue("q").is_some_and(|counts| counts.paused);
+        assert_eq!(in_file, in_memory);
+    }
+}
+
+#[test]
 fn one_file_has_one_owner() {
     let rig = Rig::new();
     let d = rig.open();
