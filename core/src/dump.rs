@@ -2,8 +2,8 @@
 //! other.
 //!
 //! The first line is a header, then one line per job in the order in which they would start, then one with
-//! the number of jobs and the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over the old one,
-//! and the directory is synced: at every instant the path holds one whole dump, the old or the new. Two dumps
+//! the number of jobs and the xxh3 checksum of everything before it. A dump is written aside, synced, renamed over
+//! the old one, and the directory is synced: at every instant the path holds one whole dump, the old or the new. Two dumps
 //! to one path never meet, and a later one is never replaced by one that began earlier.
 //!
 //! What a job had comes back: attempts, fence, key, priority, times, headers, history. A job that was

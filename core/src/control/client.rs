@@ -52,8 +52,8 @@ impl Client {
     /// Asks, with the input that the request announces, and tells `each` line of the answer: a JSON object.
     ///
     /// # Errors
-    /// `AlreadyOpen` if the owner is answering as many as it may; `Timeout` if it does not answer in time; `Storage` if the connection breaks; what the owner
-    /// answers; what `each` returned first.
+    /// `AlreadyOpen` if the owner is answering as many as it may; `Timeout` if it does not answer in time;
+    /// `Storage` if the connection breaks; what the owner answers; what `each` returned first.
     pub fn ask(
         self,
         request: &Request,

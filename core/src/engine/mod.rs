@@ -67,8 +67,8 @@ pub trait Engine: Send + Sync + Debug {
     fn signals(&self) -> &Signals;
 
     /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`],
-    /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to and including
-    /// that one: a job is stored if and only if its receipt is [`Inserted::New`]. What is
+    /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to
+    /// and including that one: a job is stored if and only if its receipt is [`Inserted::New`]. What is
     /// refused still belongs to the caller. Returns when every stored job is as safe as it is to be
     /// ([`Insert::durability`]) or as this engine can make it ([`Capabilities::durability`]); a job for which
     /// that takes time cannot be claimed before.

@@ -1,7 +1,8 @@
 //! Files of jobs, looked at from outside: a database, or a dump.
 //!
-//! [`holder`] says who has a database open. [`inspect`] answers every question about a file without changing it, whether a process has it open, has
-//! died with it, or is yet to open it. [`check`] looks for damage, [`salvage`] saves what is left.
+//! [`holder`] says who has a database open. [`inspect`] answers every question about a file without changing it,
+//! whether a process has it open, has died with it, or is yet to open it. [`check`] looks for damage, [`salvage`]
+//! saves what is left.
 
 #[cfg(all(unix, feature = "sqlite"))]
 mod check;

@@ -1,8 +1,8 @@
 //! Saving what is left of a damaged database: every job that can still be read goes into a new one.
 //!
 //! The table is walked in the order of its rows. Where a page cannot be read, the walk looks for the next row
-//! behind it that can: one by one at first, then farther and farther, and by halves for the first of those it finds. What
-//! is on a lost page is not guessed at.
+//! behind it that can: one by one at first, then farther and farther, and by halves for the first of those it
+//! finds. What is on a lost page is not guessed at.
 //!
 //! Not supported: a file whose first page, or whose root page of the table, is lost. What is left of it is for
 //! tools that read single pages, as the `.recover` of SQLite's shell.
