@@ -48,6 +48,7 @@
 //! is configured by [`Options`], failures are an [`Error`] of some [`ErrorKind`], and what happens can be
 //! followed by [`Dispatcher::subscribe`], [`Hooks`] and [`Dispatcher::stats`].
 
+pub mod admission;
 mod bell;
 mod config;
 #[cfg(feature = "conformance")]
