@@ -4,6 +4,15 @@
 //! feeds each rule and does what it says. One file is one rule: what is configured, with its text form, and
 //! beside it the small state it needs.
 
+mod breaker;
+mod budget;
+mod call;
+mod codel;
+mod pressure;
 mod rate;
 
+pub use breaker::{Breaker, Circuit, Turn};
+pub use budget::{Budget, RetryBudget};
+pub use codel::{Codel, Delay};
+pub use pressure::{Crossing, Fill, Watermarks, pressure};
 pub use rate::{Gcra, Rate};
