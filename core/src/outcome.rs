@@ -156,6 +156,10 @@ pub enum Outcome {
     },
     /// The dispatcher stopped before the attempt ended. Chosen by the dispatcher.
     Interrupted,
+    /// It was not tried after all: the job stands again where it stood, as if it had not been claimed. Chosen by
+    /// a forwarder whose sink takes nothing; a handler should answer [`Outcome::Snooze`], or it is asked again at
+    /// once.
+    Returned,
     /// The deadline passed before an attempt could start. Chosen by the dispatcher.
     Expired,
     /// The queue was purged. Chosen by the dispatcher.
@@ -183,6 +187,7 @@ impl Outcome {
             Outcome::LeaseLost => "lease_lost",
             Outcome::Crashed { .. } => "crashed",
             Outcome::Interrupted => "interrupted",
+            Outcome::Returned => "returned",
             Outcome::Expired => "expired",
             Outcome::Purged => "purged",
             Outcome::Pending => "pending",
@@ -264,6 +269,9 @@ pub struct Transition {
     pub delay: Duration,
     /// Give the attempt back: it does not count.
     pub refund: bool,
+    /// A running job that is queued again stands where it stood, before those that came after it; its time is
+    /// what it was, and the delay is zero.
+    pub keeps_place: bool,
     /// Whether the transition answers a request to cancel; one that does not is refused once such a
     /// request is stored, so that a late success cannot overwrite it.
     pub answers_cancel: bool,
@@ -337,11 +345,11 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
         Outcome::Interrupted => {
             let failure = Failure::new(FailureKind::Interrupted, "the dispatcher stopped while it ran");
             Transition {
-                refund: true,
                 failure: Some(failure),
-                ..again(at, Duration::ZERO)
+                ..back(at)
             }
         }
+        Outcome::Returned => back(at),
         Outcome::Failed(failure) => retry(at, failure, policy.pause(at.attempt, random)),
         Outcome::TimedOut => {
             let failure = Failure::new(FailureKind::TimedOut, "the attempt took longer than its timeout");
@@ -392,6 +400,15 @@ fn again(at: &Standing, delay: Duration) -> Transition {
     }
 }
 
+/// To where it stood, as if nobody had claimed it.
+fn back(at: &Standing) -> Transition {
+    Transition {
+        refund: true,
+        keeps_place: at.running,
+        ..again(at, Duration::ZERO)
+    }
+}
+
 fn finish(at: &Standing, state: State, failure: Failure) -> Transition {
     Transition {
         failure: Some(failure),
@@ -407,6 +424,7 @@ fn to(at: &Standing, state: State) -> Transition {
         to: state,
         delay: Duration::ZERO,
         refund: false,
+        keeps_place: false,
         answers_cancel: state == State::Cancelled,
         result: None,
         failure: None,
@@ -466,6 +484,7 @@ mod tests {
             (Outcome::LeaseLost, 1, Scheduled, 0, false, Some(F::LeaseLost)),
             (Outcome::LeaseLost, 3, Failed, 0, false, Some(F::LeaseLost)),
             (Outcome::Interrupted, 3, Scheduled, 0, true, Some(F::Interrupted)),
+            (Outcome::Returned, 3, Scheduled, 0, true, None),
             (Outcome::Expired, 0, Expired, 0, false, Some(F::Expired)),
             (Outcome::Purged, 0, Cancelled, 0, false, Some(F::Purged)),
         ] {
@@ -473,6 +492,19 @@ mod tests {
             let t = go(&standing(attempt, 3), outcome);
             assert_eq!((t.to, t.delay, t.refund), (state, s(delay), refund), "{text}");
             assert_eq!(t.failure.map(|f| f.kind), failure, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_tried_keeps_its_place() {
+        for (outcome, keeps) in [
+            (Outcome::Interrupted, true),
+            (Outcome::Returned, true),
+            (Outcome::snooze(Duration::ZERO), false),
+            (Outcome::LeaseLost, false),
+        ] {
+            let text = outcome.name();
+            assert_eq!(go(&standing(1, 3), outcome).keeps_place, keeps, "{text}");
         }
     }
 

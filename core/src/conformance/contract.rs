@@ -339,6 +339,56 @@ pub fn again_without_delay_is_queued(make: Make<'_>) {
     assert_eq!(raw.claim_one().attempt, 2);
 }
 
+/// A job that was not tried stands where it stood, whoever came after it and in whatever order jobs come back.
+pub fn a_job_that_keeps_its_place_stands_where_it_stood(make: Make<'_>) {
+    let raw = Raw::new(make);
+    let late = Spec {
+        run_at: raw.in_(SECOND),
+        ..raw.spec()
+    };
+    let mut ids: Vec<JobId> = (0..4).map(|_| raw.add(raw.spec())).collect();
+    ids.insert(3, raw.add(late));
+    ids.insert(
+        0,
+        raw.add(Spec {
+            priority: 3,
+            ..raw.spec()
+        }),
+    );
+    // The scheduled one becomes ready last, and stands last from then on.
+    let late = ids.remove(4);
+    raw.advance(SECOND);
+    raw.tick();
+    ids.push(late);
+    ids.push(raw.add(raw.spec()));
+    let before: Vec<Timestamp> = ids.iter().map(|id| raw.get(*id).run_at).collect();
+    let claimed = raw.claim(6);
+    raw.advance(SECOND);
+    ids.push(raw.add(raw.spec()));
+    for i in [2, 0, 5, 4, 1, 3] {
+        let back = Transition {
+            refund: true,
+            keeps_place: true,
+            failure: None,
+            ..again(claimed[i].job, Duration::ZERO)
+        };
+        assert_eq!(raw.apply(back), Applied::Yes);
+    }
+    let mut exported = Vec::new();
+    let each = &mut |job: Job| {
+        exported.push(job.id);
+        Ok(())
+    };
+    raw.engine.export(each).unwrap();
+    assert_eq!(exported, ids, "a dump has them in that order");
+    let job = raw.get(ids[0]);
+    assert_eq!((job.state, job.attempt, job.history.len()), (State::Queued, 0, 0));
+    let after: Vec<Timestamp> = ids.iter().map(|id| raw.get(*id).run_at).collect();
+    assert_eq!(after[..before.len()], before, "and each its time");
+    assert_eq!(raw.claimed_ids(10), ids);
+    assert_eq!(raw.counts().totals.returned, 6);
+}
+
 /// Each attempt leaves a line in the history, the last ones are kept (row 46).
 pub fn attempts_leave_a_history(make: Make<'_>) {
     let raw = Raw::new(make);

@@ -81,6 +81,7 @@ enum Op {
         job: u16,
         delay_ms: u64,
         refund: bool,
+        keeps_place: bool,
     },
     Stale {
         job: u16,
@@ -136,6 +137,7 @@ fn op(dice: &mut Dice) -> Op {
             job,
             delay_ms: sometimes(dice, 20),
             refund: dice.one_in(3),
+            keeps_place: dice.one_in(3),
         },
         17 => Op::Stale {
             job,
@@ -267,6 +269,7 @@ impl Model {
                 job,
                 delay_ms,
                 refund,
+                keeps_place,
             } => {
                 let Some(i) = self.nth(job, |j| j.state == State::Running) else {
                     return;
@@ -280,12 +283,17 @@ impl Model {
                 };
                 let transition = Transition {
                     refund,
+                    keeps_place,
                     ..again(self.job_ref(i), delay)
                 };
                 assert_eq!(self.raw.apply(transition), want);
                 if !refused {
                     self.jobs[i].attempt -= u32::from(refund);
-                    self.wait(i, self.raw.in_(delay));
+                    if keeps_place {
+                        self.jobs[i].state = State::Queued;
+                    } else {
+                        self.wait(i, self.raw.in_(delay));
+                    }
                 }
             }
             Op::Stale { job, ahead } => {

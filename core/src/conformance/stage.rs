@@ -306,6 +306,7 @@ pub(super) fn to(job: JobRef, state: State) -> Transition {
         to: state,
         delay: Duration::ZERO,
         refund: false,
+        keeps_place: false,
         answers_cancel: state == State::Cancelled,
         result: (state == State::Succeeded).then(|| Payload::from("result")),
         failure: (state != State::Succeeded).then(|| Failure::new(FailureKind::Error, "why")),

@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::Make;
+use super::dump::Folder;
 use super::stage::{SECOND, Stage, at_once, job, soon, until};
 use super::wrap::{Call, Watched};
 use crate::dispatcher::{Answer, KindOptions, StopReport};
@@ -97,6 +98,20 @@ pub fn what_outlives_the_grace_is_handed_back(make: Make<'_>) {
         ]
     );
     stage.check_balance();
+}
+
+/// What a stop hands back stands before what waited behind it, in its old order, also where a dump takes it.
+pub fn what_is_handed_back_comes_first(make: Make<'_>) {
+    let (folder, stage) = (Folder::new(), Stage::new(make));
+    let ids: Vec<_> = (0..5).map(|_| stage.push(job())).collect();
+    let bodies = [stage.take(), stage.take(), stage.take()];
+    stage.d.stop(Duration::ZERO).unwrap();
+    stage.d.dump(folder.file()).unwrap();
+    drop(bodies);
+    let next = Stage::new(make);
+    next.d.restore(folder.file()).unwrap();
+    let again: Vec<_> = (0..5).map(|_| next.take().id()).collect();
+    assert_eq!(again, ids);
 }
 
 /// by another policy the attempt is charged, and the last one fails the job.

@@ -45,6 +45,7 @@ macro_rules! conformance_cases {
                 the_fence_only_grows
                 a_transition_names_where_the_job_stands
                 again_without_delay_is_queued
+                a_job_that_keeps_its_place_stands_where_it_stood
                 attempts_leave_a_history
                 a_success_is_an_attempt
                 a_turn_answers_each_transition
@@ -187,6 +188,7 @@ macro_rules! conformance_cases {
             stop:
                 a_stopped_dispatcher_only_answers_questions
                 what_outlives_the_grace_is_handed_back
+                what_is_handed_back_comes_first
                 an_interrupted_attempt_may_count
                 stopping_twice_is_stopping_once
                 what_ends_within_the_grace_is_recorded

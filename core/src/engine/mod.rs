@@ -9,7 +9,8 @@
 //!   (running or waiting) under the fence it names. Anything else changes nothing and is reported as
 //!   [`Applied::Stale`].
 //! * **Order.** Within a queue, the jobs a claim may take are taken by priority, highest first, then in
-//!   the order in which they became ready. A `run_at` that has passed means *now*.
+//!   the order in which they became ready. A `run_at` that has passed means *now*. A job that comes back and
+//!   [keeps its place](Transition::keeps_place) stands where it stood before it was claimed.
 //! * **Time is an argument.** `now` is given to every call that needs it. An engine shared by several
 //!   processes may use its own clock instead and says so in [`Capabilities::own_clock`].
 //! * **No rules.** An engine never decides whether a job is retried, when, or which final state it gets.

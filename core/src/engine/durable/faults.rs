@@ -272,6 +272,7 @@ fn a_batch_that_changes_nothing_waits_for_nothing() {
         to: State::Succeeded,
         delay: Duration::ZERO,
         refund: false,
+        keeps_place: false,
         answers_cancel: false,
         result: None,
         failure: None,

@@ -427,6 +427,7 @@ impl History {
             to: if again { State::Scheduled } else { State::Succeeded },
             delay: Duration::ZERO,
             refund: false,
+            keeps_place: false,
             answers_cancel: true,
             result: (!again).then(Payload::empty),
             failure: None,

@@ -142,6 +142,23 @@ fn an_answered_push_survives_a_crash_and_keeps_its_order() {
 }
 
 #[test]
+fn what_a_stop_hands_back_is_first_when_the_file_is_opened_again() {
+    let rig = Rig::new();
+    let d = rig.open();
+    // With it the rows are not in the order of their times.
+    d.push(job().delay(Duration::from_secs(3600))).unwrap();
+    let mut ids: Vec<_> = (0..3).map(|_| push(&d)).collect();
+    let running = [claim(&d).unwrap(), claim(&d).unwrap()];
+    assert_eq!(running.each_ref().map(Lease::id), [ids[0], ids[1]]);
+    ids.push(push(&d));
+    d.stop(Duration::ZERO).unwrap();
+    drop(running);
+    let d = rig.open();
+    assert_eq!(run_all(&d), ids);
+    stop(&d);
+}
+
+#[test]
 fn a_crash_counts_for_what_ran_and_only_once() {
     let rig = Rig::new();
     let d = rig.open();

@@ -294,6 +294,8 @@ impl<'a> Session<'a> {
             self.leave(&mut record, slot, t);
             if t.to.is_final() {
                 self.finish(record, slot, t);
+            } else if t.keeps_place && t.running {
+                self.stand_again(&mut record, slot);
             } else {
                 record.set_run_at(self.now.after(t.delay));
                 record.wait_no_more();
@@ -610,6 +612,18 @@ impl<'a> Session<'a> {
         self.enter(record, State::Queued);
         self.arm(record, slot);
         lanes.push(lane, Ticket::new(record.order(), slot));
+        self.after.ready += 1;
+    }
+
+    /// Queues a job that ran where it stood: aside from its lane, since its ticket in the line is gone.
+    fn stand_again(&mut self, record: &mut Record, slot: u32) {
+        let lanes = &self.engine.shared.queues.get(record.queue()).lanes;
+        let lane = lanes.lane(record.priority());
+        let (kind, order) = (record.kind(), record.order());
+        record.list(Listed::Aside);
+        self.enter(record, State::Queued);
+        self.arm(record, slot);
+        lanes.set_aside(lane, kind, order, Ticket::new(order, slot));
         self.after.ready += 1;
     }
 

@@ -99,9 +99,9 @@ pub(crate) const SET_RESULT: &str = "UPDATE jobs SET result = ?2, result_type = 
 pub(crate) const SET_ERROR: &str = "UPDATE jobs SET error = ?2, error_kind = ?3 WHERE row = ?1";
 /// The queue of a job. One row.
 pub(crate) const QUEUE_OF: &str = "SELECT queue FROM jobs WHERE row = ?1 AND id = ?2";
-/// Lets a job wait again. One row.
+/// Lets a job wait again: where it stood, if it is given no other time and place. One row.
 pub(crate) const AGAIN: &str =
-    "UPDATE jobs SET state = ?4, run_at = ?5, place = ?6, attempt = ?7, history = ?8,
+    "UPDATE jobs SET state = ?4, run_at = coalesce(?5, run_at), place = coalesce(?6, place), attempt = ?7, history = ?8,
     due = ?9, waits = NULL, cancel_requested = 0, lease_until = NULL,
     overdue = NULL, owner = NULL WHERE row = ?1 AND id = ?2 AND fence = ?3";
 /// Asks a running job to stop. One row.

@@ -212,8 +212,14 @@ impl Work<'_> {
 
     /// Lets a job wait again.
     fn again(&mut self, at: &Stands, t: &Transition) -> Step<()> {
-        let run_at = self.now.after(t.delay);
-        let (to, place) = self.line_up(run_at);
+        let (to, run_at, place) = if t.keeps_place && t.running {
+            self.after.ready += 1;
+            (State::Queued, None, None)
+        } else {
+            let run_at = self.now.after(t.delay);
+            let (to, place) = self.line_up(run_at);
+            (to, Some(run_at.as_micros()), Some(place))
+        };
         let history = at.history(t, self.now)?;
         self.run(
             sql::AGAIN,
@@ -222,7 +228,7 @@ impl Work<'_> {
                 t.job.id.to_bytes().as_slice(),
                 number(t.job.fence),
                 to.name(),
-                run_at.as_micros(),
+                run_at,
                 place,
                 at.attempt(t),
                 history,

@@ -78,6 +78,7 @@ pub(super) fn says(job: JobRef, running: bool, to: State) -> Transition {
         to,
         delay: Duration::ZERO,
         refund: false,
+        keeps_place: false,
         answers_cancel: to == State::Cancelled,
         result: (to == State::Succeeded).then(|| Payload::from("result")),
         failure,

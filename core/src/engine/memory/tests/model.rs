@@ -76,6 +76,7 @@ struct Say {
     to: State,
     delay: u64,
     refund: bool,
+    keeps_place: bool,
     answers: bool,
     failure: bool,
 }
@@ -166,16 +167,20 @@ fn says_some(most: usize) -> impl Strategy<Value = Vec<Say>> {
         any::<bool>(),
         any::<bool>(),
         any::<bool>(),
+        any::<bool>(),
     )
-        .prop_map(|(claim, job, to, delay, refund, answers, failure)| Say {
-            claim,
-            job,
-            to,
-            delay: delay * 3,
-            refund,
-            answers,
-            failure,
-        });
+        .prop_map(
+            |(claim, job, to, delay, refund, keeps_place, answers, failure)| Say {
+                claim,
+                job,
+                to,
+                delay: delay * 3,
+                refund,
+                keeps_place,
+                answers,
+                failure,
+            },
+        );
     vec(say, 0..most)
 }
 
@@ -351,8 +356,12 @@ impl Model {
         }
         e.waits.clear();
         if !t.to.is_final() {
-            e.run_at = now.after(t.delay);
-            self.stand(t.job.id, now);
+            if t.keeps_place && t.running {
+                e.state = State::Queued;
+            } else {
+                e.run_at = now.after(t.delay);
+                self.stand(t.job.id, now);
+            }
             return Applied::Yes;
         }
         e.state = t.to;
@@ -555,6 +564,7 @@ impl Pair {
             Transition {
                 delay: us(say.delay),
                 refund: say.refund && say.to == State::Scheduled,
+                keeps_place: say.keeps_place,
                 answers_cancel: say.answers,
                 result: say.failure.then(|| Payload::from("r")),
                 failure: (say.failure && say.to != State::Succeeded)
