@@ -184,6 +184,7 @@ fn state_name(code: fby_state) -> &'static CStr {
         Some(State::Failed) => c"failed",
         Some(State::Cancelled) => c"cancelled",
         Some(State::Expired) => c"expired",
+        Some(State::Shed) => c"shed",
         // A state that was added to the core and not here is found by the test below.
         _ => c"?",
     }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::admission::{Breaker, OnFull, Rate, RetryBudget};
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::payload::Payload;
@@ -62,6 +63,17 @@ impl OptionValue for u32 {
         } else {
             self.to_string()
         }
+    }
+}
+
+impl OptionValue for f64 {
+    const FORM: &'static str = "a number";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        let number = text.trim().parse().ok().filter(|n: &f64| n.is_finite());
+        number.ok_or_else(|| format!("{text:?} is not a number"))
+    }
+    fn write(&self) -> String {
+        self.to_string()
     }
 }
 
@@ -153,38 +165,6 @@ impl OptionValue for Durability {
     }
     fn write(&self) -> String {
         self.name().into()
-    }
-}
-
-/// What a push does when the queue is full.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum OnFull {
-    /// The push fails at once and the job comes back with the error.
-    Reject,
-    /// The push waits this long for room, then fails.
-    Block(Duration),
-}
-
-impl OptionValue for OnFull {
-    const FORM: &'static str = "`reject`, or `block(5s)`";
-    fn read(text: &str) -> std::result::Result<Self, String> {
-        let text = text.trim();
-        if text == "reject" {
-            return Ok(OnFull::Reject);
-        }
-        match text.strip_prefix("block(").and_then(|t| t.strip_suffix(')')) {
-            Some(d) => parse_duration(d).map(OnFull::Block),
-            None => Err(format!(
-                "{text:?} is neither \"reject\" nor for example \"block(5s)\""
-            )),
-        }
-    }
-    fn write(&self) -> String {
-        match self {
-            OnFull::Reject => "reject".into(),
-            OnFull::Block(d) => format!("block({})", format_duration(*d)),
-        }
     }
 }
 
@@ -331,6 +311,93 @@ macro_rules! options {
     };
 }
 
+/// A table of what one queue or one kind has of its own: every field an `Option`, of which `None` leaves it to the
+/// dispatcher.
+macro_rules! own_options {
+    ($(#[$meta:meta])* $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        #[non_exhaustive]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: Option<$ty>,)+ }
+
+        impl $name {
+            /// The names of all of them.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            /// Nothing said.
+            #[must_use]
+            pub fn new() -> Self {
+                Self::default()
+            }
+
+            $(
+                $(#[doc = $doc])+
+                #[must_use]
+                pub fn $field(mut self, value: $ty) -> Self {
+                    self.$field = Some(value);
+                    self
+                }
+            )+
+
+            /// Every one, for the reference page and `--help` texts.
+            #[must_use]
+            pub fn docs() -> Vec<OptionDoc> {
+                vec![$(OptionDoc {
+                    name: stringify!($field),
+                    form: <$ty as OptionValue>::FORM,
+                    default: "default".into(),
+                    text: concat!($($doc),+),
+                }),+]
+            }
+
+            /// Sets `name` from text; `default` leaves it to the dispatcher.
+            ///
+            /// # Errors
+            /// `NotFound` for a name that there is not, with the nearest one; `Invalid` for a text that is not
+            /// of the form.
+            pub fn set(&mut self, name: &str, value: &str) -> Result<()> {
+                let bad = |why: String| Error::invalid(format!("option {name}: {why}"));
+                let own = value.trim() != "default";
+                match name {
+                    $(stringify!($field) => {
+                        self.$field = own.then(|| <$ty as OptionValue>::read(value)).transpose().map_err(bad)?;
+                    })+
+                    _ => return Err(unknown(name, Self::NAMES)),
+                }
+                Ok(())
+            }
+
+            /// Sets `name` from a number: seconds where a duration is wanted.
+            ///
+            /// # Errors
+            /// As [`Self::set`].
+            pub fn set_number(&mut self, name: &str, value: f64) -> Result<()> {
+                let bad = |why: String| Error::invalid(format!("option {name}: {why}"));
+                match name {
+                    $(stringify!($field) => {
+                        self.$field = Some(<$ty as OptionValue>::number(value).map_err(bad)?);
+                    })+
+                    _ => return Err(unknown(name, Self::NAMES)),
+                }
+                Ok(())
+            }
+
+            /// The text of `name`; `default` if it is left to the dispatcher.
+            ///
+            /// # Errors
+            /// `NotFound` for a name that there is not.
+            pub fn text(&self, name: &str) -> Result<String> {
+                match name {
+                    $(stringify!($field) => {
+                        Ok(self.$field.as_ref().map_or_else(|| "default".into(), OptionValue::write))
+                    })+
+                    _ => Err(unknown(name, Self::NAMES)),
+                }
+            }
+        }
+    };
+}
+
 fn unknown(name: &str, names: &[&str]) -> Error {
     let near = names
         .iter()
@@ -374,8 +441,33 @@ options! {
         /// Jobs that may wait in one queue (blocked, scheduled and queued ones); 0 is without bound. A queue
         /// can have its own.
         capacity: usize = 1_000_000;
-        /// What a push does when its queue is full.
+        /// The most bytes that the payloads of the jobs that wait in one queue may have together; 0 is without
+        /// bound. A payload that is an object of the host has no length and counts nothing. A queue can have its
+        /// own.
+        capacity_bytes: usize = 0;
+        /// What a push does when its queue is full; see `docs/overload.md`. A queue can have its own.
         on_full: OnFull = OnFull::Reject;
+        /// How long jobs of a queue should wait at most when it is overloaded: when for a whole `delay_interval`
+        /// none has waited less, those that have waited twice as long are shed before their handler sees them.
+        /// A queue can have its own.
+        delay_target: Option<Duration> = None;
+        /// How long the waits of a queue must be above `delay_target` for it to be overloaded. A queue can have
+        /// its own.
+        delay_interval: Duration = Duration::from_millis(100);
+        /// Whether the newest jobs of an overloaded queue start first; needs `delay_target`. A queue can have its
+        /// own.
+        newest_first: bool = false;
+        /// The most jobs of one concurrency key of a queue that run at once; 0 is without limit. A queue can have
+        /// its own.
+        key_concurrency: usize = 0;
+        /// How fast jobs of one concurrency key of a queue start. A queue can have its own.
+        key_rate: Option<Rate> = None;
+        /// The pressure, from 0 to 1, at which a queue raises the event `high_watermark`. A queue can have its
+        /// own.
+        high_watermark: f64 = 0.8;
+        /// The pressure at which a queue that was above `high_watermark` raises `low_watermark`. A queue can
+        /// have its own.
+        low_watermark: f64 = 0.5;
         /// What a push does with a kind for which no handler is registered here.
         unknown_kinds: UnknownKinds = UnknownKinds::Queue;
         /// The queue of a push that names none.
@@ -384,6 +476,9 @@ options! {
         max_attempts: u32 = 5;
         /// The pause between attempts, unless the job or its kind says otherwise.
         retry: RetryPolicy = RetryPolicy::DEFAULT;
+        /// How many retries of a kind there may be for the jobs of it that are new, so that what it calls does not
+        /// have to carry more when it fails; those above it are put off, not lost. A kind can have its own.
+        retry_budget: Option<RetryBudget> = None;
         /// How long one attempt may take, unless the job or its kind says otherwise.
         timeout: Option<Duration> = None;
         /// When a lease ends unless it is extended. Where one process has the jobs a lease needs no end: its
@@ -434,6 +529,25 @@ options! {
 }
 
 impl Options {
+    /// What holds for every queue that has nothing of its own.
+    #[must_use]
+    pub fn of_queues(&self) -> QueueOptions {
+        QueueOptions {
+            concurrency: None,
+            rate: None,
+            capacity: Some(self.capacity),
+            capacity_bytes: Some(self.capacity_bytes),
+            on_full: Some(self.on_full),
+            delay_target: Some(self.delay_target),
+            delay_interval: Some(self.delay_interval),
+            newest_first: Some(self.newest_first),
+            key_concurrency: Some(self.key_concurrency),
+            key_rate: Some(self.key_rate),
+            high_watermark: Some(self.high_watermark),
+            low_watermark: Some(self.low_watermark),
+        }
+    }
+
     /// Checks the options against each other.
     ///
     /// # Errors
@@ -477,6 +591,7 @@ impl Options {
         if self.dump_interval == Some(Duration::ZERO) {
             return invalid("option dump_interval is zero; write none for no interval");
         }
+        self.of_queues().check()?;
         crate::names::check_name(&self.queue, "queue")?;
         crate::names::check_name(&self.node, "node")
     }
@@ -491,14 +606,178 @@ impl Options {
              | option | form | default | meaning |\n|---|---|---|---|\n",
         );
         for row in Self::docs() {
-            let meaning = row.text.split_whitespace().collect::<Vec<_>>().join(" ");
             page += &format!(
-                "| `{}` | {} | `{}` | {meaning} |\n",
-                row.name, row.form, row.default
+                "| `{}` | {} | `{}` | {} |\n",
+                row.name,
+                row.form,
+                row.default,
+                row.meaning()
             );
         }
+        page += &own_reference("queue", &QueueOptions::docs());
+        page += &own_reference("kind", &KindOptions::docs());
         page
     }
+}
+
+/// The part of the reference page about what one queue or one kind has of its own.
+fn own_reference(what: &str, docs: &[OptionDoc]) -> String {
+    let mut page = format!(
+        "\n## Of one {what}\n\nWhat is not said, or is `default`, is left to the dispatcher.\n\n\
+         | option | form | meaning |\n|---|---|---|\n"
+    );
+    for row in docs {
+        page += &format!("| `{}` | {} | {} |\n", row.name, row.form, row.meaning());
+    }
+    page
+}
+
+impl OptionDoc {
+    /// What it does, on one line.
+    fn meaning(&self) -> String {
+        self.text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+own_options! {
+    /// What one queue has of its own; `None` leaves it to the dispatcher's options.
+    ///
+    /// ```
+    /// use forebay::{OnFull, QueueOptions};
+    /// let mut options = QueueOptions::new().capacity(1000).on_full(OnFull::DropOldest);
+    /// options.set("delay_target", "50ms")?;
+    /// assert_eq!(options.text("on_full")?, "drop_oldest");
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    QueueOptions {
+        /// The most bodies of this queue at once.
+        concurrency: usize;
+        /// How fast jobs of this queue start.
+        rate: Option<Rate>;
+        /// The most jobs that may wait in this queue; 0 is without bound.
+        capacity: usize;
+        /// The most bytes that the payloads of the waiting jobs may have together; 0 is without bound.
+        capacity_bytes: usize;
+        /// What a push does when the queue is full.
+        on_full: OnFull;
+        /// How long its jobs should wait at most when it is overloaded.
+        delay_target: Option<Duration>;
+        /// How long the waits must be above `delay_target` for it to be overloaded.
+        delay_interval: Duration;
+        /// Whether its newest jobs start first while it is overloaded; needs `delay_target`.
+        newest_first: bool;
+        /// The most jobs of one concurrency key that run at once; 0 is without limit.
+        key_concurrency: usize;
+        /// How fast jobs of one concurrency key start.
+        key_rate: Option<Rate>;
+        /// The pressure at which it raises the event `high_watermark`.
+        high_watermark: f64;
+        /// The pressure at which it raises `low_watermark`, after it was high.
+        low_watermark: f64;
+    }
+}
+
+impl QueueOptions {
+    /// Every field that is said here, or there.
+    #[must_use]
+    pub(crate) fn or(self, there: &QueueOptions) -> QueueOptions {
+        QueueOptions {
+            concurrency: self.concurrency.or(there.concurrency),
+            rate: self.rate.or(there.rate),
+            capacity: self.capacity.or(there.capacity),
+            capacity_bytes: self.capacity_bytes.or(there.capacity_bytes),
+            on_full: self.on_full.or(there.on_full),
+            delay_target: self.delay_target.or(there.delay_target),
+            delay_interval: self.delay_interval.or(there.delay_interval),
+            newest_first: self.newest_first.or(there.newest_first),
+            key_concurrency: self.key_concurrency.or(there.key_concurrency),
+            key_rate: self.key_rate.or(there.key_rate),
+            high_watermark: self.high_watermark.or(there.high_watermark),
+            low_watermark: self.low_watermark.or(there.low_watermark),
+        }
+    }
+
+    /// Checks what is said, against each other.
+    pub(crate) fn check(&self) -> Result<()> {
+        let invalid = |text: &str| Err(Error::invalid(text.to_owned()));
+        if self.concurrency == Some(0) {
+            return invalid("concurrency of a queue is 0; pause the queue instead");
+        }
+        if self.delay_target == Some(Some(Duration::ZERO)) {
+            return invalid("option delay_target is zero; write none for no target");
+        }
+        if self.delay_interval == Some(Duration::ZERO) {
+            return invalid("option delay_interval is zero; it must be longer, as 100ms");
+        }
+        if self.newest_first == Some(true) && self.delay_target.is_none_or(|target| target.is_none()) {
+            return invalid("option newest_first needs delay_target, which tells when a queue is overloaded");
+        }
+        let high = self.high_watermark.unwrap_or(1.0);
+        let low = self.low_watermark.unwrap_or(0.0);
+        if !(0.0..=1.0).contains(&low) || !(0.0..=1.0).contains(&high) || low >= high {
+            return invalid(
+                "options low_watermark and high_watermark must be from 0 to 1, and the low one below the high one",
+            );
+        }
+        if let Some(policy) = &self.on_full {
+            policy.check()?;
+        }
+        Ok(())
+    }
+}
+
+own_options! {
+    /// What a worker says about a kind it handles; `None` leaves it to the dispatcher's options.
+    KindOptions {
+        /// The most bodies of this kind at once.
+        concurrency: usize;
+        /// How often a job may run in all (`u32::MAX` is without limit), unless its push said.
+        max_attempts: u32;
+        /// The pause between attempts, unless the push said.
+        retry: RetryPolicy;
+        /// How long one attempt may take, unless the push said.
+        timeout: Duration;
+        /// How fast jobs of this kind start.
+        rate: Option<Rate>;
+        /// When so many attempts fail that no more start for a while: of the kind, or of one concurrency key.
+        breaker: Option<Breaker>;
+        /// How many retries there may be for the jobs that are new; those above it are put off.
+        retry_budget: Option<RetryBudget>;
+    }
+}
+
+impl KindOptions {
+    /// Checks what is said, with what holds where nothing is said.
+    pub(crate) fn check(&self, fallback: &RetryPolicy, default_attempts: u32) -> Result<()> {
+        if self.concurrency == Some(0) {
+            return Err(Error::invalid(
+                "concurrency of a kind is 0; leave it out for no limit of its own",
+            ));
+        }
+        if self.max_attempts == Some(0) {
+            return Err(Error::invalid(
+                "max_attempts is 0; it counts all runs and must be at least 1",
+            ));
+        }
+        if self.timeout == Some(Duration::ZERO) {
+            return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
+        }
+        self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
+        check_endless(
+            self.max_attempts.unwrap_or(default_attempts),
+            self.retry.as_ref().unwrap_or(fallback),
+        )
+    }
+}
+
+/// Unlimited attempts without a pause would be a busy loop.
+pub(crate) fn check_endless(max_attempts: u32, policy: &RetryPolicy) -> Result<()> {
+    if max_attempts == u32::MAX && !policy.pauses() {
+        return Err(Error::invalid(
+            "unlimited attempts need a retry policy that pauses, as constant(1s) does",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -417,6 +417,7 @@ fn job(line: Line) -> Result<RestoredJob> {
     let extras = Extras {
         key: line.key.map(String::into_boxed_str),
         fingerprint: line.fingerprint.unwrap_or(0),
+        concurrency_key: None,
         retry,
         headers: line.headers,
     };

@@ -83,7 +83,7 @@ error_kinds! {
     Unsupported = 12, false;
     /// A wait was interrupted by the host.
     Interrupted = 13, true;
-    /// The job failed, was cancelled, expired or was shed; the message is its error.
+    /// The job failed, was cancelled or expired; the message is its error.
     JobFailed = 14, false;
     /// No handler for this kind is registered here.
     UnknownKind = 15, false;
@@ -99,6 +99,8 @@ error_kinds! {
     Cancelled = 20, false;
     /// The store failed before it could say whether the write was kept: the job may or may not run.
     Unknown = 21, true;
+    /// The job was shed: a rule against overload gave it up.
+    Shed = 22, false;
     /// A defect of Forebay itself: a panic was caught.
     Panic = 100, false;
 }

@@ -32,6 +32,8 @@ pub enum EventKind {
     Cancelled,
     /// The job's deadline passed.
     Expired,
+    /// A rule against overload gave the job up.
+    Shed,
     /// A running job was asked to stop.
     CancelRequested,
     /// An answer came too late: the lease was lost, and nothing changed.
@@ -40,6 +42,14 @@ pub enum EventKind {
     HookFailed,
     /// A dump that was due could not be written; the queue goes on.
     DumpFailed,
+    /// The pressure of a queue has risen to its high watermark.
+    HighWatermark,
+    /// The pressure of a queue has fallen to its low watermark, after it had been high.
+    LowWatermark,
+    /// Too many attempts failed: a kind, or one concurrency key of it, starts no more for a while.
+    BreakerOpened,
+    /// A probe worked: the kind, or the key, starts again.
+    BreakerClosed,
 }
 
 impl EventKind {
@@ -53,10 +63,15 @@ impl EventKind {
         EventKind::Returned,
         EventKind::Cancelled,
         EventKind::Expired,
+        EventKind::Shed,
         EventKind::CancelRequested,
         EventKind::Stale,
         EventKind::HookFailed,
         EventKind::DumpFailed,
+        EventKind::HighWatermark,
+        EventKind::LowWatermark,
+        EventKind::BreakerOpened,
+        EventKind::BreakerClosed,
     ];
 
     /// The name in lower case, as in every binding.
@@ -71,10 +86,15 @@ impl EventKind {
             EventKind::Returned => "returned",
             EventKind::Cancelled => "cancelled",
             EventKind::Expired => "expired",
+            EventKind::Shed => "shed",
             EventKind::CancelRequested => "cancel_requested",
             EventKind::Stale => "stale",
             EventKind::HookFailed => "hook_failed",
             EventKind::DumpFailed => "dump_failed",
+            EventKind::HighWatermark => "high_watermark",
+            EventKind::LowWatermark => "low_watermark",
+            EventKind::BreakerOpened => "breaker_opened",
+            EventKind::BreakerClosed => "breaker_closed",
         }
     }
 }

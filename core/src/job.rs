@@ -39,6 +39,8 @@ pub enum State {
     Cancelled = 12,
     /// Its deadline passed before an attempt could start.
     Expired = 13,
+    /// Given up by a rule against overload, which its error names (see [`ShedReason`](crate::ShedReason)).
+    Shed = 14,
 }
 
 impl State {
@@ -52,6 +54,7 @@ impl State {
         State::Failed,
         State::Cancelled,
         State::Expired,
+        State::Shed,
     ];
 
     /// The name in lower case, as in dumps, filters and every binding.
@@ -66,6 +69,7 @@ impl State {
             State::Failed => "failed",
             State::Cancelled => "cancelled",
             State::Expired => "expired",
+            State::Shed => "shed",
         }
     }
 
@@ -193,6 +197,7 @@ pub struct NewJob<'a> {
     pub(crate) timeout: Option<Duration>,
     pub(crate) deadline: Option<RunAt>,
     pub(crate) key: Option<Cow<'a, str>>,
+    pub(crate) concurrency_key: Option<Cow<'a, str>>,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) waits: Vec<Token>,
@@ -213,6 +218,7 @@ impl<'a> NewJob<'a> {
             timeout: None,
             deadline: None,
             key: None,
+            concurrency_key: None,
             retry: None,
             headers: Vec::new(),
             waits: Vec::new(),
@@ -284,6 +290,14 @@ impl<'a> NewJob<'a> {
         self
     }
 
+    /// Whose turn the job takes: jobs of a queue with one concurrency key (a tenant, an account, a host) start
+    /// in the order in which they became ready and take turns with those of other keys, so that nobody starves
+    /// for somebody who pushes much. See the queue options `key_concurrency` and `key_rate` for limits.
+    pub fn concurrency_key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
+        self.concurrency_key = Some(key.into());
+        self
+    }
+
     /// The retry policy of this job, instead of its kind's.
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.retry = Some(policy);
@@ -322,6 +336,9 @@ impl<'a> NewJob<'a> {
         }
         if let Some(key) = &self.key {
             check_name(key, "key")?;
+        }
+        if let Some(key) = &self.concurrency_key {
+            check_name(key, "concurrency key")?;
         }
         check_payload(&self.payload, max_payload)?;
         if self.max_attempts == Some(0) {
@@ -364,6 +381,8 @@ pub struct Extras {
     pub key: Option<Box<str>>,
     /// The fingerprint of kind and payload that a repeated keyed push must match.
     pub fingerprint: u64,
+    /// Whose turn the job takes.
+    pub concurrency_key: Option<Box<str>>,
     /// The retry policy of this job.
     pub retry: Option<RetryPolicy>,
     /// Headers, in the order they were given.
@@ -480,6 +499,12 @@ impl Job {
         self.extras.as_ref()?.key.as_deref()
     }
 
+    /// The concurrency key, if it was pushed with one.
+    #[must_use]
+    pub fn concurrency_key(&self) -> Option<&str> {
+        self.extras.as_ref()?.concurrency_key.as_deref()
+    }
+
     /// The headers, in the order they were given.
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
@@ -489,7 +514,8 @@ impl Job {
     /// What the handler answered, for callers that want the result or an error.
     ///
     /// # Errors
-    /// `JobFailed` with the job's own error if it ended otherwise than well; `Invalid` if it is not over.
+    /// `Shed` if a rule against overload gave it up; `JobFailed` with the job's own error if it ended otherwise
+    /// than well; `Invalid` if it is not over.
     pub fn into_result(self) -> Result<Payload> {
         if !self.state.is_final() {
             let text = format!(
@@ -503,7 +529,11 @@ impl Job {
         }
         let why = self.error.map(|e| format!(": {e}")).unwrap_or_default();
         let text = format!("job {} of kind {:?} has {}{why}", self.id, self.kind, self.state);
-        Err(Error::new(ErrorKind::JobFailed, text))
+        let kind = match self.state {
+            State::Shed => ErrorKind::Shed,
+            _ => ErrorKind::JobFailed,
+        };
+        Err(Error::new(kind, text))
     }
 }
 

@@ -85,13 +85,14 @@ mod threads;
 mod time;
 mod worker;
 
+pub use admission::{OnFull, Rate};
 pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
-pub use config::{Control, OnFull, OptionDoc, OptionValue, Options, UnknownKinds};
+pub use config::{Control, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, UnknownKinds};
 pub use dispatcher::{
-    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindOptions, KindSet,
-    Lease, PushError, PushManyError, Pushed, QueueExplanation, QueueOptions, QueueStats, Stats, StopReason,
-    StopReport, Stopped, Ticket, Why,
+    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
+    PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,
+    Ticket, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use durability::Durability;
@@ -101,7 +102,7 @@ pub use finished::{Finished, Wait};
 pub use id::JobId;
 pub use job::{Attempt, Extras, Filter, Job, Name, NewJob, Page, Priority, RunAt, State, Token};
 pub use names::{KindId, Names, QueueId, check_name};
-pub use outcome::{Failure, FailureKind, Outcome, Standing, Transition, decide};
+pub use outcome::{Failure, FailureKind, Outcome, ShedReason, Standing, Transition, decide};
 pub use panics::panic_text;
 pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
 pub use retry::{Backoff, RetryPolicy};

@@ -12,6 +12,69 @@ use crate::job::{JobRef, State};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 
+/// Which rule against overload gave a job up.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum ShedReason {
+    /// Its queue was full, and the newcomer had to go.
+    Newest,
+    /// Its queue was full, and the one that had waited longest had to go.
+    Oldest,
+    /// Its queue was full, and the lowest priority had to go.
+    Lowest,
+    /// Its queue was full, and a newer job of the same concurrency key took its place.
+    Coalesced,
+    /// Its queue was full, and it was not in the sample that is taken all the same.
+    Sampled,
+    /// It had waited too long in a queue that is overloaded.
+    Delayed,
+}
+
+impl ShedReason {
+    /// Every reason.
+    pub const ALL: &'static [ShedReason] = &[
+        ShedReason::Newest,
+        ShedReason::Oldest,
+        ShedReason::Lowest,
+        ShedReason::Coalesced,
+        ShedReason::Sampled,
+        ShedReason::Delayed,
+    ];
+
+    /// The name in lower case, as in dumps, statistics and every binding.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            ShedReason::Newest => "shed_newest",
+            ShedReason::Oldest => "shed_oldest",
+            ShedReason::Lowest => "shed_lowest",
+            ShedReason::Coalesced => "shed_coalesced",
+            ShedReason::Sampled => "shed_sampled",
+            ShedReason::Delayed => "shed_delayed",
+        }
+    }
+
+    /// A sentence about what happened.
+    const fn text(self) -> &'static str {
+        match self {
+            ShedReason::Newest => "the queue was full when it came",
+            ShedReason::Oldest => "the queue was full, and it had waited longest",
+            ShedReason::Lowest => "the queue was full, and its priority was the lowest",
+            ShedReason::Coalesced => {
+                "the queue was full, and a newer job of its concurrency key took its place"
+            }
+            ShedReason::Sampled => "the queue was full, and it was not in the sample",
+            ShedReason::Delayed => "it had waited too long in an overloaded queue",
+        }
+    }
+
+    /// The failure of a job that was shed for this.
+    #[must_use]
+    pub fn failure(self) -> Failure {
+        Failure::new(FailureKind::Shed(self), self.text())
+    }
+}
+
 /// Why an attempt, or a job, ended badly.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
@@ -38,6 +101,8 @@ pub enum FailureKind {
     Expired,
     /// The queue was purged.
     Purged,
+    /// A rule against overload gave the job up.
+    Shed(ShedReason),
 }
 
 impl FailureKind {
@@ -54,6 +119,12 @@ impl FailureKind {
         FailureKind::Cancelled,
         FailureKind::Expired,
         FailureKind::Purged,
+        FailureKind::Shed(ShedReason::Newest),
+        FailureKind::Shed(ShedReason::Oldest),
+        FailureKind::Shed(ShedReason::Lowest),
+        FailureKind::Shed(ShedReason::Coalesced),
+        FailureKind::Shed(ShedReason::Sampled),
+        FailureKind::Shed(ShedReason::Delayed),
     ];
 
     /// The name in lower case, as in dumps and every binding.
@@ -71,6 +142,7 @@ impl FailureKind {
             FailureKind::Cancelled => "cancelled",
             FailureKind::Expired => "expired",
             FailureKind::Purged => "purged",
+            FailureKind::Shed(reason) => reason.name(),
         }
     }
 
@@ -139,6 +211,12 @@ pub enum Outcome {
         /// The pause.
         after: Duration,
     },
+    /// What the handler needs said "not now" (an HTTP 429, a busy gate): run again after the pause, and the
+    /// attempt does not count. Not a failure, but a sign of overload for limits that adapt.
+    RateLimited {
+        /// The pause; `None` leaves it to the retry policy.
+        after: Option<Duration>,
+    },
     /// The handler gave up because it was asked to, or on its own: the job is cancelled.
     Cancelled(Cow<'static, str>),
     /// The work goes on elsewhere: whoever holds the lease's ticket will answer. Until then the attempt
@@ -164,6 +242,8 @@ pub enum Outcome {
     Expired,
     /// The queue was purged. Chosen by the dispatcher.
     Purged,
+    /// A rule against overload gives the job up. Chosen by the dispatcher.
+    Shed(ShedReason),
 }
 
 impl Outcome {
@@ -182,6 +262,7 @@ impl Outcome {
             Outcome::Fatal(_) => "fatal",
             Outcome::Retry { .. } => "retry",
             Outcome::Snooze { .. } => "snooze",
+            Outcome::RateLimited { .. } => "rate_limited",
             Outcome::Cancelled(_) => "cancelled",
             Outcome::TimedOut => "timed_out",
             Outcome::LeaseLost => "lease_lost",
@@ -190,6 +271,7 @@ impl Outcome {
             Outcome::Returned => "returned",
             Outcome::Expired => "expired",
             Outcome::Purged => "purged",
+            Outcome::Shed(_) => "shed",
             Outcome::Pending => "pending",
         }
     }
@@ -330,6 +412,11 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
             State::Cancelled,
             Failure::new(FailureKind::Purged, "the queue was purged"),
         ),
+        Outcome::Shed(reason) => Transition {
+            // Its handler never saw it.
+            refund: at.running,
+            ..finish(at, State::Shed, reason.failure())
+        },
         Outcome::Crashed { too_often: true } => {
             let why = "its process died while it ran, once too often (option max_crashes)";
             finish(at, State::Failed, Failure::new(FailureKind::Crashed, why))
@@ -341,6 +428,14 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
         Outcome::Snooze { after } => Transition {
             refund: true,
             ..again(at, after)
+        },
+        Outcome::RateLimited { after } => Transition {
+            refund: true,
+            // Given back, it may be the attempt before the first.
+            ..again(
+                at,
+                after.unwrap_or_else(|| policy.pause(at.attempt.max(1), random)),
+            )
         },
         Outcome::Interrupted => {
             let failure = Failure::new(FailureKind::Interrupted, "the dispatcher stopped while it ran");

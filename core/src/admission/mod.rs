@@ -8,11 +8,13 @@ mod breaker;
 mod budget;
 mod call;
 mod codel;
+mod overflow;
 mod pressure;
 mod rate;
 
 pub use breaker::{Breaker, Circuit, Turn};
 pub use budget::{Budget, RetryBudget};
 pub use codel::{Codel, Delay};
+pub use overflow::{OnFull, Overflow};
 pub use pressure::{Crossing, Fill, Watermarks, pressure};
 pub use rate::{Gcra, Rate};

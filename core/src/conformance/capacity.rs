@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Make;
 use super::stage::{Raw, SECOND, Spec, Stage, again, at_once, job, soon, until, waiting};
-use crate::config::OnFull;
-use crate::dispatcher::QueueOptions;
+use crate::admission::OnFull;
+use crate::config::QueueOptions;
 use crate::engine::{Inserted, Restored};
 use crate::error::ErrorKind;
 use crate::job::State;

@@ -264,6 +264,7 @@ pub fn each_job_has_one_holder(make: Make<'_>) {
                             lease: None,
                             node: &node,
                             worker,
+                            keys: crate::engine::KeyLimits::default(),
                             out: &mut out,
                         };
                         engine

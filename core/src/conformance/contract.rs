@@ -38,6 +38,7 @@ pub fn insert_keeps_every_field(make: Make<'_>) {
     let extras = Extras {
         key: Some("key".into()),
         fingerprint: 9,
+        concurrency_key: None,
         retry: Some(RetryPolicy::linear(SECOND)),
         headers: vec![("b".into(), "2".into()), ("a".into(), "1".into())],
     };
@@ -468,6 +469,7 @@ pub fn a_turn_ends_and_claims(make: Make<'_>) {
         lease: None,
         node: &"node".into(),
         worker: 0,
+        keys: crate::engine::KeyLimits::default(),
         out: &mut out,
     };
     let mut done = [to(first.job, State::Succeeded)];

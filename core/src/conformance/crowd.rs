@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::Make;
 use super::model::{Dice, seed};
 use super::stage::{SECOND, Stage, at_once, job, until};
-use crate::dispatcher::{KindOptions, QueueOptions};
+use crate::config::{KindOptions, QueueOptions};
 use crate::error::ErrorKind;
 use crate::job::{NewJob, State};
 use crate::outcome::Outcome;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon, until};
-use crate::dispatcher::{KindOptions, KindSet, Lease, QueueOptions};
+use crate::config::{KindOptions, QueueOptions};
+use crate::dispatcher::{KindSet, Lease};
 use crate::error::ErrorKind;
 use crate::job::NewJob;
 use crate::outcome::Outcome;

@@ -2,7 +2,8 @@
 
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon};
-use crate::dispatcher::{Answer, KindOptions, QueueOptions, Why};
+use crate::config::{KindOptions, QueueOptions};
+use crate::dispatcher::{Answer, Why};
 use crate::error::ErrorKind;
 use crate::event::EventKind;
 use crate::job::{NewJob, State};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Make;
 use super::stage::{SECOND, Stage, job};
-use crate::dispatcher::KindOptions;
+use crate::config::KindOptions;
 use crate::error::ErrorKind;
 use crate::job::{NewJob, State};
 use crate::outcome::{FailureKind, Outcome};

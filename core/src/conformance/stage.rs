@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::job::{Extras, Job, JobRef, NewJob, Priority, State, Token};
 use crate::names::{KindId, QueueId};
-use crate::outcome::{Failure, FailureKind, Outcome, Transition};
+use crate::outcome::{Failure, FailureKind, Outcome, ShedReason, Transition};
 use crate::payload::Payload;
 use crate::time::{Clock, Deadline, ManualClock, Timestamp};
 use crate::{JobId, Options};
@@ -56,6 +56,8 @@ pub(super) struct Spec {
     pub(super) extras: Option<Arc<Extras>>,
     pub(super) waits: Vec<Token>,
     pub(super) capacity: usize,
+    pub(super) capacity_bytes: usize,
+    pub(super) shed: Option<ShedReason>,
     pub(super) durability: Durability,
     pub(super) restored: Option<Restored>,
 }
@@ -76,6 +78,8 @@ impl Spec {
             extras: self.extras.as_ref(),
             waits: &self.waits,
             capacity: self.capacity,
+            capacity_bytes: self.capacity_bytes,
+            shed: self.shed,
             durability: self.durability,
             restored: self.restored.as_ref(),
         }
@@ -145,6 +149,8 @@ impl Raw {
             extras: None,
             waits: Vec::new(),
             capacity: 0,
+            capacity_bytes: 0,
+            shed: None,
             durability: self.engine.capabilities().durability,
             restored: None,
         }
@@ -200,6 +206,7 @@ impl Raw {
             lease,
             node,
             worker: 7,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         };
         self.engine

@@ -9,12 +9,12 @@ use crate::JobId;
 use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Located, Overdue, QueueCounts, Retention, Signals, Tick,
+    KeyStanding, Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
 };
 use crate::error::Result;
 use crate::job::{Filter, Job, Page};
 use crate::names::{Names, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{ShedReason, Transition};
 use crate::time::Timestamp;
 
 /// A call to an engine that is about to be made.
@@ -142,6 +142,37 @@ impl Engine for Watched {
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         (self.before)(Call::Read("export"))?;
         self.inner.export(each)
+    }
+
+    fn load(&self, queue: QueueId) -> Result<Load> {
+        (self.before)(Call::Read("load"))?;
+        self.inner.load(queue)
+    }
+
+    fn evict(
+        &self,
+        queue: QueueId,
+        victim: Victim<'_>,
+        reason: ShedReason,
+        now: Timestamp,
+    ) -> Result<Option<Located>> {
+        (self.before)(Call::Write("evict"))?;
+        self.inner.evict(queue, victim, reason, now)
+    }
+
+    fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
+        (self.before)(Call::Write("set_newest_first"))?;
+        self.inner.set_newest_first(queue, on)
+    }
+
+    fn limit_key(&self, queue: QueueId, key: &str, limit: Option<u32>) -> Result<()> {
+        (self.before)(Call::Write("limit_key"))?;
+        self.inner.limit_key(queue, key, limit)
+    }
+
+    fn key_standing(&self, queue: QueueId, key: &str) -> Result<Option<KeyStanding>> {
+        (self.before)(Call::Read("key_standing"))?;
+        self.inner.key_standing(queue, key)
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

@@ -361,6 +361,7 @@ impl Ask {
             lease: self.lease,
             node: &inner.node,
             worker: self.worker,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut self.claimed,
         };
         let result = inner.settle_and_claim(settling, Some(&mut claim), baton, now);

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::slots::Permits;
+use crate::config::KindOptions;
 use crate::engine::KindClaim;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::names::KindId;
 use crate::outcome::Outcome;
 use crate::retry::RetryPolicy;
@@ -22,87 +22,6 @@ use super::{Inner, Lease};
 pub trait Handler: Send + Sync + 'static {
     /// Runs one attempt.
     fn run(&self, lease: &Lease) -> Outcome;
-}
-
-/// What a worker says about a kind it handles; `None` leaves it to the dispatcher's options.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct KindOptions {
-    /// The most bodies of this kind at once.
-    pub concurrency: Option<usize>,
-    /// How often a job may run in all, unless its push said.
-    pub max_attempts: Option<u32>,
-    /// The pause between attempts, unless the push said.
-    pub retry: Option<RetryPolicy>,
-    /// How long one attempt may take, unless the push said.
-    pub timeout: Option<Duration>,
-}
-
-impl KindOptions {
-    /// Nothing said.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the most bodies of this kind at once.
-    #[must_use]
-    pub fn concurrency(mut self, bodies: usize) -> Self {
-        self.concurrency = Some(bodies);
-        self
-    }
-
-    /// Sets how often a job may run in all (`u32::MAX` is without limit).
-    #[must_use]
-    pub fn max_attempts(mut self, runs: u32) -> Self {
-        self.max_attempts = Some(runs);
-        self
-    }
-
-    /// Sets the pause between attempts.
-    #[must_use]
-    pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = Some(policy);
-        self
-    }
-
-    /// Sets how long one attempt may take.
-    #[must_use]
-    pub fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = Some(timeout);
-        self
-    }
-
-    fn check(&self, fallback: &RetryPolicy, default_attempts: u32) -> Result<()> {
-        if self.concurrency == Some(0) {
-            return Err(Error::invalid(
-                "concurrency of a kind is 0; leave it out for no limit of its own",
-            ));
-        }
-        if self.max_attempts == Some(0) {
-            return Err(Error::invalid(
-                "max_attempts is 0; it counts all runs and must be at least 1",
-            ));
-        }
-        if self.timeout == Some(Duration::ZERO) {
-            return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
-        }
-        self.retry.as_ref().map_or(Ok(()), RetryPolicy::check)?;
-        check_endless(
-            self.max_attempts.unwrap_or(default_attempts),
-            self.retry.as_ref().unwrap_or(fallback),
-        )
-    }
-}
-
-/// Unlimited attempts without a pause would be a busy loop.
-pub(crate) fn check_endless(max_attempts: u32, policy: &RetryPolicy) -> Result<()> {
-    if max_attempts == u32::MAX && !policy.pauses() {
-        return Err(Error::invalid(
-            "unlimited attempts need a retry policy that pauses, as constant(1s) does",
-        ));
-    }
-    Ok(())
 }
 
 #[derive(Clone, Default)]
@@ -345,6 +264,7 @@ impl KindSet {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use parking_lot::Mutex;
 

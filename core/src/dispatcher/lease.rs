@@ -43,6 +43,7 @@ fn nothing() -> Claimed {
         attempt: 0,
         max_attempts: 0,
         created: Timestamp::EPOCH,
+        ready: Timestamp::EPOCH,
         started: Timestamp::EPOCH,
         due: Timestamp::MAX,
         deadline: Timestamp::MAX,

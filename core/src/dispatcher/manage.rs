@@ -2,62 +2,19 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::cells::StopReason;
 use super::settle::{Answer, Ended, Whose};
 use super::wait::unknown;
 use super::{Dispatcher, Inner};
-use crate::config::OnFull;
 use crate::engine::{Located, QueueCounts};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{Filter, Job, Page, State, Token};
 use crate::names::QueueId;
 use crate::outcome::Outcome;
-
-/// What one queue has of its own; `None` leaves it to the dispatcher's options.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct QueueOptions {
-    /// The most bodies of this queue at once.
-    pub concurrency: Option<usize>,
-    /// The most jobs that may wait in this queue; 0 is without bound.
-    pub capacity: Option<usize>,
-    /// What a push does when the queue is full.
-    pub on_full: Option<OnFull>,
-}
-
-impl QueueOptions {
-    /// Nothing of its own.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the most bodies of this queue at once.
-    #[must_use]
-    pub fn concurrency(mut self, bodies: usize) -> Self {
-        self.concurrency = Some(bodies);
-        self
-    }
-
-    /// Sets the most jobs that may wait.
-    #[must_use]
-    pub fn capacity(mut self, jobs: usize) -> Self {
-        self.capacity = Some(jobs);
-        self
-    }
-
-    /// Sets what a push does when the queue is full.
-    #[must_use]
-    pub fn on_full(mut self, policy: OnFull) -> Self {
-        self.on_full = Some(policy);
-        self
-    }
-}
 
 /// The counts of one queue, with its name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -290,32 +247,6 @@ impl Dispatcher {
         Ok(self.stats()?.queue(queue).map_or(0, QueueCounts::waiting))
     }
 
-    /// Gives a queue options of its own.
-    ///
-    /// # Errors
-    /// `Invalid` for a name that cannot be one, or a concurrency of 0; `Closed`.
-    pub fn configure_queue(&self, queue: &str, options: QueueOptions) -> Result<QueueId> {
-        self.0.check_open()?;
-        if options.concurrency == Some(0) {
-            return Err(Error::invalid(
-                "concurrency of a queue is 0; pause the queue instead",
-            ));
-        }
-        let id = self.queue(queue)?;
-        self.0.slots.limit_queue(id, options.concurrency);
-        let mut queues = self.0.queues.write();
-        if queues.len() <= id.index() {
-            queues.resize(id.index() + 1, QueueOptions::default());
-        }
-        queues[id.index()] = options;
-        self.0.own_options.store(true, Ordering::Release);
-        drop(queues);
-        // A higher limit or capacity may be what somebody waits for.
-        self.0.engine.signals().work.ring_all();
-        self.0.engine.signals().space.ring_all();
-        Ok(id)
-    }
-
     /// Counts, in one consistent snapshot.
     ///
     /// # Errors
@@ -328,7 +259,7 @@ impl Dispatcher {
             .into_iter()
             .map(|c| QueueStats {
                 name: names.queue_name(c.queue),
-                capacity: self.0.capacity(c.queue),
+                capacity: self.0.bounds(c.queue).jobs,
                 counts: c,
             })
             .collect();
@@ -358,19 +289,6 @@ impl Dispatcher {
 }
 
 impl Inner {
-    pub(crate) fn queue_options(&self, queue: QueueId) -> QueueOptions {
-        if !self.own_options.load(Ordering::Acquire) {
-            return QueueOptions::default();
-        }
-        self.queues.read().get(queue.index()).copied().unwrap_or_default()
-    }
-
-    pub(crate) fn capacity(&self, queue: QueueId) -> usize {
-        self.queue_options(queue)
-            .capacity
-            .unwrap_or(self.options.capacity)
-    }
-
     /// Ends a job that waits; false if it no longer stood there.
     fn end_waiting(&self, at: &Located, outcome: Outcome) -> Result<bool> {
         let answer = self.settle_one(Ended::located(at, outcome))?;

@@ -13,7 +13,9 @@ mod hooks;
 mod kinds;
 mod lease;
 mod manage;
+mod overflow;
 mod push;
+mod queues;
 mod renewal;
 mod restore;
 mod settle;
@@ -35,18 +37,18 @@ pub use cells::StopReason;
 pub use consumer::{Consumer, Interrupt};
 pub use explain::{Explanation, QueueExplanation, Why};
 pub use hooks::{End, Hooks};
-pub use kinds::{Handler, KindOptions, KindSet};
+pub use kinds::{Handler, KindSet};
 #[cfg(feature = "tokio")]
 pub(crate) use lease::panicked;
 pub use lease::{Inside, Lease, Stopped};
-pub use manage::{QueueOptions, QueueStats, Stats};
+pub use manage::{QueueStats, Stats};
 pub use push::{PushError, PushManyError, Pushed};
 pub(crate) use restore::RestoredJob;
 pub use settle::Answer;
 pub use stop::StopReport;
 pub use tickets::Ticket;
 
-use crate::config::Options;
+use crate::config::{KindOptions, Options, QueueOptions};
 use crate::durability::Durability;
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
@@ -58,6 +60,7 @@ use cells::Cells;
 use dumps::Dumps;
 use hooks::HookList;
 use kinds::Kinds;
+use queues::{Bounds, check_capable};
 use slots::Slots;
 use stop::AtStop;
 use submit::Submissions;
@@ -99,6 +102,9 @@ pub(crate) struct Inner {
     /// Which dispatcher of this process, from 1.
     serial: u64,
     default_queue: QueueId,
+    /// What holds for queues that have nothing of their own.
+    queue_defaults: QueueOptions,
+    default_bounds: Bounds,
     queues: RwLock<Vec<QueueOptions>>,
     /// Whether any queue has options of its own.
     own_options: AtomicBool,
@@ -140,6 +146,8 @@ impl Dispatcher {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         options.check()?;
         let can = engine.capabilities();
+        let queue_defaults = options.of_queues();
+        check_capable(&queue_defaults, &can)?;
         let default_queue = engine.names().queue(&options.queue)?;
         let node = if options.node == "auto" {
             this_node()
@@ -163,6 +171,8 @@ impl Dispatcher {
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,
+            default_bounds: Bounds::of(&queue_defaults),
+            queue_defaults,
             queues: RwLock::default(),
             own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),

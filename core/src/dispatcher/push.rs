@@ -6,17 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::kinds::check_endless;
 use super::lease::handling;
+use super::overflow::Next;
+use super::queues::Bounds;
 use super::{Dispatcher, Inner};
-use crate::config::{OnFull, UnknownKinds};
+use crate::config::OptionValue;
+use crate::config::UnknownKinds;
+use crate::config::check_endless;
 use crate::durability::Durability;
 use crate::engine::{Insert, Inserted, Parcel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Extras, Name, NewJob, RunAt, check_payload};
+use crate::job::{Extras, Name, NewJob, Priority, RunAt, check_payload};
 use crate::names::{KindId, QueueId};
+use crate::outcome::ShedReason;
 use crate::payload::Payload;
 use crate::time::{Deadline, Timestamp};
 
@@ -30,6 +34,9 @@ pub struct Pushed {
     pub created: bool,
     /// What the job now survives.
     pub durability: Durability,
+    /// Why it was shed as it came, if the policy of its full queue says so: it has ended, and no handler will
+    /// see it.
+    pub shed: Option<ShedReason>,
 }
 
 /// A refused push: the error, and the job it was for.
@@ -130,8 +137,26 @@ impl Prepared<'_> {
         Parcel::Shared(&self.job.payload)
     }
 
+    pub(super) fn priority(&self) -> Priority {
+        self.job.priority
+    }
+
+    pub(super) fn concurrency_key(&self) -> Option<&str> {
+        self.extras.as_ref()?.concurrency_key.as_deref()
+    }
+
+    /// The form the engine takes of a job that is stored only as one that was shed.
+    pub(super) fn shed<'i>(&'i self, nothing: &'i Payload, reason: ShedReason) -> Insert<'i> {
+        Insert {
+            shed: Some(reason),
+            // What is lost of it in a crash is the news that it was shed.
+            durability: Durability::Memory,
+            ..self.insert(Parcel::Shared(nothing), Bounds::default())
+        }
+    }
+
     /// The form the engine takes.
-    pub(crate) fn insert<'i>(&'i self, payload: Parcel<'i>, capacity: usize) -> Insert<'i> {
+    pub(crate) fn insert<'i>(&'i self, payload: Parcel<'i>, bounds: Bounds) -> Insert<'i> {
         Insert {
             id: self.id,
             fresh: self.job.id.is_none(),
@@ -145,7 +170,9 @@ impl Prepared<'_> {
             deadline: self.deadline,
             extras: self.extras.as_ref(),
             waits: &self.job.waits,
-            capacity,
+            capacity: bounds.jobs,
+            capacity_bytes: bounds.bytes,
+            shed: None,
             durability: self.durability,
             restored: None,
         }
@@ -180,7 +207,8 @@ impl Dispatcher {
         pushed.map_err(|error| refused(error, job))
     }
 
-    /// Accepts a job if there is room now, whatever the policy of its queue.
+    /// Accepts a job without waiting: as [`Dispatcher::push`], but where the policy of a full queue is to wait for
+    /// room, this is refused.
     ///
     /// # Errors
     /// As [`Dispatcher::push`].
@@ -193,10 +221,7 @@ impl Dispatcher {
     /// For hosts that have to do the waiting themselves.
     #[must_use]
     pub fn patience(&self, job: &NewJob<'_>) -> Option<Duration> {
-        match self.0.on_full(job) {
-            OnFull::Reject => None,
-            OnFull::Block(patience) => Some(patience),
-        }
+        self.0.patience(job)
     }
 
     /// What this job will survive when its push is answered; beyond [`Durability::Memory`] the push waits for
@@ -216,7 +241,7 @@ impl Dispatcher {
         self.0.push_all(jobs, wait.map(Deadline::after))
     }
 
-    /// The same, as far as there is room now, whatever the policy of the queues.
+    /// The same without waiting: where the policy of a full queue is to wait for room, that job is refused.
     ///
     /// # Errors
     /// As [`Dispatcher::push_many`].
@@ -238,16 +263,15 @@ impl Dispatcher {
 }
 
 impl Inner {
-    fn on_full(&self, job: &NewJob<'_>) -> OnFull {
+    fn patience(&self, job: &NewJob<'_>) -> Option<Duration> {
         let queue = match &job.queue {
             _ if !self.own_options.load(Ordering::Acquire) => None,
             None => Some(self.default_queue),
             Some(Name::Id(id)) => Some(*id),
             Some(Name::Text(name)) => self.engine.names().find_queue(name),
         };
-        queue
-            .and_then(|q| self.queue_options(q).on_full)
-            .unwrap_or(self.options.on_full)
+        let on_full = queue.and_then(|q| self.rules(q).on_full);
+        on_full.unwrap_or(self.options.on_full).patience()
     }
 
     /// The hot path of a single push: nothing is allocated here.
@@ -276,21 +300,32 @@ impl Inner {
             let mut receipts = RECEIPT.try_with(Cell::take).unwrap_or_default();
             receipts.clear();
             self.engine.insert(
-                &[prepared.insert(Parcel::Given(payload), self.capacity(prepared.queue))],
+                &[prepared.insert(Parcel::Given(payload), self.bounds(prepared.queue))],
                 now,
                 &mut receipts,
             )?;
             let receipt = receipts[0];
             let _ = RECEIPT.try_with(|kept| kept.set(receipts));
-            match (self.receive(&prepared, receipt, now), wait) {
-                (Err(e), Some(wait)) if e.kind() == ErrorKind::Full => {
-                    let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
-                    self.wait_for_room(prepared.queue, deadline)?;
-                    // An engine that others use as well takes an old instant for a clock that is behind.
-                    now = self.now();
-                }
-                (answer, _) => return answer,
+            if !full(receipt) {
+                return self.receive(&prepared, receipt, now);
             }
+            match self.overflow(&prepared, 1, now)? {
+                Next::Again => {}
+                Next::Shed(reason) => {
+                    let shed = self.shed_newcomer(&prepared, reason, now)?;
+                    payload.take();
+                    return Ok(shed);
+                }
+                Next::Refuse => {
+                    let Some(wait) = wait else {
+                        return self.receive(&prepared, receipt, now);
+                    };
+                    let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
+                    self.wait_for_room(&prepared, deadline)?;
+                }
+            }
+            // An engine that others use as well takes an old instant for a clock that is behind.
+            now = self.now();
         }
     }
 
@@ -315,11 +350,14 @@ impl Inner {
         let mut now = if self.encodes { self.now() } else { began };
         let mut pushed = Vec::with_capacity(prepared.len());
         let mut receipts = Vec::with_capacity(prepared.len());
+        // Once the queue was full, few at a time: each try names all that it tries.
+        let mut at_once = prepared.len();
         loop {
             let rest = &prepared[pushed.len()..];
             let inserts: Vec<_> = rest
                 .iter()
-                .map(|p| p.insert(p.shared(), self.capacity(p.queue)))
+                .take(at_once)
+                .map(|p| p.insert(p.shared(), self.bounds(p.queue)))
                 .collect();
             receipts.clear();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
@@ -329,32 +367,61 @@ impl Inner {
             for (prepared, receipt) in rest.iter().zip(&receipts) {
                 match self.receive(prepared, *receipt, now) {
                     Ok(p) => pushed.push(p),
-                    Err(error) => refused = Some((prepared.queue, error)),
+                    Err(error) => refused = Some((*receipt, error)),
                 }
             }
-            let error = match (refused, wait) {
-                (None, _) => return Ok(pushed),
-                (Some((queue, e)), Some(deadline)) if e.kind() == ErrorKind::Full => {
-                    match self.wait_for_room(queue, deadline) {
-                        Ok(()) => {
-                            now = self.now();
-                            continue;
-                        }
-                        Err(error) => error,
-                    }
+            if let Some((receipt, error)) = refused {
+                let rest = &prepared[pushed.len()..];
+                let found_room = match full(receipt) {
+                    true => self.find_room(rest, wait, now, &mut pushed),
+                    false => Ok(false),
+                };
+                match found_room {
+                    Ok(true) => at_once = AT_ONCE,
+                    Ok(false) => return Err(PushManyError { pushed, error }),
+                    Err(error) => return Err(PushManyError { pushed, error }),
                 }
-                (Some((_, error)), _) => error,
-            };
-            return Err(PushManyError { pushed, error });
+                now = self.now();
+            }
+            if pushed.len() == prepared.len() {
+                return Ok(pushed);
+            }
         }
     }
 
+    /// Finds room for the first of these, or sheds it; false if it is refused.
+    fn find_room(
+        &self,
+        rest: &[Prepared<'_>],
+        wait: Option<Deadline>,
+        now: Timestamp,
+        pushed: &mut Vec<Pushed>,
+    ) -> Result<bool> {
+        let Some(first) = rest.first() else {
+            return Ok(false);
+        };
+        let same = rest.iter().take(AT_ONCE).take_while(|p| p.queue == first.queue);
+        match (self.overflow(first, same.count(), now)?, wait) {
+            (Next::Again, _) => {}
+            (Next::Shed(reason), _) => pushed.push(self.shed_newcomer(first, reason, now)?),
+            (Next::Refuse, Some(deadline)) => self.wait_for_room(first, deadline)?,
+            (Next::Refuse, None) => return Ok(false),
+        }
+        Ok(true)
+    }
+
     /// Turns a receipt into the caller's answer.
-    fn receive(&self, prepared: &Prepared<'_>, receipt: Inserted, now: Timestamp) -> Result<Pushed> {
+    pub(super) fn receive(
+        &self,
+        prepared: &Prepared<'_>,
+        receipt: Inserted,
+        now: Timestamp,
+    ) -> Result<Pushed> {
         let pushed = |id, created| Pushed {
             id,
             created,
             durability: prepared.durability,
+            shed: None,
         };
         match receipt {
             Inserted::New => {
@@ -373,15 +440,19 @@ impl Inner {
                 Err(Error::new(ErrorKind::Conflict, text))
             }
             Inserted::Sealed => Err(super::closed()),
-            Inserted::Full(len) => {
+            Inserted::Full(_) | Inserted::FullBytes(_) => {
                 let (queue, of) = (
                     self.engine.names().queue_name(prepared.queue),
-                    self.capacity(prepared.queue),
+                    self.bounds(prepared.queue),
                 );
-                Err(Error::new(
-                    ErrorKind::Full,
-                    format!("queue {queue:?} is full: {len} of {of} jobs wait, policy reject"),
-                ))
+                let what = match receipt {
+                    Inserted::FullBytes(len) => format!("{len} of {} bytes wait", of.bytes),
+                    Inserted::Full(len) => format!("{len} of {} jobs wait", of.jobs),
+                    _ => String::new(),
+                };
+                let policy = self.rules(prepared.queue).on_full.unwrap_or(self.options.on_full);
+                let text = format!("queue {queue:?} is full: {what}, policy {}", policy.write());
+                Err(Error::new(ErrorKind::Full, text))
             }
         }
     }
@@ -402,7 +473,8 @@ impl Inner {
     }
 
     /// Waits until the queue has room; the error of a full queue when the deadline passes first.
-    fn wait_for_room(&self, queue: QueueId, deadline: Deadline) -> Result<()> {
+    fn wait_for_room(&self, newcomer: &Prepared<'_>, deadline: Deadline) -> Result<()> {
+        let (queue, len) = (newcomer.queue, newcomer.job.payload.len().unwrap_or(0));
         if deadline.instant().is_none() && handling(self).is_some() {
             let text = "the queue is full, and a handler must not wait for room without a deadline";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
@@ -410,28 +482,23 @@ impl Inner {
         loop {
             let listener = self.engine.signals().space.listen();
             self.check_open()?;
-            let (waiting, capacity) = (self.waiting(queue)?, self.capacity(queue) as u64);
-            if capacity == 0 || waiting < capacity {
+            let (load, most) = (self.engine.load(queue)?, self.bounds(queue));
+            let room_for_jobs = most.jobs == 0 || load.jobs < most.jobs;
+            let room_for_bytes = most.bytes == 0 || load.bytes + len <= most.bytes;
+            if room_for_jobs && room_for_bytes {
                 return Ok(());
             }
             if deadline.passed() {
                 let name = self.engine.names().queue_name(queue);
-                let text = format!(
-                    "queue {name:?} is full: {waiting} of {capacity} jobs wait, and no room came in time"
-                );
+                let what = match room_for_jobs {
+                    false => format!("{} of {} jobs wait", load.jobs, most.jobs),
+                    true => format!("{} of {} bytes wait", load.bytes, most.bytes),
+                };
+                let text = format!("queue {name:?} is full: {what}, and no room came in time");
                 return Err(Error::new(ErrorKind::Full, text));
             }
             listener.wait(deadline);
         }
-    }
-
-    fn waiting(&self, queue: QueueId) -> Result<u64> {
-        Ok(self
-            .engine
-            .counts()?
-            .iter()
-            .find(|c| c.queue == queue)
-            .map_or(0, |c| c.waiting()))
     }
 
     /// Checks a job and resolves its names and defaults.
@@ -456,6 +523,7 @@ impl Inner {
             Some(Name::Id(_)) => return Err(foreign("queue")),
             Some(Name::Text(name)) => names.queue(name)?,
         };
+        self.check_weight(queue, payload)?;
         if job.max_attempts.is_some() || job.retry.is_some() {
             self.check_attempts(job, kind)?;
         }
@@ -498,7 +566,8 @@ impl Inner {
     }
 
     fn extras(&self, job: &NewJob<'_>, payload: &Payload) -> Result<Option<Arc<Extras>>> {
-        if job.key.is_none() && job.retry.is_none() && job.headers.is_empty() {
+        let plain = job.key.is_none() && job.concurrency_key.is_none();
+        if plain && job.retry.is_none() && job.headers.is_empty() {
             return Ok(None);
         }
         let fingerprint = match job.key {
@@ -508,6 +577,7 @@ impl Inner {
         Ok(Some(Arc::new(Extras {
             key: job.key.as_deref().map(Box::from),
             fingerprint,
+            concurrency_key: job.concurrency_key.as_deref().map(Box::from),
             retry: job.retry,
             headers: job.headers.clone(),
         })))
@@ -541,6 +611,14 @@ impl Inner {
         );
         Error::new(ErrorKind::UnknownKind, text)
     }
+}
+
+/// How many jobs of a push of many are tried at once when their queue was full.
+const AT_ONCE: usize = 256;
+
+/// Whether a job was refused for want of room.
+fn full(receipt: Inserted) -> bool {
+    matches!(receipt, Inserted::Full(_) | Inserted::FullBytes(_))
 }
 
 /// The answer to a number that another dispatcher gave.

@@ -100,6 +100,8 @@ impl Dispatcher {
             extras: job.extras.as_ref(),
             waits: &job.waits,
             capacity: 0,
+            capacity_bytes: 0,
+            shed: None,
             // Whoever restores many flushes once.
             durability: Durability::Memory,
             restored: Some(&restored),

@@ -6,6 +6,7 @@ use std::hash::BuildHasher;
 
 use super::hooks::End;
 use super::lease::{Body, Inside};
+use super::queues::Bounds;
 use super::slots::Baton;
 use super::{Inner, closed};
 use crate::durability::Durability;
@@ -284,7 +285,10 @@ impl Inner {
             Err(error) => return self.fail_follow_up(settling, error),
         };
         // Follow-ups belong to work that was accepted: a full queue does not refuse them.
-        let inserts: Vec<_> = prepared.iter().map(|p| p.insert(p.shared(), 0)).collect();
+        let inserts: Vec<_> = prepared
+            .iter()
+            .map(|p| p.insert(p.shared(), Bounds::default()))
+            .collect();
         let ended = &mut settling.ended[0];
         let asked = Asked::by(&ended.outcome);
         let mut transition = self.decide(ended);
@@ -331,7 +335,7 @@ impl Inner {
 
     /// Takes the outcome out of `ended` and decides.
     #[inline]
-    fn decide(&self, ended: &mut Ended) -> Transition {
+    pub(super) fn decide(&self, ended: &mut Ended) -> Transition {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
         match outcome {
             // The hot path: no policy is asked about a success.
@@ -401,7 +405,13 @@ impl Inner {
     }
 
     /// Tells whoever listens what became of an attempt.
-    fn announce(&self, ended: &Ended, transition: &Transition, applied: Applied, now: Timestamp) -> Answer {
+    pub(super) fn announce(
+        &self,
+        ended: &Ended,
+        transition: &Transition,
+        applied: Applied,
+        now: Timestamp,
+    ) -> Answer {
         if applied != Applied::Yes {
             self.publish(EventKind::Stale, ended.whose(), None, now);
             return Answer::Stale;
@@ -419,6 +429,7 @@ impl Inner {
                 State::Failed => EventKind::Failed,
                 State::Cancelled => EventKind::Cancelled,
                 State::Expired => EventKind::Expired,
+                State::Shed => EventKind::Shed,
                 _ if transition.refund => EventKind::Returned,
                 _ => EventKind::Retried,
             };
@@ -500,7 +511,7 @@ impl Asked {
 }
 
 /// A number uniform in 0..1 for jitter: xorshift64*, seeded per thread from the system.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8) | 1);
     }

@@ -41,15 +41,16 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::admission::Rate;
 use crate::bell::Bell;
 use crate::durability::Durability;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::finished::Finished;
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Filter, Job, Page, Priority, State, Token};
 pub use crate::job::{Handle, JobRef};
 use crate::names::{KindId, Names, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{ShedReason, Transition};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -68,7 +69,7 @@ pub trait Engine: Send + Sync + Debug {
     fn signals(&self) -> &Signals;
 
     /// Stores new jobs, in order, and stops after the first that is refused ([`Inserted::Full`],
-    /// [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to
+    /// [`Inserted::FullBytes`], [`Inserted::Conflict`] or [`Inserted::Sealed`]). Appends one [`Inserted`] to `receipt` for every job up to
     /// and including that one: a job is stored if and only if its receipt is [`Inserted::New`]. What is
     /// refused still belongs to the caller. Returns when every stored job is as safe as it is to be
     /// ([`Insert::durability`]) or as this engine can make it ([`Capabilities::durability`]); a job for which
@@ -164,6 +165,61 @@ pub trait Engine: Send + Sync + Debug {
     /// What `each` returned first; of the store.
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()>;
 
+    /// What waits in a queue: cheap, and true of one instant only for each number by itself.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn load(&self, queue: QueueId) -> Result<Load> {
+        let counts = self.counts()?.into_iter().find(|c| c.queue == queue);
+        Ok(Load {
+            jobs: counts.map_or(0, |c| c.waiting() as usize),
+            bytes: 0,
+        })
+    }
+
+    /// Ends one queued job as shed, and says which one it was. It is never one that a claim gives out, or that
+    /// another call ends. `None` if there is none such; jobs that have not reached the store as yet are not
+    /// taken.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capabilities::evicts`] is not set, or where a key is given and
+    /// [`Capabilities::keys`] is not; of the store.
+    fn evict(
+        &self,
+        _queue: QueueId,
+        _victim: Victim<'_>,
+        _reason: ShedReason,
+        _now: Timestamp,
+    ) -> Result<Option<Located>> {
+        Err(unsupported("shed jobs that wait"))
+    }
+
+    /// Whether claims take the newest first of the jobs that are queued from now on, and those that were
+    /// queued before after them.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capabilities::evicts`] is not set; of the store.
+    fn set_newest_first(&self, _queue: QueueId, _on: bool) -> Result<()> {
+        Err(unsupported("give out the newest jobs first"))
+    }
+
+    /// Limits how many jobs of one concurrency key run at once, instead of [`KeyLimits::running`]; 0 starts
+    /// none, `None` takes the limit away.
+    ///
+    /// # Errors
+    /// `Unsupported` where [`Capabilities::keys`] is not set; of the store.
+    fn limit_key(&self, _queue: QueueId, _key: &str, _limit: Option<u32>) -> Result<()> {
+        Err(unsupported("limit concurrency keys"))
+    }
+
+    /// Where a concurrency key stands; `None` if nothing is known of it.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn key_standing(&self, _queue: QueueId, _key: &str) -> Result<Option<KeyStanding>> {
+        Ok(None)
+    }
+
     /// Counts, per queue, in one consistent snapshot.
     ///
     /// # Errors
@@ -202,6 +258,12 @@ pub trait Engine: Send + Sync + Debug {
     fn close(&self) -> Result<()> {
         Ok(())
     }
+}
+
+/// What an engine answers that cannot do something.
+fn unsupported(what: &str) -> Error {
+    let text = format!("this engine cannot {what}; use memory: or a file that one process owns");
+    Error::new(ErrorKind::Unsupported, text)
 }
 
 /// Named leases with a term that only grows: who leads, among all who use the store.
@@ -254,6 +316,12 @@ pub struct Capabilities {
     pub own_clock: bool,
     /// Payloads and results that are host objects are kept as they are, not encoded.
     pub host_objects: bool,
+    /// Jobs with one concurrency key take turns with others, and can be limited ([`Claim::keys`]).
+    pub keys: bool,
+    /// Queued jobs can be taken out to make room ([`Engine::evict`]), and the newest be given out first.
+    pub evicts: bool,
+    /// The bytes that wait in a queue can be bounded ([`Insert::capacity_bytes`]).
+    pub weighs: bool,
 }
 
 /// How an engine says that something changed.
@@ -302,6 +370,12 @@ pub struct Insert<'a> {
     /// The most jobs that may wait (blocked, scheduled, queued) in the queue; 0 for no bound. Jobs that
     /// come back for another attempt, or from a dump, are never refused.
     pub capacity: usize,
+    /// The most bytes that the payloads of the waiting jobs may have together, this one's included; 0 for no
+    /// bound. A payload that has no length, as an object of the host, counts nothing.
+    pub capacity_bytes: usize,
+    /// The job is stored only as one that was shed for this: it has ended, takes no room and holds no key, and
+    /// its payload is dropped.
+    pub shed: Option<ShedReason>,
     /// What the job is to survive before the insert is answered.
     pub durability: Durability,
     /// What the job brings along when it comes from a dump.
@@ -366,6 +440,9 @@ pub enum Inserted {
     Conflict(JobId),
     /// The queue holds this many jobs, which is as many as it may; nothing changed.
     Full(usize),
+    /// The jobs that wait in the queue have this many bytes, and with this one more than they may; nothing
+    /// changed.
+    FullBytes(usize),
     /// The engine has been sealed; nothing changed.
     Sealed,
 }
@@ -408,8 +485,56 @@ pub struct Claim<'a> {
     pub node: &'a Arc<str>,
     /// Which worker of that node; 0 for none.
     pub worker: u32,
+    /// What holds for each concurrency key.
+    pub keys: KeyLimits,
     /// Where the claimed jobs go.
     pub out: &'a mut Vec<Claimed>,
+}
+
+/// How much of one concurrency key a queue starts. A key at its limit is passed over, however many of its jobs
+/// wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeyLimits {
+    /// The most jobs of one key that run at once; 0 for no limit.
+    pub running: u32,
+    /// How fast jobs of one key start.
+    pub rate: Option<Rate>,
+}
+
+/// Where a concurrency key stands in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeyStanding {
+    /// Its jobs that are queued.
+    pub queued: usize,
+    /// Its jobs that run.
+    pub running: usize,
+    /// The most of its jobs that may run, if there is a limit.
+    pub limit: Option<u32>,
+    /// When its next job may start, if its rate holds it back.
+    pub ready_at: Option<Timestamp>,
+}
+
+/// What waits in a queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Jobs that are blocked, scheduled or queued.
+    pub jobs: usize,
+    /// The bytes of their payloads, if the queue has a bound for them; 0 otherwise.
+    pub bytes: usize,
+}
+
+/// Which queued job goes to make room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Victim<'a> {
+    /// The one that has been ready longest; where jobs have concurrency keys, the first of a key that has many.
+    Oldest,
+    /// The first of the lowest priority that is queued, if that is below this.
+    Lowest {
+        /// The priority of the job that room is made for.
+        below: Priority,
+    },
+    /// The first of a concurrency key.
+    OfKey(&'a str),
 }
 
 /// What a claim asks of one kind.
@@ -440,6 +565,8 @@ pub struct Claimed {
     pub max_attempts: u32,
     /// When it was pushed.
     pub created: Timestamp,
+    /// Since when it could have started.
+    pub ready: Timestamp,
     /// When this attempt started.
     pub started: Timestamp,
     /// When the attempt is overdue, by its timeout or its lease; [`Timestamp::MAX`] for never.
@@ -543,7 +670,7 @@ pub struct Retention {
 }
 
 /// The counts of one queue. At every instant, `pushed + restored` is the sum of the jobs in every state:
-/// `blocked + scheduled + queued + running + succeeded + failed + cancelled + expired`.
+/// `blocked + scheduled + queued + running + succeeded + failed + cancelled + expired + shed`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct QueueCounts {
@@ -613,6 +740,49 @@ totals! {
     stale,
     /// Pushes refused because the queue was full.
     refused,
+    /// Jobs shed as they came, because the queue was full.
+    shed_newest,
+    /// Jobs shed because the queue was full and they had waited longest.
+    shed_oldest,
+    /// Jobs shed because the queue was full and their priority was the lowest.
+    shed_lowest,
+    /// Jobs shed because the queue was full and a newer one of their concurrency key came.
+    shed_coalesced,
+    /// Jobs shed because the queue was full and they were not in the sample.
+    shed_sampled,
+    /// Jobs shed because they had waited too long in an overloaded queue.
+    shed_delayed,
+}
+
+impl Totals {
+    /// The jobs that were shed for this reason.
+    pub fn of_mut(&mut self, reason: ShedReason) -> &mut u64 {
+        match reason {
+            ShedReason::Newest => &mut self.shed_newest,
+            ShedReason::Oldest => &mut self.shed_oldest,
+            ShedReason::Lowest => &mut self.shed_lowest,
+            ShedReason::Coalesced => &mut self.shed_coalesced,
+            ShedReason::Sampled => &mut self.shed_sampled,
+            ShedReason::Delayed => &mut self.shed_delayed,
+        }
+    }
+
+    /// The jobs that were shed, by reason.
+    #[must_use]
+    pub fn shed_by(mut self) -> Vec<(ShedReason, u64)> {
+        ShedReason::ALL.iter().map(|r| (*r, *self.of_mut(*r))).collect()
+    }
+
+    /// The jobs that were shed.
+    #[must_use]
+    pub fn shed(&self) -> u64 {
+        self.shed_newest
+            .wrapping_add(self.shed_oldest)
+            .wrapping_add(self.shed_lowest)
+            .wrapping_add(self.shed_coalesced)
+            .wrapping_add(self.shed_sampled)
+            .wrapping_add(self.shed_delayed)
+    }
 }
 
 impl QueueCounts {
@@ -641,7 +811,7 @@ impl QueueCounts {
     #[must_use]
     pub fn balanced(&self) -> bool {
         let t = &self.totals;
-        let ended = t.succeeded + t.failed + t.cancelled + t.expired;
+        let ended = t.succeeded + t.failed + t.cancelled + t.expired + t.shed();
         t.pushed + t.restored == ended + self.waiting() + self.running
     }
 }

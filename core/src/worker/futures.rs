@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-use crate::dispatcher::{Consumer, Dispatcher, KindOptions, KindSet, Lease, StopReason, panicked};
+use crate::config::KindOptions;
+use crate::dispatcher::{Consumer, Dispatcher, KindSet, Lease, StopReason, panicked};
 use crate::error::{ErrorKind, Result};
 use crate::names::KindId;
 use crate::outcome::{Failure, Outcome};

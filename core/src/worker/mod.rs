@@ -11,7 +11,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::dispatcher::{Dispatcher, KindOptions, Lease};
+use crate::config::KindOptions;
+use crate::dispatcher::{Dispatcher, Lease};
 use crate::error::Result;
 use crate::names::KindId;
 use crate::outcome::Outcome;

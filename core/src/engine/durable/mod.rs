@@ -45,7 +45,7 @@ pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
+    Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -469,6 +469,10 @@ impl Engine for DurableEngine {
 
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         self.export_all(each)
+    }
+
+    fn load(&self, queue: QueueId) -> Result<Load> {
+        Engine::load(&*self.memory, queue)
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

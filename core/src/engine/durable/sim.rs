@@ -308,6 +308,8 @@ impl History {
             extras: None,
             waits: &[],
             capacity: 0,
+            capacity_bytes: 0,
+            shed: None,
             durability: level,
             restored: None,
         }
@@ -381,6 +383,7 @@ impl History {
             lease: None,
             node: &node,
             worker: 1,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         };
         let turned = self

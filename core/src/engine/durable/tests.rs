@@ -519,6 +519,8 @@ fn a_job_from_a_dump_gets_no_fence_twice() {
         extras: None,
         waits: &[],
         capacity: 0,
+        capacity_bytes: 0,
+        shed: None,
         durability: Durability::Disk,
         restored: Some(&restored),
     };

@@ -87,7 +87,7 @@ use self::stripe::{Stripe, Stripes};
 use super::terms::Terms;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Located, Overdue, QueueCounts, Retention, Signals, Tick,
+    Load, Located, Overdue, QueueCounts, Retention, Signals, Tick,
 };
 use crate::error::Result;
 use crate::id::JobId;
@@ -311,6 +311,11 @@ impl Engine for MemoryEngine {
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {
         Ok(self.count())
+    }
+
+    fn load(&self, queue: QueueId) -> Result<Load> {
+        let jobs = self.shared.queues.find(queue).map_or(0, |q| q.room.waiting());
+        Ok(Load { jobs, bytes: 0 })
     }
 
     fn coordinator(&self) -> &dyn Coordinator {

@@ -506,7 +506,7 @@ impl Record {
         self.order = self.until.as_micros().unsigned_abs();
         self.until = now;
         self.wait_no_more();
-        if t.to != State::Succeeded {
+        if !matches!(t.to, State::Succeeded | State::Shed) {
             return None;
         }
         self.flags.set(HAS_RESULT, t.result.is_some());
@@ -615,6 +615,7 @@ impl Record {
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             created: self.created,
+            ready: self.run_at().max(self.created),
             started: self.started,
             due: self.until,
             deadline: self.deadline(),

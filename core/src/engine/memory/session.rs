@@ -21,7 +21,7 @@ use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue, Par
 use crate::id::JobId;
 use crate::job::{Job, State};
 use crate::names::{KindId, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{FailureKind, Transition};
 use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
@@ -291,6 +291,9 @@ impl<'a> Session<'a> {
         }
         if verdict == Applied::Yes {
             self.touch(&mut record, slot);
+            if let Some(FailureKind::Shed(reason)) = t.failure.as_ref().map(|f| f.kind) {
+                *self.stripe.tally(record.queue()).totals.of_mut(reason) += 1;
+            }
             self.leave(&mut record, slot, t);
             if t.to.is_final() {
                 self.finish(record, slot, t);
@@ -447,6 +450,8 @@ impl<'a> Session<'a> {
             extras: job.extras.as_ref(),
             waits: &job.waits,
             capacity: 0,
+            capacity_bytes: 0,
+            shed: None,
             durability: Durability::Memory,
             restored: restored.as_ref(),
         };

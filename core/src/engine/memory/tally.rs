@@ -13,6 +13,8 @@ pub(super) struct Tally {
     queued: u64,
     running: u64,
     kept: u64,
+    /// Jobs that were shed, for whatever reason.
+    shed: u64,
     pub(super) totals: Totals,
 }
 
@@ -28,6 +30,8 @@ impl Tally {
             State::Failed => &mut self.totals.failed,
             State::Cancelled => &mut self.totals.cancelled,
             State::Expired => &mut self.totals.expired,
+            // Jobs that were shed are counted by reason: see `shed`.
+            State::Shed => &mut self.shed,
         }
     }
 
@@ -67,18 +71,10 @@ impl Tally {
         sum.queued = sum.queued.wrapping_add(self.queued);
         sum.running = sum.running.wrapping_add(self.running);
         sum.kept = sum.kept.wrapping_add(self.kept);
-        let (to, from) = (&mut sum.totals, &self.totals);
-        to.pushed = to.pushed.wrapping_add(from.pushed);
-        to.restored = to.restored.wrapping_add(from.restored);
-        to.claimed = to.claimed.wrapping_add(from.claimed);
-        to.succeeded = to.succeeded.wrapping_add(from.succeeded);
-        to.failed = to.failed.wrapping_add(from.failed);
-        to.cancelled = to.cancelled.wrapping_add(from.cancelled);
-        to.expired = to.expired.wrapping_add(from.expired);
-        to.retried = to.retried.wrapping_add(from.retried);
-        to.returned = to.returned.wrapping_add(from.returned);
-        to.stale = to.stale.wrapping_add(from.stale);
-        to.refused = to.refused.wrapping_add(from.refused);
+        let from = self.totals.named();
+        for ((_, to), (_, from)) in sum.totals.named_mut().into_iter().zip(from) {
+            *to = to.wrapping_add(from);
+        }
     }
 }
 
@@ -94,6 +90,8 @@ mod tests {
             *tally.of(*state) += 1;
             tally.totals.pushed += 1;
         }
+        // Those that were shed are counted by reason as well, which is what is shown.
+        tally.totals.shed_oldest += 1;
         let mut sum = QueueCounts::new(QueueId(0));
         tally.add_to(&mut sum);
         tally.add_to(&mut sum);

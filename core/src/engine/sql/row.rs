@@ -243,6 +243,7 @@ impl Reader<'_, '_> {
         let extras = Extras {
             key: self.get::<Option<String>>(18, "key")?.map(String::into_boxed_str),
             fingerprint: self.get::<Option<i64>>(19, "fingerprint")?.unwrap_or(0) as u64,
+            concurrency_key: None,
             retry: retry.as_deref().map(RetryPolicy::parse).transpose()?,
             headers: self.list(21, "headers")?,
         };
@@ -301,6 +302,7 @@ mod tests {
             extras: Some(Arc::new(Extras {
                 key: Some("a key".into()),
                 fingerprint: u64::MAX,
+                concurrency_key: None,
                 retry: Some(RetryPolicy::DEFAULT),
                 headers: vec![("h".into(), "\"v\"".into())],
             })),

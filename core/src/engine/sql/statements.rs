@@ -75,7 +75,7 @@ pub(crate) const CLAIM: &str = "UPDATE jobs SET state = 'running', attempt = att
     WHERE row = ?1 AND state = 'queued'";
 /// What a claimer needs to know of a job. One row.
 pub(crate) const CANDIDATE: &str = "SELECT id, priority, attempt, max_attempts, fence, created, deadline,
-    timeout, payload, content_type, key, fingerprint, retry, headers FROM jobs WHERE row = ?1";
+    timeout, payload, content_type, key, fingerprint, retry, headers, run_at FROM jobs WHERE row = ?1";
 
 /// Stores a first success, which is what most attempts come to: nothing of the past has to be looked at. One
 /// row; none if the job is not running under this claim, was asked to stop, or has a past.

@@ -201,6 +201,7 @@ impl Work<'_> {
             attempt: row.get(2)?,
             max_attempts: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
             created: Timestamp::from_micros(row.get(5)?),
+            ready: Timestamp::from_micros(row.get::<_, i64>(14)?.max(row.get(5)?)),
             started: self.engine.time.shown(self.now),
             due: Timestamp::MAX,
             deadline: deadline.map_or(Timestamp::MAX, Timestamp::from_micros),

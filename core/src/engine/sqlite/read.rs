@@ -46,6 +46,7 @@ pub(super) fn extras(row: &Row<'_>, at: usize) -> Step<Option<Extras>> {
     Ok(Some(Extras {
         key: key.map(String::into_boxed_str),
         fingerprint: row.get::<_, Option<i64>>(at + 1)?.unwrap_or(0) as u64,
+        concurrency_key: None,
         retry: retry.as_deref().map(RetryPolicy::parse).transpose()?,
         headers: headers
             .map_err(|e| damaged(format!("headers: {e}")))?

@@ -9,15 +9,17 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::Store;
 use super::work::Step;
+use crate::engine::QueueCounts;
 use crate::engine::sql::statements as sql;
-use crate::engine::{QueueCounts, Totals};
 use crate::job::State;
 use crate::names::QueueId;
 
 /// The states that are counted, and the finished jobs that are kept.
 const STATES: usize = 5;
 /// How many columns there are.
-pub(super) const COLUMNS: usize = STATES + Totals::COUNT;
+pub(super) const COLUMNS: usize = STATES + TOTALS;
+/// How many totals the table has.
+const TOTALS: usize = 11;
 
 /// A column of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +53,7 @@ impl Column {
             State::Succeeded => Self::Succeeded,
             State::Failed => Self::Failed,
             State::Cancelled => Self::Cancelled,
-            State::Expired => Self::Expired,
+            State::Expired | State::Shed => Self::Expired,
         }
     }
 }
@@ -142,7 +144,7 @@ pub(super) fn read(row: &rusqlite::Row<'_>, from: usize, queue: QueueId) -> rusq
     counts.queued = get(Column::Queued)?;
     counts.running = get(Column::Running)?;
     counts.kept = get(Column::Kept)?;
-    for (at, (_, total)) in counts.totals.named_mut().into_iter().enumerate() {
+    for (at, (_, total)) in counts.totals.named_mut().into_iter().take(TOTALS).enumerate() {
         *total = row.get::<_, i64>(from + STATES + at)?.unsigned_abs();
     }
     Ok(counts)
@@ -151,6 +153,7 @@ pub(super) fn read(row: &rusqlite::Row<'_>, from: usize, queue: QueueId) -> rusq
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Totals;
 
     #[test]
     fn the_columns_stand_in_the_order_of_the_totals() {

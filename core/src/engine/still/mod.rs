@@ -80,6 +80,8 @@ fn add(to: &mut QueueCounts, state: State, jobs: u64) {
         State::Failed => (&mut to.totals.failed, jobs),
         State::Cancelled => (&mut to.totals.cancelled, jobs),
         State::Expired => (&mut to.totals.expired, jobs),
+        // The rows tell the state, and only the error of each tells which rule it was.
+        State::Shed => (&mut to.totals.shed_newest, jobs),
     };
     *count += jobs;
     to.kept += kept;

@@ -48,6 +48,8 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
         extras: None,
         waits: &[],
         capacity: 0,
+        capacity_bytes: 0,
+        shed: None,
         durability: Durability::Memory,
         restored: None,
     }
@@ -157,6 +159,7 @@ impl Rig {
             lease: None,
             node: &self.node,
             worker: 7,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         });
         let now = self.now();

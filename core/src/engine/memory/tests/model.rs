@@ -531,6 +531,8 @@ impl Pair {
                 extras: extras.as_ref(),
                 waits,
                 capacity: p.capacity,
+                capacity_bytes: 0,
+                shed: None,
                 durability: Durability::Memory,
                 restored: p.restored.then_some(&restored),
             })
@@ -644,6 +646,7 @@ impl Pair {
             lease: ask.lease.map(us),
             node: &self.rig.node,
             worker: 7,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         });
         self.rig

@@ -248,6 +248,7 @@ fn a_stale_ticket_leads_to_no_job_of_another_lane() {
             lease: None,
             node: &rig.node,
             worker: 1,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         };
         let now = rig.now();

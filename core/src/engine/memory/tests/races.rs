@@ -152,6 +152,7 @@ impl Storm {
                 lease: (random.below(2) == 0).then(|| us(1_000_000)),
                 node: &self.rig.node,
                 worker: 1,
+                keys: crate::engine::KeyLimits::default(),
                 out: &mut out,
             };
             // Before the answers: another may claim a job as soon as it is given back.
@@ -304,6 +305,7 @@ fn capacity_is_exact_under_eight_pushers() {
                     lease: None,
                     node,
                     worker: 1,
+                    keys: crate::engine::KeyLimits::default(),
                     out: &mut out,
                 };
                 engine
@@ -360,6 +362,7 @@ fn no_claimer_sleeps_while_there_is_work_for_it() {
                         lease: None,
                         node,
                         worker: 1,
+                        keys: crate::engine::KeyLimits::default(),
                         out: &mut out,
                     };
                     engine

@@ -98,6 +98,7 @@ fn nanoseconds_without_a_backlog() {
                 lease: Some(us(30_000_000)),
                 node,
                 worker: 1,
+                keys: crate::engine::KeyLimits::default(),
                 out: &mut out,
             };
             rig.engine
@@ -157,6 +158,7 @@ fn consume(engine: &MemoryEngine, batch: usize, lease: Option<Duration>) {
             lease,
             node: &node,
             worker: 1,
+            keys: crate::engine::KeyLimits::default(),
             out: &mut out,
         };
         engine

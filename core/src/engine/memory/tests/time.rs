@@ -17,6 +17,7 @@ fn leased(rig: &Rig, lease: Option<Duration>, timeout: Option<Duration>) -> Clai
         lease,
         node: &rig.node,
         worker: 0,
+        keys: crate::engine::KeyLimits::default(),
         out: &mut out,
     };
     let (mut applied, now) = (Vec::new(), rig.now());
