@@ -14,6 +14,7 @@ mod kinds;
 mod lease;
 mod manage;
 mod overflow;
+mod pressure;
 mod push;
 mod queues;
 mod renewal;
@@ -106,6 +107,8 @@ pub(crate) struct Inner {
     queue_defaults: QueueOptions,
     default_bounds: Bounds,
     queues: RwLock<Vec<QueueOptions>>,
+    /// Which queues were last said to be above their high watermark.
+    highs: Mutex<Vec<bool>>,
     /// Whether any queue has options of its own.
     own_options: AtomicBool,
     phase: AtomicU8,
@@ -174,6 +177,7 @@ impl Dispatcher {
             default_bounds: Bounds::of(&queue_defaults),
             queue_defaults,
             queues: RwLock::default(),
+            highs: Mutex::default(),
             own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),
             prune_armed: AtomicBool::new(false),

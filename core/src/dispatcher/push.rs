@@ -469,6 +469,7 @@ impl Inner {
                 took: None,
                 failure: None,
             });
+            self.watch_pressure(prepared.queue, now);
         }
     }
 

@@ -479,6 +479,7 @@ impl Inner {
                     .map(|s| at.since(s)),
                 failure: failure.map(|f| f.kind),
             });
+            self.watch_pressure(about.queue, at);
         }
     }
 }
