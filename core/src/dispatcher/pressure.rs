@@ -93,9 +93,7 @@ mod tests {
 
     #[test]
     fn watermarks_take_turns() {
-        let mut options = Options::default();
-        options.capacity = 10;
-        let d = Dispatcher::open("memory:", options).unwrap();
+        let d = Dispatcher::open("memory:?capacity=10", Options::default()).unwrap();
         let events = d.subscribe(100);
         let push = |n| (0..n).for_each(|_| assert!(d.push(NewJob::new("k", ())).unwrap().created));
         let mut consumer = d.consumer(Arc::new(KindSet::any()));
