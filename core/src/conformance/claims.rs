@@ -265,6 +265,7 @@ pub fn each_job_has_one_holder(make: Make<'_>) {
                             node: &node,
                             worker,
                             keys: crate::engine::KeyLimits::default(),
+                            relays: false,
                             out: &mut out,
                         };
                         engine

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Make;
 use super::stage::{Raw, SECOND, Spec, again, at_once, to, waiting};
 use crate::bell::Bell;
-use crate::engine::{Applied, Engine, Inserted, Restored};
+use crate::engine::{Applied, Cause, Engine, Inserted, Restored};
 use crate::job::{Attempt, Extras, Job, State};
 use crate::names::QueueId;
 use crate::outcome::{Failure, FailureKind, Transition};
@@ -390,6 +390,33 @@ pub fn a_job_that_keeps_its_place_stands_where_it_stood(make: Make<'_>) {
     assert_eq!(raw.counts().totals.returned, 6);
 }
 
+/// What is claimed to be passed on has no timeout, and its own again when it comes back.
+pub fn what_is_passed_on_does_not_time_out(make: Make<'_>) {
+    let raw = Raw::new(make);
+    let id = raw.add(Spec {
+        timeout: Some(SECOND),
+        ..raw.spec()
+    });
+    let relayed = raw.claim_to_relay(1).remove(0);
+    assert_eq!(relayed.due, Timestamp::MAX);
+    raw.advance(SECOND * 100);
+    assert!(raw.overdue().is_empty());
+    assert_eq!(raw.state(id), State::Running);
+    let job = raw.get(id);
+    assert_eq!((job.timeout, job.lease_until), (Some(SECOND), None));
+    let back = Transition {
+        refund: true,
+        keeps_place: true,
+        failure: None,
+        ..again(relayed.job, Duration::ZERO)
+    };
+    assert_eq!(raw.apply(back), Applied::Yes);
+    assert_eq!(raw.get(id).timeout, Some(SECOND));
+    assert_eq!(raw.claim_one().due, raw.in_(SECOND));
+    raw.advance(SECOND);
+    assert_eq!(raw.causes(), [(id, Cause::Timeout)]);
+}
+
 /// Each attempt leaves a line in the history, the last ones are kept (row 46).
 pub fn attempts_leave_a_history(make: Make<'_>) {
     let raw = Raw::new(make);
@@ -470,6 +497,7 @@ pub fn a_turn_ends_and_claims(make: Make<'_>) {
         node: &"node".into(),
         worker: 0,
         keys: crate::engine::KeyLimits::default(),
+        relays: false,
         out: &mut out,
     };
     let mut done = [to(first.job, State::Succeeded)];

@@ -197,6 +197,20 @@ impl Raw {
         kinds: &mut [KindClaim],
         lease: Option<Duration>,
     ) -> Vec<Claimed> {
+        self.claim_for((limit, lease), kinds, false)
+    }
+
+    /// Claims to pass on what there is.
+    pub(super) fn claim_to_relay(&self, limit: usize) -> Vec<Claimed> {
+        self.claim_for((limit, None), &mut self.any(), true)
+    }
+
+    fn claim_for(
+        &self,
+        (limit, lease): (usize, Option<Duration>),
+        kinds: &mut [KindClaim],
+        relays: bool,
+    ) -> Vec<Claimed> {
         let (queue, node) = (self.queue, &self.node);
         let mut out = Vec::new();
         let mut claim = Claim {
@@ -207,6 +221,7 @@ impl Raw {
             node,
             worker: 7,
             keys: crate::engine::KeyLimits::default(),
+            relays,
             out: &mut out,
         };
         self.engine

@@ -46,6 +46,7 @@ macro_rules! conformance_cases {
                 a_transition_names_where_the_job_stands
                 again_without_delay_is_queued
                 a_job_that_keeps_its_place_stands_where_it_stood
+                what_is_passed_on_does_not_time_out
                 attempts_leave_a_history
                 a_success_is_an_attempt
                 a_turn_answers_each_transition

@@ -362,6 +362,7 @@ impl Ask {
             node: &inner.node,
             worker: self.worker,
             keys: crate::engine::KeyLimits::default(),
+            relays: false,
             out: &mut self.claimed,
         };
         let result = inner.settle_and_claim(settling, Some(&mut claim), baton, now);

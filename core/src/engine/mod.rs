@@ -487,6 +487,9 @@ pub struct Claim<'a> {
     pub worker: u32,
     /// What holds for each concurrency key.
     pub keys: KeyLimits,
+    /// The jobs are claimed to be passed on, not to be run: no timeout counts. Where only one process has the
+    /// jobs, they stand in a dump, and after the death of the process, where they stood before the claim.
+    pub relays: bool,
     /// Where the claimed jobs go.
     pub out: &'a mut Vec<Claimed>,
 }

@@ -384,6 +384,7 @@ impl History {
             node: &node,
             worker: 1,
             keys: crate::engine::KeyLimits::default(),
+            relays: false,
             out: &mut out,
         };
         let turned = self

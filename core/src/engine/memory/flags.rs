@@ -42,6 +42,8 @@ pub(super) const JOINED: u16 = 4096;
 pub(super) const SPILLED: u16 = 8192;
 /// It is held only to be put in the store: its push was answered.
 pub(super) const ANSWERED: u16 = 16384;
+/// It runs only to be passed on.
+pub(super) const RELAYED: u16 = 32768;
 /// The first of the two bits of [`Listed`].
 const LISTED: u32 = 6;
 /// Both of them.
@@ -91,6 +93,7 @@ mod tests {
                 JOINED,
                 SPILLED,
                 ANSWERED,
+                RELAYED,
             ] {
                 assert!(!flags.has(flag));
                 flags.set(flag, true);

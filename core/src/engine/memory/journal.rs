@@ -209,7 +209,7 @@ impl Journal {
     pub(super) fn enroll(&self, record: &mut Record, slot: u32, row: i64) {
         self.row(slot).store(row, Relaxed);
         record.mark(ROWED, true);
-        if record.state() == State::Running && !record.marked(CRASHED) {
+        if record.state() == State::Running && !record.marked(CRASHED) && !record.relayed() {
             self.take_off(record, row);
         }
     }
@@ -220,14 +220,14 @@ impl Journal {
 
     /// The job of this record begins to run.
     pub(super) fn begins(&self, record: &Record, slot: u32) {
-        if record.marked(ROWED) {
+        if record.marked(ROWED) && !record.relayed() {
             self.take_off(record, self.row(slot).load(Relaxed));
         }
     }
 
     /// The job of this record runs no more.
     pub(super) fn ends(&self, record: &mut Record, slot: u32) {
-        if record.marked(ROWED) && !record.marked(CRASHED) {
+        if record.marked(ROWED) && !record.marked(CRASHED) && !record.relayed() {
             self.flight.leave(self.row(slot).load(Relaxed));
         }
         record.mark(CRASHED, false);
@@ -422,7 +422,7 @@ impl MemoryEngine {
     }
 
     fn put(&self, record: &mut Record, slot: u32, new: bool, now: Timestamp) -> Put {
-        let mut job = record.to_job(&self.names, &self.shared.nodes);
+        let mut job = record.at_rest(&self.names, &self.shared.nodes);
         let (held, joined) = (record.marked(HELD), record.marked(JOINED));
         record.mark(DIRTY | JOINED | SPILLED, false);
         if held && job.state == State::Blocked && job.waits.is_empty() {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::flags::{
     ANSWERED, BY_LEASE, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed,
-    OWN_TIMEOUT, ROWED, SPILLED, TAKEN, TIMED,
+    OWN_TIMEOUT, RELAYED, ROWED, SPILLED, TAKEN, TIMED,
 };
 use super::journal::Takeoff;
 use super::nodes::Nodes;
@@ -424,6 +424,7 @@ impl Record {
         }
         (self.node, self.worker) = (start.node, start.worker);
         let timeout = self.timeout().or(start.timeout).map(|t| now.after(t));
+        self.flags.set(RELAYED, start.relays);
         self.set_ends(timeout, start.lease.map(|l| now.after(l)));
     }
 
@@ -441,6 +442,9 @@ impl Record {
     }
 
     fn set_ends(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
+        if self.relayed() {
+            return self.set_lease(timeout, lease);
+        }
         let by_lease = lease.unwrap_or(Timestamp::MAX) < timeout.unwrap_or(Timestamp::MAX);
         self.flags.set(BY_LEASE, by_lease);
         self.until = match (timeout, lease) {
@@ -451,6 +455,30 @@ impl Record {
                 timeout.min(lease)
             }
         };
+    }
+
+    /// For one that is only passed on: a timeout of its own is kept, and does not count.
+    fn set_lease(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
+        let until = lease.unwrap_or(Timestamp::MAX);
+        if let Some(timeout) = timeout.filter(|_| self.flags.has(OWN_TIMEOUT)) {
+            self.rare().ends = Some(Ends {
+                timeout,
+                lease: until,
+            });
+        }
+        self.flags.set(BY_LEASE, until < Timestamp::MAX);
+        self.until = until;
+    }
+
+    /// Whether it runs only to be passed on.
+    pub(super) fn relayed(&self) -> bool {
+        self.flags.has(RELAYED)
+    }
+
+    /// Whether it stands, for whoever comes after this process, where it stood before it was claimed. One that
+    /// was asked to stop does not: somebody has to answer that.
+    pub(super) fn rests(&self) -> bool {
+        self.relayed() && !self.cancel_requested()
     }
 
     fn by_lease(&self) -> bool {
@@ -464,7 +492,7 @@ impl Record {
     fn lease_until(&self) -> Option<Timestamp> {
         match self.ends() {
             _ if self.state != State::Running => None,
-            Some(ends) => Some(ends.lease),
+            Some(ends) => Some(ends.lease).filter(|end| *end < Timestamp::MAX),
             None => self.by_lease().then_some(self.until),
         }
     }
@@ -484,7 +512,7 @@ impl Record {
         if t.refund {
             self.attempt = self.attempt.saturating_sub(1);
         }
-        self.flags.set(CANCEL_REQUESTED | BY_LEASE, false);
+        self.flags.set(CANCEL_REQUESTED | BY_LEASE | RELAYED, false);
         self.until = timeout.map_or(Timestamp::MAX, |t| Timestamp::from_micros(micros(t)));
         if let Some(rare) = &mut self.rare {
             rare.ends = None;
@@ -600,6 +628,16 @@ impl Record {
         }
     }
 
+    /// The job as whoever comes after this process is to find it.
+    pub(super) fn at_rest(&self, names: &Names, nodes: &Nodes) -> Job {
+        let mut job = self.to_job(names, nodes);
+        if self.rests() {
+            (job.state, job.lease_until) = (State::Queued, None);
+            job.attempt = job.attempt.saturating_sub(1);
+        }
+        job
+    }
+
     /// Says that the payload is about to be needed.
     pub(super) fn fetch_payload(&self) {
         self.content.prefetch();
@@ -658,6 +696,7 @@ pub(super) struct Start {
     pub(super) lease: Option<Duration>,
     pub(super) node: u16,
     pub(super) worker: u32,
+    pub(super) relays: bool,
 }
 
 impl Rare {
@@ -754,6 +793,7 @@ mod tests {
                 lease,
                 node: 0,
                 worker: 0,
+                relays: false,
             };
             assert_eq!(record.timeout(), own);
             record.start(&start, at(100));

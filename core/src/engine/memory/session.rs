@@ -218,6 +218,7 @@ impl<'a> Session<'a> {
             lease: claim.lease,
             node,
             worker: claim.worker,
+            relays: claim.relays,
         };
         record.list(Listed::No);
         record.start(&start, self.now);

@@ -108,7 +108,7 @@ impl MemoryEngine {
         let records = self.unfinished();
         records
             .into_iter()
-            .try_for_each(|record| each(self.to_job(&record)))
+            .try_for_each(|record| each(record.at_rest(&self.names, &self.shared.nodes)))
     }
 
     /// The counts of every queue that has a name.
@@ -137,7 +137,7 @@ impl Search<'_> {
 fn place(record: &Record, ranks: &[usize]) -> (u8, i64, Reverse<Priority>, u64, JobId) {
     let none = Reverse(0);
     let (group, first, priority, order) = match record.state() {
-        State::Queued => (
+        state if state == State::Queued || record.rests() => (
             0,
             ranks[record.queue().index()] as i64,
             Reverse(record.priority()),

@@ -29,6 +29,8 @@ pub(super) struct Ask {
     pub(super) lease: Option<Duration>,
     pub(super) node: Arc<str>,
     pub(super) worker: u32,
+    /// Whether the jobs are only passed on, so that no timeout counts.
+    pub(super) relays: bool,
 }
 
 impl Ask {
@@ -155,7 +157,10 @@ impl Work<'_> {
             return Err(Fault::Other(crate::Error::new(crate::ErrorKind::Corrupt, text)));
         };
         let (mut claimed, own_timeout) = found?;
-        let timeout = own_timeout.or(kind.timeout).map(|t| self.now.after(t));
+        let timeout = own_timeout
+            .or(kind.timeout)
+            .filter(|_| !ask.relays)
+            .map(|t| self.now.after(t));
         let lease = ask.lease.map(|lease| self.now.after(lease));
         let due = timeout
             .unwrap_or(Timestamp::MAX)

@@ -387,6 +387,7 @@ impl Engine for SqliteEngine {
             lease: claim.lease,
             node: claim.node.clone(),
             worker: claim.worker,
+            relays: claim.relays,
         };
         if done.is_empty() && !store.anything_for(&ask, now)? {
             return Ok(());

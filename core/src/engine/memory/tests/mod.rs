@@ -142,6 +142,21 @@ impl Rig {
     }
 
     fn turn(&self, done: Vec<Transition>, claim: Option<(&[u32], usize)>) -> (Vec<Applied>, Vec<Claimed>) {
+        self.turn_for(done, claim, false)
+    }
+
+    /// Claims up to `limit` jobs of any kind, to pass them on.
+    fn relay(&self, limit: usize) -> Vec<Claimed> {
+        self.turn_for(Vec::new(), Some((&[u32::MAX; KINDS as usize], limit)), true)
+            .1
+    }
+
+    fn turn_for(
+        &self,
+        done: Vec<Transition>,
+        claim: Option<(&[u32], usize)>,
+        relays: bool,
+    ) -> (Vec<Applied>, Vec<Claimed>) {
         let (mut done, mut applied, mut out) = (done, Vec::new(), Vec::new());
         let mut kinds: Vec<KindClaim> = claim
             .map_or(&[][..], |c| c.0)
@@ -160,6 +175,7 @@ impl Rig {
             node: &self.node,
             worker: 7,
             keys: crate::engine::KeyLimits::default(),
+            relays,
             out: &mut out,
         });
         let now = self.now();

@@ -647,6 +647,7 @@ impl Pair {
             node: &self.rig.node,
             worker: 7,
             keys: crate::engine::KeyLimits::default(),
+            relays: false,
             out: &mut out,
         });
         self.rig

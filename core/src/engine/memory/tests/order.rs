@@ -249,6 +249,7 @@ fn a_stale_ticket_leads_to_no_job_of_another_lane() {
             node: &rig.node,
             worker: 1,
             keys: crate::engine::KeyLimits::default(),
+            relays: false,
             out: &mut out,
         };
         let now = rig.now();
@@ -388,4 +389,34 @@ fn a_push_of_many_stops_at_the_first_refusal() {
     assert_eq!(push(&bounded), [Inserted::New, Inserted::Full(3)]);
     assert_eq!(rig.claim_all(), [0, 2, 4]);
     assert_eq!(rig.counts().totals.refused, 1);
+}
+
+/// A dump that is written while jobs are passed on has them where they stood, as if nobody had them.
+#[test]
+fn what_is_passed_on_rests_where_it_stood() {
+    let rig = Rig::new();
+    rig.push_ids(1..=4);
+    let seen = |rig: &Rig| {
+        let mut seen = Vec::new();
+        let each = &mut |job: Job| {
+            seen.push((job.id.as_u128(), job.state, job.attempt));
+            Ok(())
+        };
+        rig.engine.export(each).unwrap();
+        seen
+    };
+    let before = seen(&rig);
+    let relayed = rig.relay(2);
+    assert_eq!(numbers(&relayed), [1, 2]);
+    assert_eq!(rig.state(1), Some(State::Running), "whoever asks hears the truth");
+    assert_eq!(seen(&rig), before);
+    assert!(rig.engine.request_cancel(relayed[0].job).unwrap());
+    let asked = seen(&rig);
+    assert!(
+        asked.contains(&(1, State::Running, 1)),
+        "somebody has to answer that: {asked:?}"
+    );
+    rig.finish(&relayed[1]);
+    assert_eq!(numbers(&rig.claim(1)), [3]);
+    assert_eq!(seen(&rig)[1..], [(1, State::Running, 1), (3, State::Running, 1)]);
 }

@@ -153,6 +153,7 @@ impl Storm {
                 node: &self.rig.node,
                 worker: 1,
                 keys: crate::engine::KeyLimits::default(),
+                relays: false,
                 out: &mut out,
             };
             // Before the answers: another may claim a job as soon as it is given back.
@@ -306,6 +307,7 @@ fn capacity_is_exact_under_eight_pushers() {
                     node,
                     worker: 1,
                     keys: crate::engine::KeyLimits::default(),
+                    relays: false,
                     out: &mut out,
                 };
                 engine
@@ -363,6 +365,7 @@ fn no_claimer_sleeps_while_there_is_work_for_it() {
                         node,
                         worker: 1,
                         keys: crate::engine::KeyLimits::default(),
+                        relays: false,
                         out: &mut out,
                     };
                     engine

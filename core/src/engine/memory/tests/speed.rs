@@ -99,6 +99,7 @@ fn nanoseconds_without_a_backlog() {
                 node,
                 worker: 1,
                 keys: crate::engine::KeyLimits::default(),
+                relays: false,
                 out: &mut out,
             };
             rig.engine
@@ -159,6 +160,7 @@ fn consume(engine: &MemoryEngine, batch: usize, lease: Option<Duration>) {
             node: &node,
             worker: 1,
             keys: crate::engine::KeyLimits::default(),
+            relays: false,
             out: &mut out,
         };
         engine

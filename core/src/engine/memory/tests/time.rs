@@ -18,6 +18,7 @@ fn leased(rig: &Rig, lease: Option<Duration>, timeout: Option<Duration>) -> Clai
         node: &rig.node,
         worker: 0,
         keys: crate::engine::KeyLimits::default(),
+        relays: false,
         out: &mut out,
     };
     let (mut applied, now) = (Vec::new(), rig.now());
