@@ -128,6 +128,8 @@ pub(crate) struct Prepared<'j> {
     deadline: Timestamp,
     extras: Option<Arc<Extras>>,
     durability: Durability,
+    /// The bytes of its payload, as a bound counts them.
+    weight: usize,
     job: &'j NewJob<'j>,
 }
 
@@ -475,7 +477,7 @@ impl Inner {
 
     /// Waits until the queue has room; the error of a full queue when the deadline passes first.
     fn wait_for_room(&self, newcomer: &Prepared<'_>, deadline: Deadline) -> Result<()> {
-        let (queue, len) = (newcomer.queue, newcomer.job.payload.len().unwrap_or(0));
+        let (queue, len) = (newcomer.queue, newcomer.weight);
         if deadline.instant().is_none() && handling(self).is_some() {
             let text = "the queue is full, and a handler must not wait for room without a deadline";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
@@ -551,6 +553,7 @@ impl Inner {
             deadline,
             extras,
             durability: self.level(job.durability),
+            weight: payload.len().unwrap_or(0),
             job,
         })
     }
