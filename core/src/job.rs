@@ -91,6 +91,12 @@ impl State {
         matches!(self, State::Blocked | State::Scheduled | State::Queued)
     }
 
+    /// Whether a job in this state gives its idempotency key back, so that the same work can be pushed again.
+    #[must_use]
+    pub const fn frees_key(self) -> bool {
+        matches!(self, State::Cancelled | State::Shed)
+    }
+
     /// The state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<State> {

@@ -174,6 +174,7 @@ impl Prepared<'_> {
             waits: &self.job.waits,
             capacity: bounds.jobs,
             capacity_bytes: bounds.bytes,
+            resident: bounds.resident,
             shed: None,
             durability: self.durability,
             restored: None,

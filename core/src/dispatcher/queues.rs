@@ -6,7 +6,7 @@ use super::{Dispatcher, Inner};
 use crate::admission::OnFull;
 use crate::config::QueueOptions;
 use crate::durability::Durability;
-use crate::engine::Capabilities;
+use crate::engine::{Capabilities, Resident};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
 
@@ -15,15 +15,23 @@ use crate::names::QueueId;
 pub(crate) struct Bounds {
     pub(super) jobs: usize,
     pub(super) bytes: usize,
+    /// How much of it may wait in memory, where the rest goes to the file.
+    pub(super) resident: Resident,
 }
 
 impl Bounds {
     pub(super) fn of(rules: &QueueOptions) -> Self {
-        let spills = rules.on_full == Some(OnFull::Spill);
-        let bound = |what: Option<usize>| if spills { 0 } else { what.unwrap_or(0) };
-        Self {
-            jobs: bound(rules.capacity),
-            bytes: bound(rules.capacity_bytes),
+        let (jobs, bytes) = (rules.capacity.unwrap_or(0), rules.capacity_bytes.unwrap_or(0));
+        match rules.on_full {
+            Some(OnFull::Spill) => Self {
+                resident: Resident { jobs, bytes },
+                ..Self::default()
+            },
+            _ => Self {
+                jobs,
+                bytes,
+                ..Self::default()
+            },
         }
     }
 }

@@ -373,6 +373,9 @@ pub struct Insert<'a> {
     /// The most bytes that the payloads of the waiting jobs may have together, this one's included; 0 for no
     /// bound. A payload that has no length, as an object of the host, counts nothing.
     pub capacity_bytes: usize,
+    /// The most that may wait in memory, if the engine has a file for the rest: what comes after waits there, and is
+    /// not refused for it. Jobs with an idempotency key or a deadline stay in memory.
+    pub resident: Resident,
     /// The job is stored only as one that was shed for this: it has ended, takes no room and holds no key, and
     /// its payload is dropped.
     pub shed: Option<ShedReason>,
@@ -380,6 +383,15 @@ pub struct Insert<'a> {
     pub durability: Durability,
     /// What the job brings along when it comes from a dump.
     pub restored: Option<&'a Restored>,
+}
+
+/// The most of one queue that waits in memory; 0 is without bound.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resident {
+    /// Jobs.
+    pub jobs: usize,
+    /// The bytes of their payloads.
+    pub bytes: usize,
 }
 
 /// A payload on its way into an engine.
@@ -399,6 +411,21 @@ impl Parcel<'_> {
         match self {
             Parcel::Shared(payload) => payload.clone(),
             Parcel::Given(payload) => payload.take(),
+        }
+    }
+
+    /// How many bytes it has; none if it has no length.
+    #[must_use]
+    pub fn weight(self) -> usize {
+        let len = |payload: &Payload| payload.len().unwrap_or(0);
+        match self {
+            Parcel::Shared(payload) => len(payload),
+            Parcel::Given(cell) => {
+                let payload = cell.take();
+                let weight = len(&payload);
+                cell.set(payload);
+                weight
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick,
+    Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick, Victim,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,7 +53,7 @@ use crate::fork::Birth;
 use crate::id::JobId;
 use crate::job::{Filter, Job, Page};
 use crate::names::{Names, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{ShedReason, Transition};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
 use crate::threads;
@@ -299,6 +299,8 @@ impl Engine for DurableEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             durability: Durability::Disk,
+            evicts: true,
+            weighs: true,
             ..Capabilities::default()
         }
     }
@@ -473,6 +475,21 @@ impl Engine for DurableEngine {
 
     fn load(&self, queue: QueueId) -> Result<Load> {
         Engine::load(&*self.memory, queue)
+    }
+
+    fn evict(
+        &self,
+        queue: QueueId,
+        victim: Victim<'_>,
+        reason: ShedReason,
+        now: Timestamp,
+    ) -> Result<Option<Located>> {
+        self.desk.check()?;
+        self.memory.evict(queue, victim, reason, now)
+    }
+
+    fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
+        self.memory.set_newest_first(queue, on)
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

@@ -29,8 +29,7 @@ const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt,
 const FOREIGN: &str = "UPDATE jobs SET fence = min(fence, ?2) + ?3 WHERE finished IS NULL AND fence >= ?1";
 const QUEUES: &str = "SELECT name FROM queues WHERE paused = 1";
 /// In the order of their rows, which is that of their pushes: none of them has run.
-const SPILLED: &str =
-    "SELECT row, queue, priority, kind FROM jobs WHERE spilled = 1 AND finished IS NULL ORDER BY row";
+const SPILLED: &str = "SELECT row, queue, priority, kind, coalesce(length(payload), 0) FROM jobs WHERE spilled = 1 AND finished IS NULL ORDER BY row";
 const LAST: &str = "SELECT coalesce(max(row), 0) FROM jobs";
 const GET: &str = "SELECT value FROM meta WHERE name = ?";
 
@@ -192,7 +191,8 @@ fn adopt(db: &Connection, engine: &MemoryEngine) -> rusqlite::Result<Result<()>>
     let mut rows = statement.query([])?;
     while let Some(found) = rows.next()? {
         let (queue, kind) = (found.get_ref(1)?.as_str()?, found.get_ref(3)?.as_str()?);
-        if let Err(error) = engine.adopt(found.get(0)?, (queue, kind), found.get(2)?) {
+        let weight = found.get::<_, i64>(4)?.unsigned_abs() as usize;
+        if let Err(error) = engine.adopt((found.get(0)?, weight), (queue, kind), found.get(2)?) {
             return Ok(Err(error));
         }
     }

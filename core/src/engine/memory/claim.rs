@@ -14,6 +14,10 @@ struct Hunt<'h, 'c, 'e> {
     /// How many more jobs the claim may take.
     left: usize,
     taken: usize,
+    /// The bytes of those taken, if the queue counts them.
+    bytes: usize,
+    weighs: bool,
+    newest: bool,
 }
 
 impl Session<'_> {
@@ -34,21 +38,24 @@ impl Session<'_> {
             node,
             left,
             taken: 0,
+            bytes: 0,
+            weighs: queue.room.weighs(),
+            newest: queue.newest_first(),
         };
         for lane in queue.lanes.busy() {
             if hunt.left == 0 {
                 break;
             }
             hunt.search(&queue.lanes, lane);
-            if lane.runs_low() {
+            if lane.runs_low(queue) {
                 hunt.session.after.hungry_lane = true;
                 // What comes after it in the store comes before the lanes below.
                 break;
             }
         }
-        let taken = hunt.taken;
+        let (taken, bytes) = (hunt.taken, hunt.bytes);
         if taken > 0 {
-            queue.room.leave(number, taken);
+            queue.room.leave(number, taken, bytes);
             self.after.room = true;
         }
     }
@@ -64,7 +71,7 @@ impl Hunt<'_, '_, '_> {
             listed,
         };
         while self.left > 0 && lane.has_aside() {
-            let Some(ticket) = lane.take_aside(self.claim.kinds) else {
+            let Some(ticket) = lane.take_aside(self.claim.kinds, self.newest) else {
                 break;
             };
             self.lease(found(ticket, Listed::Aside));
@@ -88,6 +95,10 @@ impl Hunt<'_, '_, '_> {
         if leased == Leased::Yes {
             self.left -= 1;
             self.taken += 1;
+            if self.weighs {
+                let claimed = self.claim.out.last();
+                self.bytes += claimed.map_or(0, |claimed| claimed.payload.len().unwrap_or(0));
+            }
         }
         leased
     }

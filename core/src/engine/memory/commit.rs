@@ -8,9 +8,10 @@ use std::collections::HashMap;
 
 use super::MemoryEngine;
 use super::after::After;
-use super::insert::{bound, key, keyed, refused};
+use super::insert::{bound, key, keyed, refused, weighs};
 use super::keys::Held;
 use super::place::slot_of;
+use super::room::Bound;
 use super::session::Session;
 use super::stripe;
 use crate::engine::{Applied, Batch, BatchReceipt, Insert, Inserted};
@@ -30,8 +31,8 @@ struct Plan<'p, 'e> {
     new: HashMap<JobId, &'p Insert<'p>>,
     /// The keys that would have a new holder.
     holders: HashMap<&'p str, JobId>,
-    /// How many more jobs would wait.
-    waiting: HashMap<QueueId, i64>,
+    /// How many more jobs would wait, and how many more bytes.
+    waiting: HashMap<QueueId, (i64, i64)>,
 }
 
 impl MemoryEngine {
@@ -45,6 +46,9 @@ impl MemoryEngine {
     ) {
         let mut keys = self.keys.lock_many(batch.inserts.iter().filter_map(key));
         let mut stripes = self.stripes.lock_all();
+        for job in batch.inserts.iter().filter(|job| weighs(job)) {
+            self.weigh_now(job.queue);
+        }
         let mut plan = Plan::new(self, &keys);
         receipt.transitions = batch.transitions.iter().map(|t| plan.transition(t)).collect();
         receipt.inserted = batch.inserts.iter().map(|job| plan.insert(job)).collect();
@@ -71,9 +75,9 @@ impl Session<'_> {
         }
         let new = batch.inserts.iter().zip(&receipt.inserted);
         for (job, _) in new.filter(|(_, inserted)| **inserted == Inserted::New) {
-            let inserted = self.insert(job, 0);
+            let inserted = self.insert(job, Bound::default());
             debug_assert_eq!(inserted, Inserted::New, "the check said so");
-            if let Some(key) = key(job) {
+            if let Some(key) = key(job).filter(|_| job.shed.is_none()) {
                 keys.set(key, job.id);
             }
         }
@@ -90,7 +94,7 @@ impl Session<'_> {
             }
         }
         for (job, inserted) in batch.inserts.iter().zip(&receipt.inserted) {
-            if matches!(inserted, Inserted::Full(_)) {
+            if matches!(inserted, Inserted::Full(_) | Inserted::FullBytes(_)) {
                 self.refuse(job);
             }
         }
@@ -120,7 +124,10 @@ impl<'p, 'e> Plan<'p, 'e> {
         if verdict == Applied::Yes {
             self.states.insert(record.id(), t.to);
             let waits = |yes: bool| i64::from(yes);
-            *self.waiting.entry(record.queue()).or_default() += waits(!t.to.is_final()) - waits(!t.running);
+            let more = waits(!t.to.is_final()) - waits(!t.running);
+            let (jobs, bytes) = self.waiting.entry(record.queue()).or_default();
+            *jobs += more;
+            *bytes += more * record.weight() as i64;
         }
         verdict
     }
@@ -135,18 +142,35 @@ impl<'p, 'e> Plan<'p, 'e> {
         if let Some(answer) = key(job).and_then(|key| self.holds(key, job)) {
             return answer;
         }
-        let more = self.waiting.entry(job.queue).or_default();
-        let room = &self.engine.shared.queues.get(job.queue).room;
-        let waiting = (room.waiting() as i64 + *more).max(0) as usize;
-        if bound(job) > 0 && waiting >= bound(job) {
-            return Inserted::Full(waiting);
+        if job.shed.is_none() {
+            if let Some(refused) = self.enter(job) {
+                return refused;
+            }
+            if let Some(key) = key(job) {
+                self.holders.insert(key, job.id);
+            }
         }
-        *more += 1;
         self.new.insert(job.id, job);
-        if let Some(key) = key(job) {
-            self.holders.insert(key, job.id);
-        }
         Inserted::New
+    }
+
+    /// Counts a job in, unless there is no room for it.
+    fn enter(&mut self, job: &Insert<'_>) -> Option<Inserted> {
+        let room = &self.engine.shared.queues.get(job.queue).room;
+        let (jobs, bytes) = self.waiting.entry(job.queue).or_default();
+        let there = |counted: usize, more: i64| (counted as i64 + more).max(0) as usize;
+        let (waiting, weight) = (there(room.waiting(), *jobs), job.payload.weight());
+        let bound = bound(job);
+        if bound.jobs > 0 && waiting >= bound.jobs {
+            return Some(Inserted::Full(waiting));
+        }
+        let weighed = there(room.bytes(), *bytes);
+        if bound.bytes > 0 && weighed.saturating_add(weight) > bound.bytes {
+            return Some(Inserted::FullBytes(weighed));
+        }
+        *jobs += 1;
+        *bytes += weight as i64;
+        None
     }
 
     /// What the holder of `key` means for a job; `None` if there is none.
@@ -158,7 +182,7 @@ impl<'p, 'e> Plan<'p, 'e> {
         }
         let holder = self.keys.get(key)?;
         let (_, record) = self.engine.index.find(holder, &self.engine.slab)?;
-        if !record.holds(key) || self.states.get(&holder) == Some(&State::Cancelled) {
+        if !record.holds(key) || self.states.get(&holder).is_some_and(|state| state.frees_key()) {
             return None;
         }
         let theirs = (record.kind(), record.extras().map(|e| e.fingerprint));

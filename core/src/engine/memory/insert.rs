@@ -2,6 +2,7 @@
 
 use super::MemoryEngine;
 use super::after::After;
+use super::room::{Bound, Refused};
 use crate::engine::{Insert, Inserted};
 use crate::id::JobId;
 use crate::time::Timestamp;
@@ -15,6 +16,9 @@ impl MemoryEngine {
         receipt: &mut Vec<Inserted>,
         after: &mut After,
     ) {
+        for job in jobs.iter().filter(|job| weighs(job)) {
+            self.weigh(job.queue);
+        }
         if let [job] = jobs
             && key(job).is_none()
         {
@@ -72,7 +76,7 @@ impl MemoryEngine {
         }
         let mut stripe = self.stripes.mine();
         let inserted = self.session(&mut stripe, after, now).insert(job, bound(job));
-        if inserted == Inserted::New {
+        if inserted == Inserted::New && job.shed.is_none() {
             holders.insert(key.into(), job.id);
         }
         inserted
@@ -103,7 +107,7 @@ pub(super) fn keyed(holder: JobId, same: bool) -> Inserted {
 pub(super) fn refused(inserted: Inserted) -> bool {
     matches!(
         inserted,
-        Inserted::Full(_) | Inserted::Conflict(_) | Inserted::Sealed
+        Inserted::Full(_) | Inserted::FullBytes(_) | Inserted::Conflict(_) | Inserted::Sealed
     )
 }
 
@@ -112,10 +116,27 @@ pub(super) fn key<'j>(job: &Insert<'j>) -> Option<&'j str> {
     job.extras?.key.as_deref()
 }
 
-/// The most jobs that may wait, this one included; 0 if it is never refused.
-pub(super) fn bound(job: &Insert<'_>) -> usize {
-    match job.restored {
-        None => job.capacity,
-        Some(_) => 0,
+/// Whether a job asks for its queue's bytes to be counted.
+pub(super) fn weighs(job: &Insert<'_>) -> bool {
+    job.capacity_bytes > 0 || job.resident.bytes > 0
+}
+
+/// The most that may wait, this job included; nothing if it is never refused.
+pub(super) fn bound(job: &Insert<'_>) -> Bound {
+    if job.restored.is_some() || job.shed.is_some() {
+        return Bound::default();
+    }
+    Bound {
+        jobs: job.capacity,
+        bytes: job.capacity_bytes,
+    }
+}
+
+impl From<Refused> for Inserted {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Jobs(waiting) => Inserted::Full(waiting),
+            Refused::Bytes(waiting) | Refused::Raced(waiting) => Inserted::FullBytes(waiting),
+        }
     }
 }

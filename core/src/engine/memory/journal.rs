@@ -511,7 +511,7 @@ impl MemoryEngine {
             session.count_in(job, queue);
         }
         drop(stripe);
-        if let Some(key) = job.key().filter(|_| loaded && job.state != State::Cancelled) {
+        if let Some(key) = job.key().filter(|_| loaded && !job.state.frees_key()) {
             self.keys.lock(key).insert(key.into(), job.id);
         }
         self.settle(&mut after);
@@ -537,11 +537,12 @@ fn place(record: &Record) -> Place {
     (record.run_at(), record.marked(HELD), order, record.id())
 }
 
-/// Whether a record without a row is of a job that was pushed at `memory` and has succeeded since: nobody was told
-/// that it would survive this process, and there is nothing left to do for the next one. What went wrong is
-/// written all the same, for whoever asks later.
+/// Whether a record without a row is of a job that was pushed at `memory` and has succeeded or was shed since: nobody
+/// was told that it would survive this process, and there is nothing left to do for the next one. What went wrong
+/// is written all the same, for whoever asks later; but what is shed is to cost as little as can be.
 fn came_and_went(record: &Record) -> bool {
-    record.state() == State::Succeeded && ![ROWED, HELD, JOINED].iter().any(|mark| record.marked(*mark))
+    let over = matches!(record.state(), State::Succeeded | State::Shed);
+    over && ![ROWED, HELD, JOINED].iter().any(|mark| record.marked(*mark))
 }
 
 /// The most held jobs that are released while a stripe is locked.

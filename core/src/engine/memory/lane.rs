@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Or
 
 use crossbeam_utils::CachePadded;
 
+use super::flags::Listed;
 use super::latch::{Mutex, MutexGuard};
 use super::line::{First, Line};
 use super::place::Ticket;
@@ -178,17 +179,49 @@ impl Lane {
         self.set_aside.load(SeqCst) > 0
     }
 
-    /// Takes the first of the jobs aside that the claim may have.
-    pub(super) fn take_aside(&self, kinds: &[KindClaim]) -> Option<Ticket> {
+    /// Takes the first of the jobs aside that the claim may have, or the last.
+    pub(super) fn take_aside(&self, kinds: &[KindClaim], newest: bool) -> Option<Ticket> {
         let mut aside = self.aside.lock();
         let asked = |kind: &KindId| kinds.get(kind.index()).is_some_and(|k| k.allowance > 0);
         let heads = aside.iter().filter(|(kind, _)| asked(kind));
-        let (_, kind) = heads
-            .filter_map(|(k, jobs)| Some((*jobs.first_key_value()?.0, *k)))
-            .min()?;
-        let ticket = aside.get_mut(&kind)?.pop_first()?.1;
+        let kind = if newest {
+            let lasts = heads.filter_map(|(k, jobs)| Some((*jobs.last_key_value()?.0, *k)));
+            lasts.max()?.1
+        } else {
+            let firsts = heads.filter_map(|(k, jobs)| Some((*jobs.first_key_value()?.0, *k)));
+            firsts.min()?.1
+        };
+        let jobs = aside.get_mut(&kind)?;
+        let (_, ticket) = if newest { jobs.pop_last() } else { jobs.pop_first() }?;
         self.removed(&mut aside, kind);
         Some(ticket)
+    }
+
+    /// The first job of the lane, aside or in line, and where it is; it stays there. In the line it may be stale.
+    pub(super) fn first(&self) -> Option<(Ticket, Listed)> {
+        let line = self.line.peek().map(|ticket| (ticket, Listed::Lane));
+        if !self.has_aside() {
+            return line;
+        }
+        let aside = self.aside.lock();
+        let heads = aside.values().filter_map(|jobs| jobs.first_key_value());
+        let aside = heads
+            .min_by_key(|(order, _)| **order)
+            .map(|(_, ticket)| (*ticket, Listed::Aside));
+        match (aside, line) {
+            (Some(a), Some(l)) if l.0.is_before(a.0) => Some(l),
+            (aside, line) => aside.or(line),
+        }
+    }
+
+    /// Takes the first ticket of the line out if it is this one.
+    pub(super) fn take_if_first(&self, ticket: Ticket) -> bool {
+        self.line.take_if(ticket)
+    }
+
+    /// Higher ones go first.
+    pub(super) fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// Takes a job out of those aside, if it is there. Under its record's lock.
@@ -294,14 +327,14 @@ mod tests {
         }
         assert!(lane.has_aside() && lanes.pop(lane).first.is_none());
         assert_eq!(lanes.busy().count(), 1, "a lane with jobs aside is busy");
-        assert_eq!(lane.take_aside(&kinds), None);
+        assert_eq!(lane.take_aside(&kinds, false), None);
         (kinds[0].allowance, kinds[1].allowance) = (1, 1);
-        assert_eq!(lane.take_aside(&kinds), Some(ticket(1)));
-        assert_eq!(lane.take_aside(&kinds), Some(ticket(2)));
+        assert_eq!(lane.take_aside(&kinds, false), Some(ticket(1)));
+        assert_eq!(lane.take_aside(&kinds, false), Some(ticket(2)));
         lane.forget_aside(KindId(0), 3);
         lane.forget_aside(KindId(0), 3);
-        assert_eq!(lane.take_aside(&kinds), Some(ticket(4)));
-        assert_eq!(lane.take_aside(&kinds), None);
+        assert_eq!(lane.take_aside(&kinds, false), Some(ticket(4)));
+        assert_eq!(lane.take_aside(&kinds, false), None);
         lane.forget_aside(KindId(2), 0);
         assert!(!lane.has_aside());
     }

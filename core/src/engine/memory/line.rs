@@ -99,6 +99,24 @@ impl Line {
         Some(first)
     }
 
+    /// The first ticket, which stays where it is.
+    pub(super) fn peek(&self) -> Option<Ticket> {
+        let mut front = self.front.lock();
+        if front.taken == front.chunk.len() && !self.refill(&mut front) {
+            return None;
+        }
+        front.chunk.get(front.taken).copied()
+    }
+
+    /// Takes the first ticket out if it is this one.
+    pub(super) fn take_if(&self, ticket: Ticket) -> bool {
+        let mut front = self.front.lock();
+        // Whoever has seen it has brought its chunk to the front.
+        let first = front.chunk.get(front.taken) == Some(&ticket);
+        front.taken += usize::from(first);
+        first
+    }
+
     /// Brings the next chunk to the front; false if there is none.
     fn refill(&self, front: &mut Front) -> bool {
         front.chunk.clear();
@@ -139,6 +157,12 @@ mod tests {
                         model.push_back(ticket(next));
                         next += 1;
                     } else {
+                        prop_assert_eq!(line.peek(), model.front().copied());
+                        prop_assert!(!line.take_if(ticket(u64::MAX)), "that one is not there");
+                        if let Some(first) = model.front().filter(|first| first.order() % 3 == 0) {
+                            prop_assert!(line.take_if(*first));
+                            model.pop_front();
+                        }
                         let first = line.pop();
                         prop_assert_eq!(first.map(|f| f.ticket), model.pop_front());
                         let soon = first.and_then(|f| f.soon);

@@ -55,6 +55,7 @@ mod room;
 mod running;
 mod session;
 mod shared;
+mod shed;
 mod slab;
 mod spill;
 mod stripe;
@@ -87,13 +88,13 @@ use self::stripe::{Stripe, Stripes};
 use super::terms::Terms;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Load, Located, Overdue, QueueCounts, Retention, Signals, Tick,
+    Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
 };
 use crate::error::Result;
 use crate::id::JobId;
 use crate::job::{Filter, Job, Page};
 use crate::names::{Names, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{ShedReason, Transition};
 use crate::time::Timestamp;
 
 /// Keeps jobs in this process. See the [module's text](self) for how.
@@ -212,6 +213,8 @@ impl Engine for MemoryEngine {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             host_objects: true,
+            evicts: true,
+            weighs: true,
             ..Capabilities::default()
         }
     }
@@ -314,8 +317,26 @@ impl Engine for MemoryEngine {
     }
 
     fn load(&self, queue: QueueId) -> Result<Load> {
-        let jobs = self.shared.queues.find(queue).map_or(0, |q| q.room.waiting());
-        Ok(Load { jobs, bytes: 0 })
+        Ok(self.load_of(queue))
+    }
+
+    fn evict(
+        &self,
+        queue: QueueId,
+        victim: Victim<'_>,
+        reason: ShedReason,
+        now: Timestamp,
+    ) -> Result<Option<Located>> {
+        let mut after = After::default();
+        self.promote(usize::MAX, now, &mut after);
+        let shed = self.shed_one(queue, victim, reason, (now, &mut after));
+        self.settle(&mut after);
+        Ok(shed)
+    }
+
+    fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
+        self.shared.queues.get(queue).set_newest_first(on);
+        Ok(())
     }
 
     fn coordinator(&self) -> &dyn Coordinator {

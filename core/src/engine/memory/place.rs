@@ -26,6 +26,12 @@ impl Ticket {
         (self.0 >> 32) as u32
     }
 
+    /// Whether its place in the lane comes before that of another ticket of the lane.
+    pub(super) fn is_before(self, other: Ticket) -> bool {
+        // Places are counted round, and two that are in a lane at once are never half the way apart.
+        self.order().wrapping_sub(other.order()) > u32::MAX / 2
+    }
+
     /// Whether the ticket was made for this place in the lane.
     pub(super) fn is_of(self, order: u64) -> bool {
         self.order() == order as u32
@@ -63,5 +69,7 @@ mod tests {
         let t = Ticket::new(u64::from(u32::MAX) + 4, 9);
         assert_eq!(t.slot(), 9);
         assert!(t.is_of(3) && !t.is_of(4));
+        let before = Ticket::new(u64::from(u32::MAX), 1);
+        assert!(before.is_before(t) && !t.is_before(before) && !t.is_before(t));
     }
 }

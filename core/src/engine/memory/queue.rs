@@ -1,10 +1,11 @@
 //! A queue: its lanes, its room, and whether it is paused. Found by number without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::lane::Lanes;
 use super::room::Room;
 use super::table::Table;
+use crate::engine::Resident;
 use crate::names::QueueId;
 
 /// What all threads share about a queue.
@@ -13,8 +14,15 @@ pub(super) struct Queue {
     pub(super) lanes: Lanes,
     pub(super) room: Room,
     paused: AtomicBool,
+    /// Whether claims take the newest first.
+    newest_first: AtomicBool,
     /// How many jobs wait in the store underneath only.
     pub(super) spilled: AtomicUsize,
+    /// How many bytes their payloads have.
+    spilled_bytes: AtomicIsize,
+    /// What its pushes last said of how much may wait in memory.
+    resident_jobs: AtomicUsize,
+    resident_bytes: AtomicUsize,
 }
 
 impl Queue {
@@ -23,8 +31,37 @@ impl Queue {
             lanes: Lanes::new(id),
             room: Room::default(),
             paused: AtomicBool::new(false),
+            newest_first: AtomicBool::new(false),
             spilled: AtomicUsize::new(0),
+            spilled_bytes: AtomicIsize::new(0),
+            resident_jobs: AtomicUsize::new(0),
+            resident_bytes: AtomicUsize::new(0),
         }
+    }
+
+    /// The most of it that waits in memory, if it has a bound of its own.
+    pub(super) fn resident(&self) -> Resident {
+        Resident {
+            jobs: self.resident_jobs.load(Relaxed),
+            bytes: self.resident_bytes.load(Relaxed),
+        }
+    }
+
+    /// Sets that bound, with a write only if it is another.
+    pub(super) fn set_resident(&self, most: Resident) {
+        if self.resident() != most {
+            self.resident_jobs.store(most.jobs, Relaxed);
+            self.resident_bytes.store(most.bytes, Relaxed);
+        }
+    }
+
+    /// How many bytes the payloads have that are in the store underneath only.
+    pub(super) fn spilled_bytes(&self) -> usize {
+        usize::try_from(self.spilled_bytes.load(SeqCst)).unwrap_or(0)
+    }
+
+    pub(super) fn spill_bytes(&self, change: isize) {
+        self.spilled_bytes.fetch_add(change, SeqCst);
     }
 
     pub(super) fn paused(&self) -> bool {
@@ -33,6 +70,15 @@ impl Queue {
 
     pub(super) fn pause(&self, paused: bool) {
         self.paused.store(paused, SeqCst);
+    }
+
+    /// Whether claims take the newest first of what is queued from now on.
+    pub(super) fn newest_first(&self) -> bool {
+        self.newest_first.load(Relaxed)
+    }
+
+    pub(super) fn set_newest_first(&self, on: bool) {
+        self.newest_first.store(on, Relaxed);
     }
 }
 

@@ -59,6 +59,8 @@ pub(super) struct Record {
 struct Rare {
     /// When it may start, if that is not when it was pushed.
     run_at: Timestamp,
+    /// Since when it could have, but for others before it.
+    ready: Timestamp,
     deadline: Timestamp,
     /// When the present attempt is overdue, if by its timeout and by its lease.
     ends: Option<Ends>,
@@ -209,7 +211,19 @@ impl Record {
 
     /// Changes when it may start.
     pub(super) fn set_run_at(&mut self, at: Timestamp) {
-        self.rare().run_at = at;
+        let rare = self.rare();
+        (rare.run_at, rare.ready) = (at, at);
+    }
+
+    /// Since when nothing but others before it has kept it from starting.
+    pub(super) fn ready(&self) -> Timestamp {
+        let ready = self.rare.as_ref().map_or(self.created, |r| r.ready);
+        ready.max(self.created)
+    }
+
+    /// The bytes of its payload, which it has until it succeeds; none if that has no length.
+    pub(super) fn weight(&self) -> usize {
+        self.content.len().unwrap_or(0)
     }
 
     pub(super) fn deadline(&self) -> Timestamp {
@@ -225,8 +239,8 @@ impl Record {
         self.rare.as_ref().map_or(&[], |r| &r.waits)
     }
 
-    /// Takes a token off its list; true if it was the last.
-    pub(super) fn arrived(&mut self, token: &str) -> bool {
+    /// Takes a token off its list; true if it was the last, for which it has waited until now.
+    pub(super) fn arrived(&mut self, token: &str, now: Timestamp) -> bool {
         let Some(rare) = self
             .rare
             .as_mut()
@@ -235,6 +249,7 @@ impl Record {
             return false;
         };
         rare.waits = rare.waits.iter().filter(|t| ***t != *token).cloned().collect();
+        rare.ready = rare.ready.max(now);
         rare.waits.is_empty()
     }
 
@@ -306,7 +321,7 @@ impl Record {
     /// Whether this key is the job's. An entry for the key that says so may be older than the job, whose id
     /// an earlier job had.
     pub(super) fn holds(&self, key: &str) -> bool {
-        self.state != State::Cancelled && self.key() == Some(key)
+        !self.state.frees_key() && self.key() == Some(key)
     }
 
     /// Whether all of these marks are on it.
@@ -534,8 +549,11 @@ impl Record {
         self.order = self.until.as_micros().unsigned_abs();
         self.until = now;
         self.wait_no_more();
-        if !matches!(t.to, State::Succeeded | State::Shed) {
-            return None;
+        match t.to {
+            State::Succeeded => {}
+            // It was given up to save what it takes.
+            State::Shed => return Some(std::mem::take(&mut self.content)),
+            _ => return None,
         }
         self.flags.set(HAS_RESULT, t.result.is_some());
         let result = t.result.take().unwrap_or_default();
@@ -653,7 +671,7 @@ impl Record {
             attempt: self.attempt,
             max_attempts: self.max_attempts,
             created: self.created,
-            ready: self.run_at().max(self.created),
+            ready: self.ready(),
             started: self.started,
             due: self.until,
             deadline: self.deadline(),
@@ -703,6 +721,7 @@ impl Rare {
     fn new(run_at: Timestamp) -> Self {
         Self {
             run_at,
+            ready: run_at,
             deadline: Timestamp::MAX,
             ends: None,
             extras: None,

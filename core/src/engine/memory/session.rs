@@ -15,13 +15,14 @@ use super::lane::{Lane, Lanes};
 use super::latch::MutexGuard;
 use super::place::{Ticket, slot_of};
 use super::record::{Record, Remains, Start};
+use super::room::{Bound, Refused};
 use super::stripe::Stripe;
 use crate::durability::Durability;
-use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue, Parcel, Restored};
+use crate::engine::{Applied, Claim, Held, Insert, Inserted, JobRef, Overdue, Parcel, Resident, Restored};
 use crate::id::JobId;
 use crate::job::{Job, State};
 use crate::names::{KindId, QueueId};
-use crate::outcome::{FailureKind, Transition};
+use crate::outcome::Transition;
 use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
@@ -37,6 +38,8 @@ pub(super) struct Session<'a> {
     pub(super) joins: bool,
     /// What the jobs of a batch are to survive, however safe they want to be by themselves.
     pub(super) level: Option<Durability>,
+    /// Whether jobs stand in line even where the newest are taken first: they are older than they look.
+    pub(super) behind: bool,
 }
 
 /// A ticket that was taken out of its lane.
@@ -77,12 +80,12 @@ impl<'a> Session<'a> {
             now,
             joins: false,
             level: None,
+            behind: false,
         }
     }
 
-    /// Stores a job, if its id is new, the engine is not sealed and fewer than `bound` wait (0 is no
-    /// bound).
-    pub(super) fn insert(&mut self, job: &Insert<'_>, bound: usize) -> Inserted {
+    /// Stores a job, if its id is new, the engine is not sealed and no more than `bound` wait then.
+    pub(super) fn insert(&mut self, job: &Insert<'_>, bound: Bound) -> Inserted {
         let engine = self.engine;
         let known = || engine.index.has(job.id, &engine.slab);
         if engine.shared.sealed() {
@@ -92,16 +95,21 @@ impl<'a> Session<'a> {
                 Inserted::Sealed
             };
         }
+        if let Some(reason) = job.shed {
+            return self.insert_shed(job, reason);
+        }
         let room = &engine.shared.queues.get(job.queue).room;
-        if let Err(waiting) = room.try_enter(bound) {
+        let weight = if room.weighs() { job.payload.weight() } else { 0 };
+        if let Err(refused) = room.try_enter(bound, weight, self.number) {
+            self.after.room |= matches!(refused, Refused::Raced(_));
             if known() {
                 return Inserted::Duplicate;
             }
             self.refuse(job);
-            return Inserted::Full(waiting);
+            return refused.into();
         }
         let Some(slot) = engine.slab.take(&mut self.stripe.free) else {
-            self.give_up_room(job);
+            self.give_up_room(job, weight);
             self.refuse(job);
             return Inserted::Full(room.waiting());
         };
@@ -109,14 +117,14 @@ impl<'a> Session<'a> {
         if self.store(job, slot) {
             return Inserted::New;
         }
-        self.give_up_room(job);
+        self.give_up_room(job, weight);
         Inserted::Duplicate
     }
 
     /// Takes back the room of a job that is not stored. In between, another may have been told that there is none.
-    fn give_up_room(&mut self, job: &Insert<'_>) {
+    fn give_up_room(&mut self, job: &Insert<'_>, weight: usize) {
         let room = &self.engine.shared.queues.get(job.queue).room;
-        room.leave(self.number, 1);
+        room.leave(self.number, 1, weight);
         self.after.room = true;
     }
 
@@ -128,13 +136,14 @@ impl<'a> Session<'a> {
     /// Keeps a job in this slot; false, and the slot is free again, if there is one with its id.
     fn store(&mut self, job: &Insert<'_>, slot: u32) -> bool {
         let engine = self.engine;
-        let lanes = &engine.shared.queues.get(job.queue).lanes;
+        let queue = engine.shared.queues.get(job.queue);
+        let lanes = &queue.lanes;
         let lane = lanes.lane(job.priority);
         let Some(mut record) = engine.slab.lock(slot) else {
             return false;
         };
         record.fill(job, self.now);
-        self.hold(&mut record, job.durability);
+        self.hold(&mut record, job);
         let state = match record.waits() {
             _ if record.marked(HELD) => State::Blocked,
             [] if job.run_at <= self.now => State::Queued,
@@ -149,12 +158,8 @@ impl<'a> Session<'a> {
             _ if record.marked(HELD) => engine.journal().next_held(),
             _ => 0,
         };
-        let listed = if state == State::Queued {
-            Listed::Lane
-        } else {
-            Listed::No
-        };
-        record.line_up(order, listed);
+        let in_line = state == State::Queued && !queue.newest_first();
+        record.line_up(order, if in_line { Listed::Lane } else { Listed::No });
         drop(record);
         if !engine.index.insert((job.id, job.fresh), slot, &engine.slab) {
             self.discard(slot);
@@ -165,10 +170,24 @@ impl<'a> Session<'a> {
             self.arm_new(job.id, slot);
         }
         if state == State::Queued {
-            lanes.push(lane, Ticket::new(order, slot));
+            if in_line {
+                lanes.push(lane, Ticket::new(order, slot));
+            } else {
+                self.lay_on_top(job.id, (lanes, lane), Ticket::new(order, slot));
+            }
             self.after.ready += 1;
         }
         true
+    }
+
+    /// Puts a new job, which others can already see, where the newest are taken from, unless it has ended.
+    fn lay_on_top(&self, id: JobId, (lanes, lane): (&Lanes, &Lane), ticket: Ticket) {
+        let record = self.engine.slab.lock(ticket.slot()).filter(|r| r.is(id));
+        let queued = |r: &MutexGuard<'_, Record>| r.state() == State::Queued && ticket.is_of(r.order());
+        if let Some(mut record) = record.filter(queued) {
+            record.list(Listed::Aside);
+            lanes.set_aside(lane, record.kind(), record.order(), ticket);
+        }
     }
 
     /// Sets the timers of a job that others can already see.
@@ -178,7 +197,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn count_new(&mut self, job: &Insert<'_>, state: State) {
+    pub(super) fn count_new(&mut self, job: &Insert<'_>, state: State) {
         let tally = self.stripe.tally(job.queue);
         match job.restored {
             None => tally.push(1),
@@ -187,7 +206,7 @@ impl<'a> Session<'a> {
         tally.add(state);
     }
 
-    fn discard(&mut self, slot: u32) {
+    pub(super) fn discard(&mut self, slot: u32) {
         if let Some(mut record) = self.engine.slab.lock(slot) {
             self.strike(&mut record, slot);
             self.after.drop_later(record.vacate().content);
@@ -292,9 +311,7 @@ impl<'a> Session<'a> {
         }
         if verdict == Applied::Yes {
             self.touch(&mut record, slot);
-            if let Some(FailureKind::Shed(reason)) = t.failure.as_ref().map(|f| f.kind) {
-                *self.stripe.tally(record.queue()).totals.of_mut(reason) += 1;
-            }
+            self.count_shed(record.queue(), t);
             self.leave(&mut record, slot, t);
             if t.to.is_final() {
                 self.finish(record, slot, t);
@@ -326,7 +343,7 @@ impl<'a> Session<'a> {
         if record.state() != State::Blocked {
             return;
         }
-        let last = record.arrived(token);
+        let last = record.arrived(token, self.now);
         self.touch(&mut record, slot);
         if last && !record.marked(HELD) {
             self.line_up(&mut record, slot);
@@ -345,14 +362,18 @@ impl<'a> Session<'a> {
     }
 
     /// Holds a new job until the store underneath has it, if there is one and its push waits for that.
-    fn hold(&mut self, record: &mut Record, want: Durability) {
+    fn hold(&mut self, record: &mut Record, job: &Insert<'_>) {
         let Some(journal) = &self.engine.journal else {
             return;
         };
-        let want = self.level.unwrap_or(want);
+        let want = self.level.unwrap_or(job.durability);
         let waits = want > Durability::Memory;
         let waits_held = waits && !planted(Bug::HeldJobRuns);
-        if waits_held || journal.spill.wants(self.engine.shared.queues.get(record.queue())) {
+        let queue = self.engine.shared.queues.get(record.queue());
+        if job.restored.is_none() {
+            queue.set_resident(job.resident);
+        }
+        if waits_held || journal.spill.wants(queue) {
             record.mark(HELD, true);
             record.mark(ANSWERED, !waits);
         }
@@ -393,8 +414,10 @@ impl<'a> Session<'a> {
         let held = record.marked(HELD) && record.state() == State::Blocked;
         let answered = record.marked(ANSWERED);
         if !held || put.joined || answered {
-            // What came with a job of a batch has happened: it waits for space, held as it is.
-            record.mark(HELD, held);
+            // What came with a job of a batch has happened: it waits for space, held as it is. So does one that
+            // was shed as it came.
+            let shed = record.marked(HELD) && record.state() == State::Shed;
+            record.mark(HELD, held || shed);
             self.joins = put.joined;
             self.touch(&mut record, slot);
             let behind = self.engine.shared.queues.get(record.queue()).spilled.load(SeqCst) > 0;
@@ -414,6 +437,7 @@ impl<'a> Session<'a> {
             self.engine.agenda.set(slot, Timestamp::MAX, Timestamp::MAX, 0);
             record.set_timed(false);
         }
+        let weight = self.weight(&record);
         let remains = record.vacate();
         drop(record);
         let tally = self.stripe.tally(remains.queue);
@@ -421,7 +445,7 @@ impl<'a> Session<'a> {
         tally.push(-1);
         tally.totals.refused += 1;
         let room = &self.engine.shared.queues.get(remains.queue).room;
-        room.leave(self.number, 1);
+        room.leave(self.number, 1, weight);
         self.after.room = true;
         self.bury(slot, remains);
         true
@@ -452,6 +476,7 @@ impl<'a> Session<'a> {
             waits: &job.waits,
             capacity: 0,
             capacity_bytes: 0,
+            resident: Resident::default(),
             shed: None,
             durability: Durability::Memory,
             restored: restored.as_ref(),
@@ -496,7 +521,8 @@ impl<'a> Session<'a> {
             job.state
         });
         if job.state.is_waiting() {
-            self.engine.shared.queues.get(queue).room.enter();
+            let weight = job.payload.len().unwrap_or(0);
+            self.engine.shared.queues.get(queue).room.enter(weight);
         }
     }
 
@@ -505,13 +531,10 @@ impl<'a> Session<'a> {
         let Some(mut record) = self.engine.slab.lock(slot) else {
             return;
         };
-        let shared = &self.engine.shared;
         if job.state.is_final() {
             let end = (Fate::of(job.state), record.ended(), slot);
             drop(record);
-            let counted = self.engine.finished.push(self.number, end, shared.slack());
-            self.after.excess |= shared.count_kept(counted);
-            return;
+            return self.keep(end);
         }
         if record.state() == State::Running {
             return self.watch(record, slot);
@@ -569,7 +592,7 @@ impl<'a> Session<'a> {
     }
 
     /// The queued job that a ticket leads to, if it is still the job's.
-    fn queued(&self, found: Found<'_>) -> Option<MutexGuard<'a, Record>> {
+    pub(super) fn queued(&self, found: Found<'_>) -> Option<MutexGuard<'a, Record>> {
         let record = self.engine.slab.lock(found.ticket.slot())?;
         let good = record.taken()
             && record.state() == State::Queued
@@ -606,7 +629,8 @@ impl<'a> Session<'a> {
     /// Schedules or queues a job that nothing else blocks.
     fn line_up(&mut self, record: &mut Record, slot: u32) {
         let shared = &self.engine.shared;
-        let lanes = &shared.queues.get(record.queue()).lanes;
+        let queue = shared.queues.get(record.queue());
+        let lanes = &queue.lanes;
         if record.run_at() > self.now {
             record.line_up(shared.next_scheduled(), Listed::No);
             self.enter(record, State::Scheduled);
@@ -614,10 +638,19 @@ impl<'a> Session<'a> {
             return;
         }
         let lane = lanes.lane(record.priority());
-        record.line_up(lane.next_order(), Listed::Lane);
+        let on_top = queue.newest_first() && !self.behind;
+        record.line_up(
+            lane.next_order(),
+            if on_top { Listed::Aside } else { Listed::Lane },
+        );
         self.enter(record, State::Queued);
         self.arm(record, slot);
-        lanes.push(lane, Ticket::new(record.order(), slot));
+        let ticket = Ticket::new(record.order(), slot);
+        if on_top {
+            lanes.set_aside(lane, record.kind(), record.order(), ticket);
+        } else {
+            lanes.push(lane, ticket);
+        }
         self.after.ready += 1;
     }
 
@@ -633,8 +666,14 @@ impl<'a> Session<'a> {
         self.after.ready += 1;
     }
 
+    /// The bytes of a job's payload, if its queue counts them.
+    fn weight(&self, record: &Record) -> usize {
+        let queue = self.engine.shared.queues.get(record.queue());
+        if queue.room.weighs() { record.weight() } else { 0 }
+    }
+
     /// Takes a job out of the state in which a transition found it.
-    fn leave(&mut self, record: &mut Record, slot: u32, t: &mut Transition) {
+    pub(super) fn leave(&mut self, record: &mut Record, slot: u32, t: &mut Transition) {
         let shared = &self.engine.shared;
         if record.state() == State::Running {
             if let Some(journal) = &self.engine.journal {
@@ -652,14 +691,15 @@ impl<'a> Session<'a> {
                 } else {
                     &mut totals.retried
                 }) += 1;
-                shared.queues.get(record.queue()).room.enter();
+                shared.queues.get(record.queue()).room.enter(self.weight(record));
             }
             return;
         }
         self.unlist(record);
         if t.to.is_final() {
             record.end_waiting(t);
-            shared.queues.get(record.queue()).room.leave(self.number, 1);
+            let room = &shared.queues.get(record.queue()).room;
+            room.leave(self.number, 1, self.weight(record));
             self.after.room = true;
         }
     }
@@ -680,16 +720,13 @@ impl<'a> Session<'a> {
     }
 
     /// Ends a job for good.
-    fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
+    pub(super) fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
         if let Some(payload) = record.end(t, self.now) {
             self.after.drop_later(payload);
         }
         self.enter(&mut record, t.to);
         self.after.end(record.id());
-        if let Some(extras) = record
-            .extras()
-            .filter(|e| t.to == State::Cancelled && e.key.is_some())
-        {
+        if let Some(extras) = record.extras().filter(|e| t.to.frees_key() && e.key.is_some()) {
             self.after.free(extras.clone(), record.id());
         }
         if record.timed() {
@@ -704,12 +741,14 @@ impl<'a> Session<'a> {
         }
         self.stripe.tally(record.queue()).keep(1);
         drop(record);
-        let end = (Fate::of(t.to), self.now, slot);
-        let counted = self
-            .engine
-            .finished
-            .push(self.number, end, self.engine.shared.slack());
-        self.after.excess |= self.engine.shared.count_kept(counted);
+        self.keep((Fate::of(t.to), self.now, slot));
+    }
+
+    /// Puts a job that is over among the finished ones.
+    pub(super) fn keep(&mut self, end: (Fate, Timestamp, u32)) {
+        let shared = &self.engine.shared;
+        let counted = self.engine.finished.push(self.number, end, shared.slack());
+        self.after.excess |= shared.count_kept(counted);
     }
 
     /// Frees the slot of a job that was taken out of it.

@@ -19,12 +19,13 @@ use super::lane::Lane;
 use super::queue::Queue;
 use super::record::Record;
 use super::session::Session;
+use crate::engine::Resident;
 use crate::error::Result;
 use crate::id::JobId;
 use crate::job::{Job, Priority, State};
 use crate::names::QueueId;
 
-/// A lane with fewer tickets than this is filled up.
+/// A lane with fewer tickets than this is filled up, where so many may be in memory.
 const LOW: usize = 1024;
 /// How many jobs are taken back at once.
 const REFILL: usize = 4096;
@@ -38,23 +39,78 @@ pub(super) struct Spill {
     pub(super) count: AtomicUsize,
 }
 
+impl Queue {
+    /// A lane with fewer tickets than this is filled up.
+    pub(super) fn low(&self) -> usize {
+        match self.resident().jobs {
+            0 => LOW,
+            jobs => (jobs / 2).clamp(1, LOW),
+        }
+    }
+}
+
 impl Spill {
     /// Whether a job that comes to this queue now is to be spilled, unless it is special.
     pub(super) fn wants(&self, queue: &Queue) -> bool {
-        if self.resident == 0 {
+        let most = self.most(queue);
+        if most == Resident::default() {
             return false;
         }
         let spilled = queue.spilled.load(SeqCst);
-        spilled > 0 || queue.room.waiting().saturating_sub(spilled) > self.resident
+        let over = |there: usize, most: usize| most > 0 && there > most;
+        spilled > 0
+            || over(queue.room.waiting(), most.jobs)
+            || over(
+                queue.room.bytes().saturating_sub(queue.spilled_bytes()),
+                most.bytes,
+            )
     }
 
-    fn count(&self, queue: &Queue, lane: &Lane, change: isize) {
+    /// The most of this queue that waits in memory.
+    fn most(&self, queue: &Queue) -> Resident {
+        let own = queue.resident();
+        let least = |a: usize, b: usize| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
+        Resident {
+            jobs: least(own.jobs, self.resident),
+            bytes: own.bytes,
+        }
+    }
+
+    /// How many jobs of a lane that runs low are to be taken back.
+    fn wanted(&self, queue: &Queue, lane: &Lane) -> usize {
+        let most = self.most(queue);
+        let spilled = queue.spilled.load(SeqCst);
+        let there = queue.room.waiting().saturating_sub(spilled);
+        let room = match most.jobs {
+            0 => usize::MAX,
+            jobs => jobs.saturating_sub(there),
+        };
+        // However many wait otherwise, for tokens or their time: this lane must go on.
+        let (low, len) = (queue.low(), lane.len());
+        let wanted = room.clamp(low - len.min(low - 1), REFILL.max(low));
+        if most.bytes == 0 {
+            return wanted;
+        }
+        // As many as have room if they are as long as those that are spilled are on average.
+        let bytes = queue.spilled_bytes();
+        let free = most
+            .bytes
+            .saturating_sub(queue.room.bytes().saturating_sub(bytes));
+        let average = (bytes / spilled.max(1)).max(1);
+        wanted.min((free / average).max(usize::from(len == 0)))
+    }
+
+    fn count(&self, queue: &Queue, lane: &Lane, weight: usize) {
+        queue.spill_bytes(weight as isize);
         for count in [&self.count, &queue.spilled, &lane.spilled] {
-            if change > 0 {
-                count.fetch_add(1, SeqCst);
-            } else {
-                count.fetch_sub(change.unsigned_abs(), SeqCst);
-            }
+            count.fetch_add(1, SeqCst);
+        }
+    }
+
+    fn count_back(&self, queue: &Queue, lane: &Lane, weight: usize) {
+        queue.spill_bytes(-(weight as isize));
+        for count in [&self.count, &queue.spilled, &lane.spilled] {
+            count.fetch_sub(1, SeqCst);
         }
     }
 }
@@ -71,7 +127,7 @@ impl Session<'_> {
         };
         let (queue, priority) = (record.queue(), record.priority());
         // Before the record goes: whoever does not find it must know that he has to look in the file.
-        engine.append(queue, priority, put.row);
+        engine.append((queue, priority), put.row, record.weight());
         // Its row stays, so it is not struck.
         record.clear_marks();
         let remains = record.vacate();
@@ -89,17 +145,22 @@ impl MemoryEngine {
     }
 
     /// Adds a row to the tail of its lane.
-    fn append(&self, queue: QueueId, priority: Priority, row: i64) {
+    fn append(&self, (queue, priority): (QueueId, Priority), row: i64, weight: usize) {
         let queue = self.shared.queues.get(queue);
         let lane = queue.lanes.lane(priority);
         lane.tail.lock().push(row);
-        self.journal().spill.count(queue, lane, 1);
+        self.journal().spill.count(queue, lane, weight);
         // A claim must find the lane, even if nothing of it is in memory.
         queue.lanes.mark(lane);
     }
 
     /// A job that waited in the store only when the last run ended.
-    pub(crate) fn adopt(&self, row: i64, (queue, kind): (&str, &str), priority: Priority) -> Result<()> {
+    pub(crate) fn adopt(
+        &self,
+        (row, weight): (i64, usize),
+        (queue, kind): (&str, &str),
+        priority: Priority,
+    ) -> Result<()> {
         let queue = self.names.queue(queue)?;
         // Whoever asks for jobs of every kind must know of this one.
         self.names.kind(kind)?;
@@ -109,8 +170,8 @@ impl MemoryEngine {
         tally.totals.restored += 1;
         tally.add(State::Queued);
         drop(stripe);
-        self.shared.queues.get(queue).room.enter();
-        self.append(queue, priority, row);
+        self.shared.queues.get(queue).room.enter(weight);
+        self.append((queue, priority), row, weight);
         Ok(())
     }
 
@@ -130,11 +191,8 @@ impl MemoryEngine {
             let Some(queue) = self.shared.queues.find(id) else {
                 continue;
             };
-            let resident = queue.room.waiting().saturating_sub(queue.spilled.load(SeqCst));
-            let room = journal.spill.resident.saturating_sub(resident);
-            if let Some(lane) = queue.lanes.busy().find(|lane| lane.runs_low()) {
-                // However many wait otherwise, for tokens or their time: this lane must go on.
-                let most = room.clamp(LOW - lane.len().min(LOW - 1), REFILL);
+            if let Some(lane) = queue.lanes.busy().find(|lane| lane.runs_low(queue)) {
+                let most = journal.spill.wanted(queue, lane);
                 let rows = lane.tail.lock().take(most);
                 if !rows.is_empty() {
                     return rows;
@@ -159,6 +217,7 @@ impl MemoryEngine {
         let (queue, kind) = (self.names.queue(&job.queue)?, self.names.kind(&job.kind)?);
         let (mut after, mut stripe) = (After::default(), self.stripes.mine());
         let mut session = self.session(&mut stripe, &mut after, job.run_at);
+        session.behind = true;
         let journal = self.journal();
         let loaded = session.load(job, (queue, kind), |record, slot| {
             journal.enroll(record, slot, row);
@@ -169,7 +228,10 @@ impl MemoryEngine {
             session.stripe.tally(queue).step(State::Queued, State::Blocked);
         }
         let found = self.shared.queues.get(queue);
-        journal.spill.count(found, found.lanes.lane(job.priority), -1);
+        let weight = job.payload.len().unwrap_or(0);
+        journal
+            .spill
+            .count_back(found, found.lanes.lane(job.priority), weight);
         drop(stripe);
         self.settle(&mut after);
         Ok(loaded)
@@ -188,7 +250,7 @@ impl MemoryEngine {
 
 impl Lane {
     /// Whether jobs of this lane wait in the store, and few in memory.
-    pub(super) fn runs_low(&self) -> bool {
-        self.spilled.load(SeqCst) > 0 && self.len() < LOW
+    pub(super) fn runs_low(&self, queue: &Queue) -> bool {
+        self.spilled.load(SeqCst) > 0 && self.len() < queue.low()
     }
 }

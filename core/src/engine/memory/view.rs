@@ -74,7 +74,7 @@ impl MemoryEngine {
     }
 
     /// Every job, locked one after the other.
-    fn records(&self) -> impl Iterator<Item = MutexGuard<'_, Record>> {
+    pub(super) fn records(&self) -> impl Iterator<Item = MutexGuard<'_, Record>> {
         let slots = self.slab.slots().filter_map(|slot| self.slab.lock(slot));
         slots.filter(|record| record.taken())
     }

@@ -8,6 +8,7 @@ mod locks;
 mod model;
 mod order;
 mod races;
+mod shed;
 mod speed;
 mod time;
 
@@ -19,12 +20,12 @@ use super::MemoryEngine;
 use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue,
-    Parcel, QueueCounts,
+    Parcel, QueueCounts, Victim,
 };
 use crate::id::JobId;
 use crate::job::{Extras, Job, State};
 use crate::names::{KindId, QueueId};
-use crate::outcome::{Failure, FailureKind, Transition};
+use crate::outcome::{Failure, FailureKind, ShedReason, Transition};
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -49,6 +50,7 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
         waits: &[],
         capacity: 0,
         capacity_bytes: 0,
+        resident: crate::engine::Resident::default(),
         shed: None,
         durability: Durability::Memory,
         restored: None,
@@ -232,7 +234,31 @@ impl Rig {
         assert!(counts.balanced(), "{counts:?}");
         let room = self.engine.shared.queues.get(Q).room.waiting();
         assert_eq!(counts.waiting(), room as u64);
+        self.check_bytes();
         counts
+    }
+
+    /// The bytes that are counted are those that are there.
+    fn check_bytes(&self) {
+        let room = &self.engine.shared.queues.get(Q).room;
+        let waiting = self
+            .engine
+            .records()
+            .filter(|r| r.queue() == Q && r.state().is_waiting());
+        let bytes: usize = waiting.map(|r| r.weight()).sum();
+        assert_eq!(room.bytes(), if room.weighs() { bytes } else { 0 });
+    }
+
+    fn load(&self) -> (usize, usize) {
+        let load = Engine::load(&self.engine, Q).unwrap();
+        (load.jobs, load.bytes)
+    }
+
+    fn evict(&self, victim: Victim<'_>, reason: ShedReason) -> Option<u128> {
+        let shed = self.engine.evict(Q, victim, reason, self.now()).unwrap();
+        let at = shed?;
+        assert_eq!((at.queue, at.state), (Q, State::Shed));
+        Some(at.job.id.as_u128())
     }
 
     fn overdue(&self) -> Vec<Overdue> {
