@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::admission::{Breaker, OnFull, Rate, RetryBudget};
+use crate::admission::{Adaptive, Breaker, OnFull, Rate, RetryBudget};
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::payload::Payload;
@@ -739,6 +739,8 @@ own_options! {
         timeout: Duration;
         /// How fast jobs of this kind start.
         rate: Option<Rate>;
+        /// A limit of bodies at once that finds itself: of the kind, or with `per=key` of one concurrency key.
+        adaptive: Option<Adaptive>;
         /// When so many attempts fail that no more start for a while: of the kind, or of one concurrency key.
         breaker: Option<Breaker>;
         /// How many retries there may be for the jobs that are new; those above it are put off.

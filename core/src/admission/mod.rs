@@ -4,6 +4,7 @@
 //! feeds each rule and does what it says. One file is one rule: what is configured, with its text form, and
 //! beside it the small state it needs.
 
+mod adaptive;
 mod breaker;
 mod budget;
 mod call;
@@ -12,6 +13,7 @@ mod overflow;
 mod pressure;
 mod rate;
 
+pub use adaptive::{Adaptive, Answer, Law, Limiter, Sample};
 pub use breaker::{Breaker, Circuit, Turn};
 pub use budget::{Budget, RetryBudget};
 pub use codel::{Codel, Delay};
