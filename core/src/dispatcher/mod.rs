@@ -107,6 +107,8 @@ pub(crate) struct Inner {
     queue_defaults: QueueOptions,
     default_bounds: Bounds,
     queues: RwLock<Vec<QueueOptions>>,
+    /// Held by whoever changes one of these.
+    adjusting: Mutex<()>,
     /// Which queues were last said to be above their high watermark.
     highs: Mutex<Vec<bool>>,
     /// Whether any queue has options of its own.
@@ -177,6 +179,7 @@ impl Dispatcher {
             default_bounds: Bounds::of(&queue_defaults),
             queue_defaults,
             queues: RwLock::default(),
+            adjusting: Mutex::default(),
             highs: Mutex::default(),
             own_options: AtomicBool::new(false),
             phase: AtomicU8::new(OPEN),

@@ -43,19 +43,48 @@ impl Dispatcher {
     /// `Invalid` for a name that cannot be one, or options that do not fit together; `Unsupported` for one that
     /// the engine cannot keep; `Closed`.
     pub fn configure_queue(&self, queue: &str, options: QueueOptions) -> Result<QueueId> {
+        self.adjust_queue(queue, |own| {
+            *own = options;
+            Ok(())
+        })
+    }
+
+    /// Changes what a queue has of its own, and leaves what `change` does not touch as it was said before. What
+    /// it makes of them holds as a whole, or, with an error, not at all.
+    ///
+    /// ```
+    /// # let d = forebay::Dispatcher::in_memory()?;
+    /// d.adjust_queue("mail", |own| own.set("capacity", "1000"))?;
+    /// d.adjust_queue("mail", |own| own.set("concurrency", "2"))?;
+    /// assert_eq!(d.queue_options("mail")?.capacity, Some(1000));
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Dispatcher::configure_queue`]; that of `change`.
+    pub fn adjust_queue(
+        &self,
+        queue: &str,
+        change: impl FnOnce(&mut QueueOptions) -> Result<()>,
+    ) -> Result<QueueId> {
         self.0.check_open()?;
-        let rules = options.or(&self.0.queue_defaults);
+        // One at a time, so that none is lost.
+        let adjusting = self.0.adjusting.lock();
+        let known = self.0.engine.names().find_queue(queue);
+        let mut own = known.map(|id| self.0.own_of(id)).unwrap_or_default();
+        change(&mut own)?;
+        let rules = own.or(&self.0.queue_defaults);
         rules.check()?;
         check_capable(&rules, &self.0.engine.capabilities())?;
         let id = self.queue(queue)?;
-        self.0.slots.limit_queue(id, options.concurrency);
+        self.0.slots.limit_queue(id, own.concurrency);
         let mut queues = self.0.queues.write();
         if queues.len() <= id.index() {
             queues.resize(id.index() + 1, QueueOptions::default());
         }
-        queues[id.index()] = options;
+        queues[id.index()] = own;
         self.0.own_options.store(true, Ordering::Release);
-        drop(queues);
+        drop((queues, adjusting));
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();
         self.0.engine.signals().space.ring_all();
@@ -119,4 +148,49 @@ pub(super) fn check_capable(rules: &QueueOptions, can: &Capabilities) -> Result<
         return unsupported("key_concurrency, key_rate or coalesce");
     }
     Ok(())
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays_as_it_was_said() {
+        let d = Dispatcher::in_memory().unwrap();
+        let set = |name: &str, text: &str| d.adjust_queue("mail", |own| own.set(name, text));
+        set("capacity", "7").unwrap();
+        set("concurrency", "2").unwrap();
+        assert!(set("concurrency", "0").is_err());
+        let refused = d.adjust_queue("mail", |own| {
+            own.set("capacity", "9")?;
+            own.set("capacty", "9")
+        });
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::NotFound);
+        let own = d.queue_options("mail").unwrap();
+        assert_eq!(
+            (own.capacity, own.concurrency, own.on_full),
+            (Some(7), Some(2), None)
+        );
+        set("capacity", "default").unwrap();
+        assert_eq!(d.queue_options("mail").unwrap().capacity, None);
+        assert_eq!(d.configure_queue("mail", own).unwrap(), d.queue("mail").unwrap());
+        assert!(d.adjust_queue("\n", |_| Ok(())).is_err());
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let d = Dispatcher::in_memory().unwrap();
+        for _ in 0..200 {
+            d.configure_queue("mail", QueueOptions::new()).unwrap();
+            std::thread::scope(|scope| {
+                for (name, value) in [("capacity", "5"), ("concurrency", "5"), ("low_watermark", "0.1")] {
+                    let d = &d;
+                    scope.spawn(move || d.adjust_queue("mail", |own| own.set(name, value)).unwrap());
+                }
+            });
+            let own = d.queue_options("mail").unwrap();
+            let kept = (own.capacity, own.concurrency, own.low_watermark);
+            assert_eq!(kept, (Some(5), Some(5), Some(0.1)));
+        }
+    }
 }
