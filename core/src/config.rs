@@ -107,6 +107,9 @@ impl OptionValue for Duration {
         parse_duration(text)
     }
     fn number(seconds: f64) -> std::result::Result<Self, String> {
+        if seconds == f64::INFINITY {
+            return Ok(Duration::MAX);
+        }
         Duration::try_from_secs_f64(seconds).map_err(|_| format!("{seconds} seconds is out of range"))
     }
     fn write(&self) -> String {
@@ -297,6 +300,14 @@ macro_rules! options {
                 Ok(())
             }
 
+            /// Sets options from text as the query of a URL has it: `concurrency=4&retry=linear(1s)`.
+            ///
+            /// # Errors
+            /// As [`Self::set`]; `Invalid` for what is not `name=value`. Those before it are set.
+            pub fn set_all(&mut self, query: &str) -> Result<()> {
+                pairs(query).try_for_each(|pair| pair.and_then(|(name, value)| self.set(name, value)))
+            }
+
             /// The text of the option `name`.
             ///
             /// # Errors
@@ -382,6 +393,14 @@ macro_rules! own_options {
                 Ok(())
             }
 
+            /// Sets options from text as the query of a URL has it: `concurrency=4&rate=100/s`.
+            ///
+            /// # Errors
+            /// As [`Self::set`]; `Invalid` for what is not `name=value`. Those before it are set.
+            pub fn set_all(&mut self, query: &str) -> Result<()> {
+                pairs(query).try_for_each(|pair| pair.and_then(|(name, value)| self.set(name, value)))
+            }
+
             /// The text of `name`; `default` if it is left to the dispatcher.
             ///
             /// # Errors
@@ -396,6 +415,18 @@ macro_rules! own_options {
             }
         }
     };
+}
+
+/// The names and values of a query.
+fn pairs(query: &str) -> impl Iterator<Item = Result<(&str, &str)>> {
+    let pair = |pair| str::split_once(pair, '=').ok_or_else(|| not_a_pair(pair));
+    query.split('&').filter(|pair| !pair.is_empty()).map(pair)
+}
+
+fn not_a_pair(text: &str) -> Error {
+    Error::invalid(format!(
+        "{text:?} is not name=value; several of them stand between &"
+    ))
 }
 
 fn unknown(name: &str, names: &[&str]) -> Error {
@@ -837,6 +868,31 @@ mod tests {
             let error = options.set_number(name, value).unwrap_err().to_string();
             assert!(error.contains(want), "{error}");
         }
+    }
+
+    #[test]
+    fn several_options_stand_in_one_text() {
+        let mut kind = KindOptions::new();
+        kind.set_all("concurrency=4&rate=100/s burst=20&breaker=failures(5, open=30s)&")
+            .unwrap();
+        assert_eq!(kind.text("rate").unwrap(), "100/s burst=20");
+        assert_eq!((kind.concurrency, kind.timeout), (Some(4), None));
+        kind.set_all("").unwrap();
+        kind.set_all("rate=default").unwrap();
+        assert_eq!(kind.rate, None);
+        for (bad, want) in [
+            ("rate", "name=value"),
+            ("rat=1/s", "\"rate\""),
+            ("timeout=1s&concurrency=x", "whole"),
+        ] {
+            let error = kind.set_all(bad).unwrap_err().to_string();
+            assert!(error.contains(want), "{error}");
+        }
+        let mut options = Options::default();
+        options.set_all("concurrency=2&on_full=drop_oldest").unwrap();
+        assert_eq!((options.concurrency, options.on_full), (2, OnFull::DropOldest));
+        options.set_number("timeout", f64::INFINITY).unwrap();
+        assert_eq!(options.timeout, Some(Duration::MAX), "longer than anything");
     }
 
     #[test]

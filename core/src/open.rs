@@ -53,12 +53,7 @@ impl Dispatcher {
     /// As [`Dispatcher::open`].
     pub fn open_with_clock(url: &str, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
         let (scheme, query) = url.split_once('?').unwrap_or((url, ""));
-        for pair in query.split('&').filter(|p| !p.is_empty()) {
-            let Some((name, value)) = pair.split_once('=') else {
-                return Err(Error::invalid(format!("{pair:?} in {url:?} is not name=value")));
-            };
-            options.set(name, value)?;
-        }
+        options.set_all(query)?;
         options.check()?;
         let engine: Arc<dyn Engine> = match scheme {
             "memory:" => Arc::new(MemoryEngine::new(options.keep_finished)),
