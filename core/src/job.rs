@@ -10,7 +10,7 @@ use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::names::{KindId, QueueId, check_name};
-use crate::outcome::Failure;
+use crate::outcome::{Failure, FailureKind, ShedReason};
 use crate::payload::Payload;
 use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
@@ -515,6 +515,15 @@ impl Job {
     #[must_use]
     pub fn headers(&self) -> &[(String, String)] {
         self.extras.as_ref().map_or(&[], |e| &e.headers)
+    }
+
+    /// Which rule against overload gave it up, if one did.
+    #[must_use]
+    pub fn shed(&self) -> Option<ShedReason> {
+        match self.error.as_ref()?.kind {
+            FailureKind::Shed(reason) => Some(reason),
+            _ => None,
+        }
     }
 
     /// What the handler answered, for callers that want the result or an error.

@@ -103,6 +103,7 @@ struct JobText<'a> {
     timeout_us: Option<u64>,
     lease_until_us: Option<i64>,
     key: Option<&'a str>,
+    concurrency_key: Option<&'a str>,
     headers: &'a [(String, String)],
     waits: Vec<&'a str>,
     cancel_requested: bool,
@@ -153,6 +154,7 @@ struct QueueText<'a> {
     queued: u64,
     running: u64,
     kept: u64,
+    shed: u64,
     totals: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -198,6 +200,7 @@ impl<'a> From<&'a Job> for JobText<'a> {
                 .map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
             lease_until_us: micros(job.lease_until),
             key: job.key(),
+            concurrency_key: job.concurrency_key(),
             headers: job.headers(),
             waits: job.waits.iter().map(|token| &**token).collect(),
             cancel_requested: job.cancel_requested,
@@ -253,6 +256,7 @@ impl<'a> From<&'a QueueStats> for QueueText<'a> {
             queued: counts.queued,
             running: counts.running,
             kept: counts.kept,
+            shed: counts.totals.shed(),
             totals: totals
                 .map(|(name, count)| (name.to_owned(), count.into()))
                 .collect(),

@@ -17,17 +17,17 @@ use crate::retry::RetryPolicy;
 #[non_exhaustive]
 pub enum ShedReason {
     /// Its queue was full, and the newcomer had to go.
-    Newest,
+    Newest = 1,
     /// Its queue was full, and the one that had waited longest had to go.
-    Oldest,
+    Oldest = 2,
     /// Its queue was full, and the lowest priority had to go.
-    Lowest,
+    Lowest = 3,
     /// Its queue was full, and a newer job of the same concurrency key took its place.
-    Coalesced,
+    Coalesced = 4,
     /// Its queue was full, and it was not in the sample that is taken all the same.
-    Sampled,
+    Sampled = 5,
     /// It had waited too long in a queue that is overloaded.
-    Delayed,
+    Delayed = 6,
 }
 
 impl ShedReason {
@@ -40,6 +40,12 @@ impl ShedReason {
         ShedReason::Sampled,
         ShedReason::Delayed,
     ];
+
+    /// The stable number, as in C; 0 is none of them.
+    #[must_use]
+    pub const fn code(self) -> i32 {
+        self as i32
+    }
 
     /// The name in lower case, as in dumps, statistics and every binding.
     #[must_use]

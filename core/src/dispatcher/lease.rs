@@ -184,6 +184,12 @@ impl Lease {
         self.claimed().extras.as_ref()?.key.as_deref()
     }
 
+    /// The concurrency key the job was pushed with.
+    #[must_use]
+    pub fn concurrency_key(&self) -> Option<&str> {
+        self.claimed().extras.as_ref()?.concurrency_key.as_deref()
+    }
+
     /// Whether the handler should stop: the job was cancelled, the attempt timed out, or the lease is
     /// lost. Costs one load; long handlers should ask often.
     #[must_use]
