@@ -16,6 +16,11 @@
 //! | `given_time` | takes `now` from its caller (not [`own_clock`](crate::engine::Capabilities::own_clock)) |
 //! | `host_objects` | keeps [`host_objects`](crate::engine::Capabilities::host_objects) by reference |
 //! | `encodes` | does not, so that what cannot be encoded must be refused |
+//! | `evicts` | sheds jobs that wait ([`evicts`](crate::engine::Capabilities::evicts)) |
+//! | `weighs` | bounds the bytes that wait ([`weighs`](crate::engine::Capabilities::weighs)) |
+//! | `evicts_and_weighs` | does both |
+//! | `flows` | knows concurrency keys ([`keys`](crate::engine::Capabilities::keys)) |
+//! | `coalesces` | knows concurrency keys and sheds jobs that wait |
 //!
 //! Time moves by [`ManualClock::advance`](crate::ManualClock::advance); what another thread does is waited
 //! for as an event, with a deadline. Cases that draw at random print their seed and are replayed by
@@ -35,6 +40,7 @@ pub mod limits;
 pub mod listing;
 pub mod manage;
 pub mod model;
+pub mod overflow;
 pub mod payloads;
 pub mod retry;
 mod stage;
@@ -42,6 +48,7 @@ pub mod stop;
 mod suite;
 pub mod terms;
 pub mod time;
+pub mod weight;
 pub mod wrap;
 
 use std::sync::Arc;
@@ -57,6 +64,11 @@ fn groups(of: Capabilities) -> Vec<&'static str> {
         ("given_time", !of.own_clock),
         ("host_objects", of.host_objects),
         ("encodes", !of.host_objects),
+        ("evicts", of.evicts),
+        ("weighs", of.weighs),
+        ("evicts_and_weighs", of.evicts && of.weighs),
+        ("flows", of.keys),
+        ("coalesces", of.keys && of.evicts),
     ];
     all.into_iter()
         .filter(|(_, applies)| *applies)

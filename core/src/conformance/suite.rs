@@ -229,6 +229,9 @@ macro_rules! conformance_cases {
                 every_snapshot_adds_up
                 a_stop_in_a_crowd_loses_nothing
                 many_names_are_told_apart;
+            overflow:
+                a_policy_may_be_to_wait
+                options_that_cannot_be_kept_are_refused;
         }
         $crate::conformance_group! { given_time $named
             contract:
@@ -311,6 +314,43 @@ macro_rules! conformance_cases {
             model:
                 the_engine_follows_the_model;
         }
+        $crate::conformance_group! { evicts $named
+            overflow:
+                the_oldest_makes_room
+                the_oldest_became_ready_first
+                who_waits_for_a_shed_job_is_told
+                nothing_to_evict_sheds_the_newcomer
+                the_lowest_makes_room
+                a_sample_of_none_and_of_all
+                a_sample_keeps_its_share
+                each_queue_sheds_by_its_own_policy
+                a_lower_bound_holds_at_the_next_push
+                a_batch_makes_room_for_itself
+                what_comes_back_is_not_shed
+                an_eviction_ends_one_job
+                an_eviction_keeps_to_what_is_queued
+                the_newest_may_go_first
+                a_bound_is_exact_while_it_sheds
+                what_is_evicted_is_never_run;
+        }
+        $crate::conformance_group! { weighs $named
+            weight:
+                bytes_are_bounded_exactly
+                both_bounds_hold
+                all_that_waits_is_weighed
+                a_batch_is_weighed_whole
+                bytes_are_exact_among_pushers
+                a_refusal_names_the_bytes
+                a_push_waits_for_enough_room
+                a_bound_counts_what_waits_already;
+        }
+        $crate::conformance_group! { evicts_and_weighs $named
+            weight:
+                bytes_are_given_back_once
+                no_byte_is_lost_or_found
+                as_many_go_as_are_in_the_way
+                what_can_never_fit_is_refused;
+        }
         $crate::conformance_group! { host_objects $named
             payloads:
                 a_host_object_travels_by_reference
@@ -347,6 +387,21 @@ macro_rules! conformance_group {
         $crate::conformance_group!(always [] $($cases)*);
     };
     (encodes [encodes $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (evicts [evicts $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (weighs [weighs $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (evicts_and_weighs [evicts_and_weighs $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (flows [flows $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (coalesces [coalesces $($rest:ident)*] $($cases:tt)*) => {
         $crate::conformance_group!(always [] $($cases)*);
     };
     ($group:ident [$other:ident $($rest:ident)*] $($cases:tt)*) => {
