@@ -30,7 +30,7 @@ fn number(value: &Value) -> u64 {
 fn colour(state: &str) -> Option<Colour> {
     match state {
         "succeeded" => Some(Colour::Good),
-        "failed" | "expired" => Some(Colour::Bad),
+        "failed" | "expired" | "shed" => Some(Colour::Bad),
         "running" => Some(Colour::Busy),
         "cancelled" => Some(Colour::Dim),
         _ => None,
@@ -100,6 +100,8 @@ pub(crate) fn stats(answer: &Value, out: &mut Out) -> Result<(), Failure> {
         ">FAILED",
         ">CANCELLED",
         ">EXPIRED",
+        ">SHED",
+        ">FULL",
         "",
     ]);
     let queues = answer["queues"].as_array().cloned().unwrap_or_default();
@@ -119,6 +121,8 @@ pub(crate) fn stats(answer: &Value, out: &mut Out) -> Result<(), Failure> {
             count(&totals["failed"], Some(Colour::Bad)),
             count(&totals["cancelled"], None),
             count(&totals["expired"], Some(Colour::Bad)),
+            count(&queue["shed"], Some(Colour::Bad)),
+            full(&queue["pressure"]),
             match queue["paused"] == true {
                 true => Cell::text("paused", NAME).colour(Some(Colour::Bad)),
                 false => Cell::default(),
@@ -129,6 +133,17 @@ pub(crate) fn stats(answer: &Value, out: &mut Out) -> Result<(), Failure> {
         return out.line("no queue has been used yet");
     }
     table.print(out)
+}
+
+/// How full a queue is, as a percentage.
+fn full(pressure: &Value) -> Cell {
+    let percent = 100.0 * pressure.as_f64().unwrap_or(0.0);
+    let colour = match percent {
+        0.0 => Some(Colour::Dim),
+        80.0.. => Some(Colour::Bad),
+        _ => None,
+    };
+    Cell::number(format!("{percent:.0} %")).colour(colour)
 }
 
 /// A list of jobs, gathered page by page.

@@ -97,6 +97,13 @@ impl State {
         matches!(self, State::Cancelled | State::Shed)
     }
 
+    /// Whether a job that ended so still has its payload: one that succeeded needs it no more, and one that was
+    /// shed would hold what shedding is to save.
+    #[must_use]
+    pub const fn keeps_payload(self) -> bool {
+        !matches!(self, State::Succeeded | State::Shed)
+    }
+
     /// The state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<State> {

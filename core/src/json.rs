@@ -155,6 +155,7 @@ struct QueueText<'a> {
     running: u64,
     kept: u64,
     shed: u64,
+    pressure: f64,
     totals: serde_json::Map<String, serde_json::Value>,
 }
 
@@ -257,6 +258,7 @@ impl<'a> From<&'a QueueStats> for QueueText<'a> {
             running: counts.running,
             kept: counts.kept,
             shed: counts.totals.shed(),
+            pressure: queue.pressure,
             totals: totals
                 .map(|(name, count)| (name.to_owned(), count.into()))
                 .collect(),

@@ -116,14 +116,14 @@ fn filter(listing: &Listing) -> Result<Filter> {
 
 fn bytes(job: &Job, of: Part, most: Option<usize>, each: &mut Each<'_>) -> Result<()> {
     let payload = match of {
-        Part::Input if job.state == State::Succeeded => None,
+        Part::Input if !job.state.keeps_payload() => None,
         Part::Input => Some(&job.payload),
         Part::Result => job.result.as_ref(),
     };
     let Some(payload) = payload else {
         let (id, state) = (job.id, job.state);
         let text = match of {
-            Part::Input => format!("the input of job {id} is no longer kept, as the job has succeeded"),
+            Part::Input => format!("the input of job {id} is no longer kept, as the job has {state}"),
             Part::Result => format!("job {id} has no result, as it is {state}"),
         };
         return Err(Error::new(ErrorKind::NotFound, text));

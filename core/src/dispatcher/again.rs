@@ -4,12 +4,12 @@ use super::Dispatcher;
 use super::push::Pushed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
-use crate::job::{Job, NewJob, State};
+use crate::job::{Job, NewJob};
 use crate::payload::Payload;
 
 impl Dispatcher {
-    /// Runs a finished job again: pushes a new job with the same kind, queue, priority, attempts, timeout,
-    /// retry policy and headers, and with `input` instead of the old payload if there is one. The finished
+    /// Runs a finished job again: pushes a new job with the same kind, queue, priority, concurrency key, attempts,
+    /// timeout, retry policy and headers, and with `input` instead of the old payload if there is one. The finished
     /// job stays as it is, since no edge leaves a final state.
     ///
     /// The new job has the idempotency key `retry:` and the old id, by which either can be found from the
@@ -17,7 +17,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `NotFound` for an id that is unknown or forgotten; `Invalid` for a job that is not over, or one that
-    /// succeeded and for which no `input` is given, as its payload is no longer kept; `Conflict` if the job
+    /// succeeded or was shed and for which no `input` is given, as its payload is no longer kept; `Conflict` if the job
     /// was retried before with another input; as [`Dispatcher::push`] otherwise. Never waits for room.
     ///
     /// ```
@@ -41,8 +41,11 @@ impl Dispatcher {
         }
         let payload = match input {
             Some(input) => input,
-            None if job.state == State::Succeeded => {
-                let text = format!("job {id} has succeeded and its payload is no longer kept; give an input");
+            None if !job.state.keeps_payload() => {
+                let text = format!(
+                    "job {id} has {} and its payload is no longer kept; give an input",
+                    job.state
+                );
                 return Err(Error::invalid(text));
             }
             None => job.payload.clone(),
@@ -64,6 +67,7 @@ fn again(job: &Job, payload: Payload) -> NewJob<'_> {
         .queue(&*job.queue)
         .priority(job.priority)
         .key(format!("retry:{}", job.id));
+    new.concurrency_key = job.concurrency_key().map(Into::into);
     new.max_attempts = job.max_attempts;
     new.timeout = job.timeout;
     new.retry = job.extras.as_ref().and_then(|e| e.retry);

@@ -17,19 +17,21 @@ use crate::names::QueueId;
 use crate::outcome::Outcome;
 
 /// The counts of one queue, with its name.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct QueueStats {
     /// The name.
     pub name: Arc<str>,
     /// The most jobs that may wait; 0 is without bound.
     pub capacity: usize,
+    /// How full it is, from 0 to 1 (see [`Dispatcher::pressure`]); a moment later than the counts.
+    pub pressure: f64,
     /// The counts.
     pub counts: QueueCounts,
 }
 
 /// A dispatcher's counts: one consistent snapshot of every queue, and what is true of this process.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[non_exhaustive]
 pub struct Stats {
     /// Every queue, by number.
@@ -83,11 +85,16 @@ impl Stats {
         metric("forebay_jobs_scheduled", "gauge", &|c| c.scheduled);
         metric("forebay_jobs_queued", "gauge", &|c| c.queued);
         metric("forebay_jobs_running", "gauge", &|c| c.running);
+        metric("forebay_shed_total", "counter", &|c| c.totals.shed());
         let names = crate::engine::Totals::default().named().map(|(name, _)| name);
         for (i, name) in names.into_iter().enumerate() {
             metric(&format!("forebay_{name}_total"), "counter", &|c| {
                 c.totals.named()[i].1
             });
+        }
+        let _ = writeln!(text, "# TYPE forebay_pressure gauge");
+        for (q, label) in self.queues.iter().zip(&escaped) {
+            let _ = writeln!(text, "forebay_pressure{{queue=\"{label}\"}} {}", q.pressure);
         }
         let _ = writeln!(
             text,
@@ -260,6 +267,7 @@ impl Dispatcher {
             .map(|c| QueueStats {
                 name: names.queue_name(c.queue),
                 capacity: self.0.bounds(c.queue).jobs,
+                pressure: self.0.counted_pressure(&c),
                 counts: c,
             })
             .collect();

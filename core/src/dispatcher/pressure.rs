@@ -2,6 +2,7 @@
 
 use super::{Dispatcher, Inner};
 use crate::admission::{Crossing, Fill, Watermarks, pressure};
+use crate::engine::{Load, QueueCounts};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
@@ -36,13 +37,23 @@ impl Dispatcher {
 
 impl Inner {
     pub(super) fn pressure(&self, queue: QueueId) -> Result<f64> {
-        let (load, bounds) = (self.engine.load(queue)?, self.bounds(queue));
+        Ok(self.pressure_of(queue, self.engine.load(queue)?))
+    }
+
+    /// The same of what has been counted before.
+    pub(super) fn counted_pressure(&self, counts: &QueueCounts) -> f64 {
+        let bytes = match self.bounds(counts.queue).bytes {
+            0 => 0,
+            _ => self.engine.load(counts.queue).map_or(0, |load| load.bytes),
+        };
+        let jobs = counts.waiting() as usize;
+        self.pressure_of(counts.queue, Load { jobs, bytes })
+    }
+
+    fn pressure_of(&self, queue: QueueId, load: Load) -> f64 {
+        let bounds = self.bounds(queue);
         let fill = |used, most| Fill { used, most };
-        Ok(pressure(
-            fill(load.jobs, bounds.jobs),
-            fill(load.bytes, bounds.bytes),
-            0.0,
-        ))
+        pressure(fill(load.jobs, bounds.jobs), fill(load.bytes, bounds.bytes), 0.0)
     }
 
     /// Tells whoever listens when the pressure of a queue has crossed a watermark. Whoever changes what waits

@@ -549,11 +549,8 @@ impl Record {
         self.order = self.until.as_micros().unsigned_abs();
         self.until = now;
         self.wait_no_more();
-        match t.to {
-            State::Succeeded => {}
-            // It was given up to save what it takes.
-            State::Shed => return Some(std::mem::take(&mut self.content)),
-            _ => return None,
+        if t.to.keeps_payload() {
+            return None;
         }
         self.flags.set(HAS_RESULT, t.result.is_some());
         let result = t.result.take().unwrap_or_default();

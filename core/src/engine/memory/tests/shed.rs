@@ -244,7 +244,10 @@ fn a_job_is_born_shed() {
     );
     assert_eq!(rig.push(shed(2, ShedReason::Newest)), Inserted::Duplicate);
     let job = rig.get(2);
-    assert_eq!(job.error.as_ref().unwrap().kind, FailureKind::Shed(ShedReason::Newest));
+    assert_eq!(
+        job.error.as_ref().unwrap().kind,
+        FailureKind::Shed(ShedReason::Newest)
+    );
     assert!(job.payload.is_empty() && job.finished.is_some() && job.key() == Some("a"));
     assert_eq!((rig.load().0, rig.engine.keys.len()), (1, 0));
     assert_eq!(rig.push(shed(3, ShedReason::Sampled)), Inserted::New);
