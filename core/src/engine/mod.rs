@@ -204,7 +204,7 @@ pub trait Engine: Send + Sync + Debug {
     }
 
     /// Limits how many jobs of one concurrency key run at once, instead of [`KeyLimits::running`]; 0 starts
-    /// none, `None` takes the limit away.
+    /// none, `None` takes the limit away. Nothing keeps it beyond this handle of the engine.
     ///
     /// # Errors
     /// `Unsupported` where [`Capabilities::keys`] is not set; of the store.
@@ -212,7 +212,7 @@ pub trait Engine: Send + Sync + Debug {
         Err(unsupported("limit concurrency keys"))
     }
 
-    /// Where a concurrency key stands; `None` if nothing is known of it.
+    /// Where a concurrency key stands, by the limits of the last claim; `None` if nothing is known of it.
     ///
     /// # Errors
     /// Of the store.

@@ -45,7 +45,7 @@ pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick, Victim,
+    KeyStanding, Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick, Victim,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -301,6 +301,7 @@ impl Engine for DurableEngine {
             durability: Durability::Disk,
             evicts: true,
             weighs: true,
+            keys: true,
             ..Capabilities::default()
         }
     }
@@ -471,6 +472,14 @@ impl Engine for DurableEngine {
 
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         self.export_all(each)
+    }
+
+    fn limit_key(&self, queue: QueueId, key: &str, limit: Option<u32>) -> Result<()> {
+        self.memory.limit_key(queue, key, limit)
+    }
+
+    fn key_standing(&self, queue: QueueId, key: &str) -> Result<Option<KeyStanding>> {
+        self.memory.key_standing(queue, key)
     }
 
     fn load(&self, queue: QueueId) -> Result<Load> {

@@ -1,6 +1,8 @@
-//! Claiming: the lanes of a queue from the highest priority down, those set aside before those in line.
+//! Claiming: the lanes of a queue from the highest priority down. In a lane those set aside come before those in
+//! line, and the line takes turns with the [flows](super::flows).
 
 use super::flags::Listed;
+use super::flows::{Taken, Turn};
 use super::lane::{Lane, Lanes};
 use super::queue::Queue;
 use super::session::{Found, Leased, Session};
@@ -42,16 +44,10 @@ impl Session<'_> {
             weighs: queue.room.weighs(),
             newest: queue.newest_first(),
         };
-        for lane in queue.lanes.busy() {
-            if hunt.left == 0 {
-                break;
-            }
-            hunt.search(&queue.lanes, lane);
-            if lane.runs_low(queue) {
-                hunt.session.after.hungry_lane = true;
-                // What comes after it in the store comes before the lanes below.
-                break;
-            }
+        hunt.session.wake_flows(queue);
+        hunt.search_all(queue);
+        if hunt.left > 0 && hunt.session.limits_changed(queue, hunt.claim.keys) {
+            hunt.search_all(queue);
         }
         let (taken, bytes) = (hunt.taken, hunt.bytes);
         if taken > 0 {
@@ -62,21 +58,63 @@ impl Session<'_> {
 }
 
 impl Hunt<'_, '_, '_> {
+    /// Takes what the claim may have.
+    fn search_all(&mut self, queue: &Queue) {
+        for lane in queue.lanes.busy() {
+            if self.left == 0 {
+                break;
+            }
+            self.search(queue, lane);
+            if lane.runs_low(queue) {
+                self.session.after.hungry_lane = true;
+                // What comes after it in the store comes before the lanes below.
+                break;
+            }
+        }
+    }
+
     /// Takes what the claim may have from one lane.
-    fn search(&mut self, lanes: &Lanes, lane: &Lane) {
+    fn search(&mut self, queue: &Queue, lane: &Lane) {
+        while self.left > 0 && lane.flows() {
+            match self.session.next_turn(queue, lane, self.claim) {
+                Turn::Flow(taken) => self.lease_of_flow(queue, lane, taken),
+                Turn::Line => self.search_line(&queue.lanes, lane, 1),
+                Turn::Nobody => break,
+            }
+        }
+        self.search_line(&queue.lanes, lane, usize::MAX);
+    }
+
+    fn lease_of_flow(&mut self, queue: &Queue, lane: &Lane, taken: Taken) {
+        let found = Found {
+            ticket: taken.ticket,
+            lane,
+            lanes: &queue.lanes,
+            listed: Listed::Flow,
+            key: taken.key,
+        };
+        if self.lease(found) != Leased::Yes {
+            self.session.give_turn_back(queue, taken.key);
+        }
+    }
+
+    /// Takes at most so many jobs from among those without a key.
+    fn search_line(&mut self, lanes: &Lanes, lane: &Lane, most: usize) {
+        let enough = self.left.saturating_sub(most);
         let found = |ticket, listed| Found {
             ticket,
             lane,
             lanes,
             listed,
+            key: 0,
         };
-        while self.left > 0 && lane.has_aside() {
+        while self.left > enough && lane.has_aside() {
             let Some(ticket) = lane.take_aside(self.claim.kinds, self.newest) else {
                 break;
             };
             self.lease(found(ticket, Listed::Aside));
         }
-        while self.left > 0 {
+        while self.left > enough {
             let popped = lanes.pop(lane);
             self.session.after.everyone |= popped.ring;
             let Some(first) = popped.first else { break };

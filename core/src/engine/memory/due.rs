@@ -1,6 +1,6 @@
 //! When the next thing is due, over all jobs, for the price of one load.
 //!
-//! Both instants are lower bounds: taking a timer away does not move them, only looking at all of
+//! The instants are lower bounds: taking a timer away does not move them, only looking at all of
 //! them does. They are lowered by whoever holds a stripe and sets a timer, and raised only while all
 //! stripes are locked, so no timer is ever overlooked.
 
@@ -17,6 +17,8 @@ pub(super) struct Due {
     pub(super) start: Next,
     /// When the next job is overdue.
     pub(super) end: Next,
+    /// When the next job may start that only the rate of its concurrency key holds back.
+    pub(super) keys: Next,
 }
 
 /// An instant that many may bring forward.
@@ -29,14 +31,15 @@ impl Default for Due {
         Self {
             start: never(),
             end: never(),
+            keys: never(),
         }
     }
 }
 
 impl Due {
-    /// The earlier of the two.
+    /// The earliest of all.
     pub(super) fn next(&self) -> Timestamp {
-        self.start.get().min(self.end.get())
+        self.start.get().min(self.end.get()).min(self.keys.get())
     }
 
     /// Takes note of a job's times; says whether one of them is now the next of all.
@@ -44,6 +47,13 @@ impl Due {
         let sooner = start.min(end) < self.next();
         self.start.lower(start);
         self.end.lower(end);
+        sooner
+    }
+
+    /// Takes note of when a concurrency key may start; says whether that is now the next of all.
+    pub(super) fn note_keys(&self, at: Timestamp) -> bool {
+        let sooner = at < self.next();
+        self.keys.lower(at);
         sooner
     }
 }
@@ -83,5 +93,7 @@ mod tests {
         );
         due.end.set(Timestamp::MAX);
         assert_eq!(due.next(), at(8));
+        assert!(due.note_keys(at(6)) && !due.note_keys(at(6)));
+        assert_eq!((due.keys.get(), due.next()), (at(6), at(6)));
     }
 }

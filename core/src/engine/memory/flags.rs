@@ -10,6 +10,8 @@ pub(super) enum Listed {
     Lane = 1,
     /// Among those set aside from its lane.
     Aside = 2,
+    /// In its flow.
+    Flow = 3,
 }
 
 /// Several yes and no in one byte, and where the job is listed.
@@ -62,6 +64,7 @@ impl Flags {
         match (self.0 & LISTED_BITS) >> LISTED {
             1 => Listed::Lane,
             2 => Listed::Aside,
+            3 => Listed::Flow,
             _ => Listed::No,
         }
     }
@@ -78,7 +81,7 @@ mod tests {
     #[test]
     fn flags_and_listing_do_not_meet() {
         let mut flags = Flags(TAKEN);
-        for listed in [Listed::Aside, Listed::No, Listed::Lane] {
+        for listed in [Listed::Aside, Listed::No, Listed::Flow, Listed::Lane] {
             flags.list(listed);
             for flag in [
                 CANCEL_REQUESTED,

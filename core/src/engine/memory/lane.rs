@@ -44,6 +44,8 @@ pub(super) struct Lane {
     aside: Mutex<BTreeMap<KindId, BTreeMap<u64, Ticket>>>,
     /// How many jobs are aside.
     set_aside: AtomicUsize,
+    /// How many strands of [flows](super::flows) have a turn here.
+    flowing: AtomicUsize,
     /// How many tickets in the line are stale.
     stale: AtomicI64,
     /// Held by the one who moves live tickets aside.
@@ -103,6 +105,17 @@ impl Lanes {
         self.mark(lane);
     }
 
+    /// Counts a strand in that has a turn. Under the lock of the queue's flows.
+    pub(super) fn flow_in(&self, lane: &Lane) {
+        lane.flowing.fetch_add(1, SeqCst);
+        self.mark(lane);
+    }
+
+    /// Counts a strand out. Under the lock of the queue's flows.
+    pub(super) fn flow_out(&self, lane: &Lane) {
+        lane.flowing.fetch_sub(1, SeqCst);
+    }
+
     /// Takes the first ticket of the line.
     pub(super) fn pop(&self, lane: &Lane) -> Popped {
         match lane.line.pop() {
@@ -131,7 +144,7 @@ impl Lanes {
     /// pushers and claimers take turns to write.
     fn rest(&self, lane: &Lane) -> Popped {
         let (word, bit) = lane.bit();
-        if lane.has_aside() || lane.spilled.load(SeqCst) > 0 || self.few() {
+        if lane.has_aside() || lane.flows() || lane.spilled.load(SeqCst) > 0 || self.few() {
             return Popped {
                 first: None,
                 ring: false,
@@ -139,7 +152,7 @@ impl Lanes {
         }
         self.busy[word].fetch_and(!bit, SeqCst);
         let first = lane.line.pop();
-        let ring = first.is_some() || lane.has_aside();
+        let ring = first.is_some() || lane.has_aside() || lane.flows();
         if ring {
             self.busy[word].fetch_or(bit, SeqCst);
         }
@@ -158,6 +171,7 @@ impl Lane {
             line: Line::default(),
             aside: Mutex::default(),
             set_aside: AtomicUsize::new(0),
+            flowing: AtomicUsize::new(0),
             stale: AtomicI64::new(0),
             tidying: Mutex::default(),
             tail: Mutex::default(),
@@ -173,6 +187,11 @@ impl Lane {
     /// The next place in the line.
     pub(super) fn next_order(&self) -> u64 {
         self.line.next_order()
+    }
+
+    /// Whether flows may have a job for a claim.
+    pub(super) fn flows(&self) -> bool {
+        self.flowing.load(SeqCst) > 0
     }
 
     pub(super) fn has_aside(&self) -> bool {

@@ -6,7 +6,8 @@
 //!   it. A handle leads straight to the record, so finishing a job looks nothing up; ids are looked up in an
 //!   [index].
 //! * Jobs that can be claimed have a ticket in a [lane], which is a [line] per queue and
-//!   priority. Claiming is: pop a ticket, lock its record, see whether the ticket is still good.
+//!   priority. Claiming is: pop a ticket, lock its record, see whether the ticket is still good. Jobs with a
+//!   concurrency key have theirs in the queue's [flows], which take turns with the lines.
 //! * What would otherwise be shared by all threads (counts, free slots, what ended, what runs) is split into
 //!   [stripes](stripe), one per thread. A call holds the lock of its stripe while it [changes](session) jobs.
 //!   With every stripe locked the counts are true, and a [batch](commit) is alone with the jobs.
@@ -20,8 +21,8 @@
 //! # Order of locks
 //!
 //! A [key's](keys) lock, then stripes by number, then a table of the index, then one record, then one of: a
-//! lane's store of jobs set aside, its line, a part of the agenda, a part of the finished jobs. Bells ring,
-//! payloads are dropped and keys are freed [after] all locks are gone.
+//! lane's store of jobs set aside, its line, a queue's [flows], a part of the agenda, a part of the finished jobs.
+//! Bells ring, payloads are dropped and keys are freed [after] all locks are gone.
 //!
 //! # Limits
 //!
@@ -36,6 +37,7 @@ mod commit;
 mod due;
 mod finished;
 mod flags;
+mod flows;
 mod index;
 mod insert;
 #[cfg_attr(
@@ -88,7 +90,7 @@ use self::stripe::{Stripe, Stripes};
 use super::terms::Terms;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
+    KeyStanding, Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
 };
 use crate::error::Result;
 use crate::id::JobId;
@@ -215,6 +217,7 @@ impl Engine for MemoryEngine {
             host_objects: true,
             evicts: true,
             weighs: true,
+            keys: true,
             ..Capabilities::default()
         }
     }
@@ -310,6 +313,15 @@ impl Engine for MemoryEngine {
 
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         self.export_to(each)
+    }
+
+    fn limit_key(&self, queue: QueueId, key: &str, limit: Option<u32>) -> Result<()> {
+        self.limit_flow(queue, key, limit);
+        Ok(())
+    }
+
+    fn key_standing(&self, queue: QueueId, key: &str) -> Result<Option<KeyStanding>> {
+        Ok(self.flow_standing(queue, key))
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

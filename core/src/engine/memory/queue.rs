@@ -1,7 +1,8 @@
-//! A queue: its lanes, its room, and whether it is paused. Found by number without a lock.
+//! A queue: its lanes, its flows, its room, and whether it is paused. Found by number without a lock.
 
 use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
+use super::flows::Flows;
 use super::lane::Lanes;
 use super::room::Room;
 use super::table::Table;
@@ -12,6 +13,7 @@ use crate::names::QueueId;
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) lanes: Lanes,
+    pub(super) flows: Flows,
     pub(super) room: Room,
     paused: AtomicBool,
     /// Whether claims take the newest first.
@@ -29,6 +31,7 @@ impl Queue {
     fn new(id: QueueId) -> Self {
         Self {
             lanes: Lanes::new(id),
+            flows: Flows::default(),
             room: Room::default(),
             paused: AtomicBool::new(false),
             newest_first: AtomicBool::new(false),

@@ -74,6 +74,9 @@ struct Rare {
     ending: Option<Failure>,
     /// How often its process died while it ran.
     crashes: u32,
+    /// If it has a concurrency key: the number of its entry among the [flows](super::flows) while it is queued
+    /// there, of its key while it runs.
+    flow: u32,
 }
 
 /// When an attempt is overdue that has both a timeout and a lease with an end.
@@ -232,6 +235,21 @@ impl Record {
 
     pub(super) fn extras(&self) -> Option<&Arc<Extras>> {
         self.rare.as_ref()?.extras.as_ref()
+    }
+
+    /// The concurrency key, if it has one.
+    pub(super) fn concurrency_key(&self) -> Option<&str> {
+        self.extras()?.concurrency_key.as_deref()
+    }
+
+    /// Its number among the flows.
+    pub(super) fn flow(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |r| r.flow)
+    }
+
+    /// Notes its number among the flows.
+    pub(super) fn set_flow(&mut self, number: u32) {
+        self.rare().flow = number;
     }
 
     /// The tokens it waits for.
@@ -727,6 +745,7 @@ impl Rare {
             past: false,
             ending: None,
             crashes: 0,
+            flow: 0,
         }
     }
 

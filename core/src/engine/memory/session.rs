@@ -50,6 +50,8 @@ pub(super) struct Found<'a> {
     pub(super) lanes: &'a Lanes,
     /// Out of which part of the lane.
     pub(super) listed: Listed,
+    /// The number of its key, if it was in its flow.
+    pub(super) key: u32,
 }
 
 /// What became of a ticket.
@@ -152,14 +154,18 @@ impl<'a> Session<'a> {
         };
         record.enter(state);
         self.touch(&mut record, slot);
+        // It joins its flow when it is in the index, or it could be claimed before that has failed.
+        let joins = state == State::Queued && record.concurrency_key().is_some();
         let order = match state {
+            State::Queued if joins => 0,
             State::Queued => lane.next_order(),
             State::Scheduled => engine.shared.next_scheduled(),
             _ if record.marked(HELD) => engine.journal().next_held(),
             _ => 0,
         };
-        let in_line = state == State::Queued && !queue.newest_first();
+        let in_line = state == State::Queued && !joins && !queue.newest_first();
         record.line_up(order, if in_line { Listed::Lane } else { Listed::No });
+        let at = record.job_ref(slot);
         drop(record);
         if !engine.index.insert((job.id, job.fresh), slot, &engine.slab) {
             self.discard(slot);
@@ -169,7 +175,9 @@ impl<'a> Session<'a> {
         if state == State::Scheduled || job.deadline < Timestamp::MAX {
             self.arm_new(job.id, slot);
         }
-        if state == State::Queued {
+        if joins {
+            self.join_new(at);
+        } else if state == State::Queued {
             if in_line {
                 lanes.push(lane, Ticket::new(order, slot));
             } else {
@@ -178,6 +186,16 @@ impl<'a> Session<'a> {
             self.after.ready += 1;
         }
         true
+    }
+
+    /// Puts a job into its flow that others can already see, unless one of them has ended or moved it.
+    fn join_new(&mut self, job: JobRef) {
+        let slot = slot_of(job.handle);
+        let record = self.engine.slab.lock(slot).filter(|r| r.is_held_by(job));
+        let still = |r: &MutexGuard<'_, Record>| r.state() == State::Queued && r.listed() == Listed::No;
+        if let Some(mut record) = record.filter(still) {
+            self.join_flow(&mut record, slot, false);
+        }
     }
 
     /// Puts a new job, which others can already see, where the newest are taken from, unless it has ended.
@@ -240,6 +258,9 @@ impl<'a> Session<'a> {
             relays: claim.relays,
         };
         record.list(Listed::No);
+        if found.listed == Listed::Flow {
+            record.set_flow(found.key);
+        }
         record.start(&start, self.now);
         if let Some(journal) = &self.engine.journal {
             journal.begins(&record, slot);
@@ -537,6 +558,7 @@ impl<'a> Session<'a> {
             return self.keep(end);
         }
         if record.state() == State::Running {
+            self.adopt_in_flow(&mut record);
             return self.watch(record, slot);
         }
         if record.waits().is_empty() {
@@ -637,6 +659,12 @@ impl<'a> Session<'a> {
             self.arm(record, slot);
             return;
         }
+        if record.concurrency_key().is_some() {
+            self.enter(record, State::Queued);
+            self.join_flow(record, slot, false);
+            self.arm(record, slot);
+            return;
+        }
         let lane = lanes.lane(record.priority());
         let on_top = queue.newest_first() && !self.behind;
         record.line_up(
@@ -654,8 +682,15 @@ impl<'a> Session<'a> {
         self.after.ready += 1;
     }
 
-    /// Queues a job that ran where it stood: aside from its lane, since its ticket in the line is gone.
+    /// Queues a job that ran where it stood: aside from its lane, since its ticket in the line is gone, or in its
+    /// flow.
     fn stand_again(&mut self, record: &mut Record, slot: u32) {
+        if record.concurrency_key().is_some() {
+            self.enter(record, State::Queued);
+            self.join_flow(record, slot, true);
+            self.arm(record, slot);
+            return;
+        }
         let lanes = &self.engine.shared.queues.get(record.queue()).lanes;
         let lane = lanes.lane(record.priority());
         let (kind, order) = (record.kind(), record.order());
@@ -683,6 +718,9 @@ impl<'a> Session<'a> {
                 self.stripe.running.remove(t.job.handle, t.job.fence);
                 record.set_timed(false);
             }
+            if record.concurrency_key().is_some() {
+                self.end_in_flow(record);
+            }
             record.end_attempt(t, self.now, &shared.nodes);
             if !t.to.is_final() {
                 let totals = &mut self.stripe.tally(record.queue()).totals;
@@ -707,8 +745,10 @@ impl<'a> Session<'a> {
     /// Makes it impossible for a claim to find a job.
     fn unlist(&mut self, record: &mut Record) {
         let listed = record.list(Listed::No);
-        if listed == Listed::No {
-            return;
+        match listed {
+            Listed::No => return,
+            Listed::Flow => return self.leave_flow(record),
+            Listed::Lane | Listed::Aside => {}
         }
         let lane = (record.queue(), record.priority());
         let line = self.engine.shared.queues.get(lane.0).lanes.lane(lane.1);

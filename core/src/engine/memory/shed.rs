@@ -114,6 +114,7 @@ impl<'a> Session<'a> {
                 lane,
                 lanes: &queue.lanes,
                 listed,
+                key: 0,
             };
             if let Some(record) = self.queued(found) {
                 return Some((found, record));

@@ -6,7 +6,7 @@
 //! a lane has a tail, everything new goes behind it, and a claim that finds the lane empty goes no further: so
 //! the order of priorities and of pushes is kept.
 //!
-//! Only plain jobs are spilled: ready to run, without an idempotency key and without a deadline. A job that
+//! Only plain jobs are spilled: ready to run, without an idempotency key, a concurrency key or a deadline. A job that
 //! comes back for another attempt stands in memory, before those in the tail.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -140,7 +140,8 @@ impl Session<'_> {
 impl MemoryEngine {
     /// Whether a new job is to wait in the store only. The record is locked.
     pub(super) fn is_spillable(&self, record: &Record, job: &Job) -> bool {
-        let plain = job.state == State::Queued && job.key().is_none() && job.deadline.is_none();
+        let keyed = job.key().is_some() || job.concurrency_key().is_some();
+        let plain = job.state == State::Queued && !keyed && job.deadline.is_none();
         plain && record.marked(HELD) && self.journal().spill.wants(self.shared.queues.get(record.queue()))
     }
 

@@ -61,6 +61,12 @@ impl MemoryEngine {
     pub(super) fn tick_to(&self, limit: usize, now: Timestamp, after: &mut After) -> Tick {
         let promoted = self.promote(limit, now, after);
         let mut stripes = self.stripes.lock_all();
+        if self.shared.due.keys.get() <= now {
+            let number = stripe::number();
+            let mut session = Session::new(self, (number, &mut stripes[number]), after, now);
+            let keys = self.wake_all_flows(&mut session);
+            self.shared.due.keys.set(keys);
+        }
         let mut end = self.agenda.first_end();
         for (number, stripe) in stripes.iter_mut().enumerate() {
             end = end.min(Session::new(self, (number, stripe), after, now).next_end());
@@ -194,6 +200,7 @@ impl MemoryEngine {
                 lane,
                 lanes: &queue.lanes,
                 listed: Listed::Lane,
+                key: 0,
             };
             if session.tidy(found) {
                 ring = true;
