@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod contenders;
 pub mod figures;
 pub mod measure;
+pub mod overload;
 pub mod round;
 pub mod stores;
 pub mod summary;
