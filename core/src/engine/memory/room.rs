@@ -101,6 +101,9 @@ impl Room {
     }
 }
 
+/// How often a count is looked at that does not stand still.
+const LOOKS: usize = 16;
+
 /// What has come and what has gone.
 #[derive(Debug, Default)]
 struct Count {
@@ -176,9 +179,20 @@ impl Count {
         self.departures[stripe].fetch_add(amount as u64, SeqCst);
     }
 
+    /// How much is there, as of one instant: what comes and goes between two looks would count as more. Where they
+    /// never cease to, it is what is left of what had come.
     fn there(&self) -> usize {
-        let gone = self.gone();
-        self.arrivals.count.load(SeqCst).saturating_sub(gone) as usize
+        let mut gone = self.gone();
+        let mut come = 0;
+        for _ in 0..LOOKS {
+            come = self.arrivals.count.load(SeqCst);
+            let fresh = self.gone();
+            if fresh == gone {
+                break;
+            }
+            gone = fresh;
+        }
+        come.saturating_sub(gone) as usize
     }
 
     fn gone(&self) -> u64 {
