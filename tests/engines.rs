@@ -15,10 +15,21 @@ forebay::conformance_suite!(
     memory,
     || Arc::new(MemoryEngine::new(100_000)),
     given_time,
-    host_objects
+    host_objects,
+    evicts,
+    weighs,
+    evicts_and_weighs
 );
 
-forebay::conformance_suite!(sqlite, on_a_file, given_time, encodes);
+forebay::conformance_suite!(
+    sqlite,
+    on_a_file,
+    given_time,
+    encodes,
+    evicts,
+    weighs,
+    evicts_and_weighs
+);
 forebay::conformance_suite!(sqlite_shared, on_a_shared_file, given_time, encodes);
 
 /// A folder of its own, which goes with the thread of the test.

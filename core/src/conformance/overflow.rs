@@ -17,6 +17,8 @@ use crate::job::{NewJob, Priority, State};
 use crate::outcome::{FailureKind, Outcome, ShedReason};
 use crate::{JobId, Options, Pushed, RetryPolicy};
 
+const MOMENT: Duration = Duration::from_millis(1);
+
 /// A dispatcher whose queues hold so many jobs, under this policy.
 pub(super) fn bounded(make: Make<'_>, capacity: usize, on_full: OnFull) -> Stage {
     Stage::with(make, |o| (o.capacity, o.on_full) = (capacity, on_full))
@@ -95,8 +97,11 @@ pub fn the_oldest_became_ready_first(make: Make<'_>) {
     let back = stage.push(job());
     let late = stage.push(job().delay(SECOND));
     let lease = stage.take();
+    stage.advance(MOMENT);
     let urgent = stage.push(job().priority(9));
+    stage.advance(MOMENT);
     let plain = stage.push(job());
+    stage.advance(MOMENT);
     lease.complete(Outcome::failed("once more")).unwrap();
     stage.advance(SECOND);
     let mut gone = Vec::new();
