@@ -30,7 +30,7 @@ forebay::conformance_suite!(
     weighs,
     evicts_and_weighs
 );
-forebay::conformance_suite!(sqlite_shared, on_a_shared_file, given_time, encodes);
+forebay::conformance_suite!(sqlite_shared, on_a_shared_file, given_time, encodes, weighs);
 
 /// A folder of its own, which goes with the thread of the test.
 fn fresh_file() -> PathBuf {

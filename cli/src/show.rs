@@ -313,7 +313,10 @@ fn times(job: &Value) -> Facts {
 fn extras(job: &Value) -> Facts {
     let list = |name: &str| job[name].as_array().cloned().unwrap_or_default();
     let header = |pair: &Value| fact("header", format!("{}: {}", text(&pair[0]), text(&pair[1])));
-    let mut facts = vec![fact("key", text(&job["key"]))];
+    let mut facts = vec![
+        fact("key", text(&job["key"])),
+        fact("concurrency key", text(&job["concurrency_key"])),
+    ];
     facts.extend(list("headers").iter().map(header));
     facts.extend(list("waits").iter().map(|token| fact("waits for", text(token))));
     facts

@@ -105,6 +105,8 @@ struct Line {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fingerprint: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    concurrency_key: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     retry: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     headers: Vec<(String, String)>,
@@ -393,6 +395,7 @@ fn line(job: &Job) -> Result<Line> {
             .map(|d| u64::try_from(d.as_micros()).unwrap_or(u64::MAX)),
         key: job.key().map(str::to_owned),
         fingerprint: extras.filter(|e| e.key.is_some()).map(|e| e.fingerprint),
+        concurrency_key: job.concurrency_key().map(str::to_owned),
         retry: extras.and_then(|e| e.retry).map(|r| r.to_string()),
         headers: job.headers().to_vec(),
         waits: job.waits.iter().map(|t| t.to_string()).collect(),
@@ -417,7 +420,7 @@ fn job(line: Line) -> Result<RestoredJob> {
     let extras = Extras {
         key: line.key.map(String::into_boxed_str),
         fingerprint: line.fingerprint.unwrap_or(0),
-        concurrency_key: None,
+        concurrency_key: line.concurrency_key.map(String::into_boxed_str),
         retry,
         headers: line.headers,
     };

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use super::{Holder, Kind, at_rest, holder};
 use crate::dump;
 use crate::engine::durable::flight;
-use crate::engine::sql::row::{COLUMNS, Texts, read};
+use crate::engine::sql::row::{Texts, columns_of, read};
 use crate::engine::sql::{failure, schema};
 use crate::engine::still::rows;
 use crate::error::{Error, ErrorKind, Result};
@@ -126,7 +126,7 @@ fn integrity(db: &Connection, report: &mut CheckReport) -> rusqlite::Result<()> 
 
 /// Whether each row is a job, and no other row is the same job.
 fn jobs(db: &Connection, report: &mut CheckReport, progress: &mut dyn FnMut(u64)) -> rusqlite::Result<()> {
-    let mut statement = db.prepare(&format!("SELECT {COLUMNS} FROM jobs"))?;
+    let mut statement = db.prepare(&format!("SELECT {} FROM jobs", columns_of(db)))?;
     let mut rows = statement.query([])?;
     let (mut texts, mut seen, mut walked) = (Texts::default(), HashSet::new(), 0);
     while let Some(row) = rows.next()? {

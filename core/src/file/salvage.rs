@@ -13,7 +13,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::{Holder, Kind, at_rest, holder};
-use crate::engine::sql::row::{COLUMNS, Holder as Worker, Texts, bind, read};
+use crate::engine::sql::row::{COLUMNS, Holder as Worker, Texts, bind, columns_of, read};
 use crate::engine::sql::{failure, schema};
 use crate::engine::still::rows;
 use crate::error::{Error, ErrorKind, Result};
@@ -171,7 +171,10 @@ impl Copy<'_> {
     /// Copies from this row on, as far as rows can be read.
     fn stretch(&mut self, from: i64) -> Result<Stretch> {
         let mut last = from.saturating_sub(1);
-        let text = format!("SELECT {COLUMNS} FROM jobs WHERE row >= ?1 ORDER BY row");
+        let text = format!(
+            "SELECT {} FROM jobs WHERE row >= ?1 ORDER BY row",
+            columns_of(self.old)
+        );
         let mut statement = match self.old.prepare(&text) {
             Ok(statement) => statement,
             Err(e) => return Ok(Stretch { last, end: Err(e) }),
@@ -284,7 +287,10 @@ impl Copy<'_> {
 
     /// The first row from this one on, if what is there can be read.
     fn first_from(&self, row: i64) -> rusqlite::Result<Option<i64>> {
-        let text = format!("SELECT {COLUMNS} FROM jobs WHERE row >= ?1 ORDER BY row LIMIT 1");
+        let text = format!(
+            "SELECT {} FROM jobs WHERE row >= ?1 ORDER BY row LIMIT 1",
+            columns_of(self.old)
+        );
         self.old.query_row(&text, [row], |row| row.get(0)).optional()
     }
 

@@ -64,7 +64,7 @@ const PUT: &str = concat!(
     "INSERT OR REPLACE INTO jobs (",
     columns!(),
     ", spilled) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, \
-     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+     ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 );
 const READ: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE row = ?");
 const REMOVE: &str = "DELETE FROM jobs WHERE row = ?";
@@ -204,7 +204,7 @@ impl Store for Sqlite {
                 match change {
                     Change::Put(change) => {
                         row::bind(&mut put, change.row, &change.job, row::Holder::default())?;
-                        put.raw_bind_parameter(33, change.spill.then_some(true))?;
+                        put.raw_bind_parameter(34, change.spill.then_some(true))?;
                         put.raw_execute()?;
                     }
                     Change::Remove { row, .. } => {

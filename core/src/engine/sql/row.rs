@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::types::{Null, ToSql};
-use rusqlite::{Row, Statement};
+use rusqlite::{Connection, Row, Statement};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::history::{LineAttempt, failure};
@@ -25,13 +25,23 @@ macro_rules! columns {
         "row, id, queue, kind, state, priority, run_at, created, attempt, \
      max_attempts, fence, crashes, cancel_requested, started, finished, lease_until, deadline, timeout, key, \
      fingerprint, retry, headers, waits, node, worker, payload, content_type, result, result_type, error, \
-     error_kind, history"
+     error_kind, history, concurrency_key"
     };
 }
 pub(crate) use columns;
 
 /// Every column, in the order in which [`bind`] gives and [`read`] takes them.
 pub(crate) const COLUMNS: &str = columns!();
+
+/// The same for a file that is only read, and may have the tables of an older version.
+pub(crate) fn columns_of(db: &Connection) -> Cow<'static, str> {
+    let known = "SELECT 1 FROM pragma_table_info('jobs') WHERE name = 'concurrency_key'";
+    match db.query_row(known, [], |_| Ok(())) {
+        // Of a table that cannot be read, whoever reads it will hear.
+        Err(rusqlite::Error::QueryReturnedNoRows) => COLUMNS.replace("concurrency_key", "NULL").into(),
+        _ => COLUMNS.into(),
+    }
+}
 
 /// Who runs a job, or ran it last.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,13 +86,15 @@ pub(crate) fn bind(statement: &mut Statement<'_>, row: i64, job: &Job, holder: H
     to.put(list(&job.waits.iter().map(|t| &**t).collect::<Vec<&str>>())?)?;
     to.put(holder.node)?;
     to.put(holder.node.map(|_| holder.worker))?;
-    to.content(Some(&job.payload).filter(|_| job.state != State::Succeeded))?;
+    let has_payload = !matches!(job.state, State::Succeeded | State::Shed);
+    to.content(Some(&job.payload).filter(|_| has_payload))?;
     to.content(job.result.as_ref())?;
     to.put(job.error.as_ref().map(|e| &*e.message))?;
     to.put(job.error.as_ref().map(|e| e.kind.name()))?;
     to.put(list(
         &job.history.iter().map(LineAttempt::from).collect::<Vec<_>>(),
-    )?)
+    )?)?;
+    to.put(job.concurrency_key())
 }
 
 /// The parameters of a statement, one after the other.
@@ -243,7 +255,9 @@ impl Reader<'_, '_> {
         let extras = Extras {
             key: self.get::<Option<String>>(18, "key")?.map(String::into_boxed_str),
             fingerprint: self.get::<Option<i64>>(19, "fingerprint")?.unwrap_or(0) as u64,
-            concurrency_key: None,
+            concurrency_key: self
+                .get::<Option<String>>(32, "concurrency_key")?
+                .map(String::into_boxed_str),
             retry: retry.as_deref().map(RetryPolicy::parse).transpose()?,
             headers: self.list(21, "headers")?,
         };
@@ -302,7 +316,7 @@ mod tests {
             extras: Some(Arc::new(Extras {
                 key: Some("a key".into()),
                 fingerprint: u64::MAX,
-                concurrency_key: None,
+                concurrency_key: Some("tenant 7".into()),
                 retry: Some(RetryPolicy::DEFAULT),
                 headers: vec![("h".into(), "\"v\"".into())],
             })),

@@ -15,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) const APPLICATION: i32 = 0x4642_4159;
 
 /// What leads from one version to the next; the first makes the tables.
-pub(crate) const MIGRATIONS: &[&str] = &[FIRST, shared::TABLES];
+pub(crate) const MIGRATIONS: &[&str] = &[FIRST, shared::TABLES, SHEDDING];
 
 /// The version of the tables after every migration.
 pub(crate) const VERSION: usize = MIGRATIONS.len();
@@ -70,6 +70,35 @@ CREATE VIEW readable AS SELECT
     lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
         || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS id,
     queue, kind, state, priority, attempt, max_attempts, crashes, key,
+    strftime('%Y-%m-%dT%H:%M:%fZ', created / 1000000.0, 'unixepoch') AS created,
+    strftime('%Y-%m-%dT%H:%M:%fZ', run_at / 1000000.0, 'unixepoch') AS run_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', started / 1000000.0, 'unixepoch') AS started,
+    strftime('%Y-%m-%dT%H:%M:%fZ', finished / 1000000.0, 'unixepoch') AS finished,
+    error_kind, error, content_type, payload, result_type, result
+FROM jobs;
+";
+
+/// Concurrency keys, and counts of what is shed and of the bytes that wait, which a file that is shared at the time
+/// must have at once.
+const SHEDDING: &str = "
+ALTER TABLE jobs ADD COLUMN concurrency_key TEXT;
+ALTER TABLE counters ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_newest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_oldest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_lowest INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_coalesced INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_sampled INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE counters ADD COLUMN shed_delayed INTEGER NOT NULL DEFAULT 0;
+UPDATE counters SET bytes = waiting.bytes FROM (
+    SELECT queue, sum(length(payload)) AS bytes FROM jobs
+        WHERE state IN ('blocked', 'scheduled', 'queued') GROUP BY queue
+) AS waiting WHERE waiting.queue = counters.queue;
+DROP VIEW readable;
+CREATE VIEW readable AS SELECT
+    row,
+    lower(substr(hex(id), 1, 8) || '-' || substr(hex(id), 9, 4) || '-' || substr(hex(id), 13, 4) || '-'
+        || substr(hex(id), 17, 4) || '-' || substr(hex(id), 21)) AS id,
+    queue, kind, state, priority, attempt, max_attempts, crashes, key, concurrency_key,
     strftime('%Y-%m-%dT%H:%M:%fZ', created / 1000000.0, 'unixepoch') AS created,
     strftime('%Y-%m-%dT%H:%M:%fZ', run_at / 1000000.0, 'unixepoch') AS run_at,
     strftime('%Y-%m-%dT%H:%M:%fZ', started / 1000000.0, 'unixepoch') AS started,
@@ -137,6 +166,7 @@ fn number(db: &Connection, pragma: &str, path: &str) -> Result<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sql::row;
 
     fn fresh() -> Connection {
         Connection::open_in_memory().unwrap()
@@ -153,7 +183,11 @@ mod tests {
         assert_eq!(prints.len(), VERSION);
         assert_eq!(prints, PRINTS, "add a migration instead of changing one");
     }
-    const PRINTS: [u64; 2] = [2_505_884_980_321_869_615, 12_874_118_547_558_540_562];
+    const PRINTS: [u64; 3] = [
+        2_505_884_980_321_869_615,
+        12_874_118_547_558_540_562,
+        596_747_849_069_284_996,
+    ];
 
     #[test]
     fn migrating_twice_changes_nothing() {
@@ -166,6 +200,44 @@ mod tests {
             .query_row("SELECT count(*) FROM queues", [], |r| r.get(0))
             .unwrap();
         assert_eq!(count, 1);
+    }
+
+    /// A file of the version before concurrency keys and shed jobs, shared at the time.
+    #[test]
+    fn an_older_file_is_read_as_it_is_and_then_brought_up_to_date() {
+        let mut db = fresh();
+        for text in [FIRST, shared::TABLES] {
+            db.execute_batch(text).unwrap();
+        }
+        db.execute_batch(
+            "INSERT INTO jobs (row, id, queue, kind, state, priority, run_at, created, attempt, fence, crashes,
+                cancel_requested, payload, content_type)
+                VALUES (1, zeroblob(16), 'q', 'k', 'queued', 0, 0, 0, 0, 0, 0, 0, x'01020304050607', 'x');
+            INSERT INTO counters VALUES ('q', 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
+                ('empty', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);",
+        )
+        .unwrap();
+        db.execute_batch(&format!(
+            "PRAGMA application_id = {APPLICATION}; PRAGMA user_version = 2"
+        ))
+        .unwrap();
+        let job = |db: &Connection| {
+            let text = format!("SELECT {} FROM jobs", row::columns_of(db));
+            let read = |row: &rusqlite::Row<'_>| Ok(row::read(row, &mut row::Texts::default()).unwrap().1);
+            db.query_row(&text, [], read).unwrap()
+        };
+        assert_eq!(
+            (job(&db).payload.len(), job(&db).concurrency_key()),
+            (Some(7), None)
+        );
+        migrate(&mut db, "x").unwrap();
+        assert_eq!(
+            (job(&db).payload.len(), job(&db).concurrency_key()),
+            (Some(7), None)
+        );
+        let mut counted = db.prepare("SELECT bytes FROM counters ORDER BY queue").unwrap();
+        let bytes = counted.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(bytes.map(Result::unwrap).collect::<Vec<_>>(), [0, 7]);
     }
 
     #[test]

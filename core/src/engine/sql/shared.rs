@@ -101,16 +101,31 @@ CREATE TEMP TABLE recount AS SELECT queue,
     sum(state = 'blocked') AS blocked, sum(state = 'scheduled') AS scheduled, sum(state = 'queued') AS queued,
     sum(state = 'running') AS running, sum(finished IS NOT NULL) AS kept,
     sum(state = 'succeeded') AS succeeded, sum(state = 'failed') AS failed,
-    sum(state = 'cancelled') AS cancelled, sum(state = 'expired') AS expired
+    sum(state = 'cancelled') AS cancelled, sum(state = 'expired') AS expired,
+    sum(state = 'shed' AND error_kind IS 'shed_newest') AS shed_newest,
+    sum(state = 'shed' AND error_kind IS 'shed_oldest') AS shed_oldest,
+    sum(state = 'shed' AND error_kind IS 'shed_lowest') AS shed_lowest,
+    sum(state = 'shed' AND error_kind IS 'shed_coalesced') AS shed_coalesced,
+    sum(state = 'shed' AND error_kind IS 'shed_sampled') AS shed_sampled,
+    sum(state = 'shed' AND error_kind IS 'shed_delayed') AS shed_delayed,
+    sum(CASE WHEN state IN ('blocked', 'scheduled', 'queued') THEN length(payload) ELSE 0 END) AS bytes
     FROM jobs GROUP BY queue;
-INSERT OR IGNORE INTO counters SELECT queue, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM recount;
-UPDATE counters SET blocked = 0, scheduled = 0, queued = 0, running = 0, kept = 0;
+INSERT OR IGNORE INTO counters (queue, blocked, scheduled, queued, running, kept, pushed, restored, claimed, succeeded,
+    failed, cancelled, expired, retried, returned, stale, refused)
+    SELECT queue, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 FROM recount;
+UPDATE counters SET blocked = 0, scheduled = 0, queued = 0, running = 0, kept = 0, bytes = 0;
 UPDATE counters SET blocked = r.blocked, scheduled = r.scheduled, queued = r.queued, running = r.running,
     kept = r.kept, succeeded = max(counters.succeeded, r.succeeded), failed = max(counters.failed, r.failed),
-    cancelled = max(counters.cancelled, r.cancelled), expired = max(counters.expired, r.expired)
+    cancelled = max(counters.cancelled, r.cancelled), expired = max(counters.expired, r.expired),
+    shed_newest = max(counters.shed_newest, r.shed_newest),
+    shed_oldest = max(counters.shed_oldest, r.shed_oldest),
+    shed_lowest = max(counters.shed_lowest, r.shed_lowest),
+    shed_coalesced = max(counters.shed_coalesced, r.shed_coalesced),
+    shed_sampled = max(counters.shed_sampled, r.shed_sampled),
+    shed_delayed = max(counters.shed_delayed, r.shed_delayed), bytes = coalesce(r.bytes, 0)
     FROM temp.recount AS r WHERE r.queue = counters.queue;
-UPDATE counters SET pushed = succeeded + failed + cancelled + expired + blocked + scheduled + queued + running
-    - restored;
+UPDATE counters SET pushed = succeeded + failed + cancelled + expired + shed_newest + shed_oldest + shed_lowest
+    + shed_coalesced + shed_sampled + shed_delayed + blocked + scheduled + queued + running - restored;
 UPDATE counters SET restored = restored + pushed, pushed = 0 WHERE pushed < 0;
 DROP TABLE temp.recount;
 ";

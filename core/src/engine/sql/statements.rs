@@ -10,22 +10,31 @@ pub(crate) const CLOCK: &str = "SELECT now, place FROM clock WHERE one = 1";
 /// One row.
 pub(crate) const SET_CLOCK: &str = "UPDATE clock SET now = ?1, place = ?2 WHERE one = 1";
 
-/// How many jobs wait in a queue. Key of `counters`.
-pub(crate) const WAITING: &str = "SELECT blocked + scheduled + queued FROM counters WHERE queue = ?1";
+/// How many jobs wait in a queue, and how many bytes. Key of `counters`.
+pub(crate) const WAITING: &str = "SELECT blocked + scheduled + queued, bytes FROM counters WHERE queue = ?1";
 /// Adds to the counts of a queue. Key of `counters`.
 pub(crate) const COUNT: &str = "UPDATE counters SET
-    blocked = blocked + ?2, scheduled = scheduled + ?3, queued = queued + ?4, running = running + ?5,
-    kept = kept + ?6, pushed = pushed + ?7, restored = restored + ?8, claimed = claimed + ?9,
-    succeeded = succeeded + ?10, failed = failed + ?11, cancelled = cancelled + ?12, expired = expired + ?13,
-    retried = retried + ?14, returned = returned + ?15, stale = stale + ?16, refused = refused + ?17
+    blocked = blocked + ?2, scheduled = scheduled + ?3, queued = queued + ?4, running = running + ?5, kept =
+    kept + ?6, bytes = bytes + ?7, pushed = pushed + ?8, restored = restored + ?9, claimed = claimed + ?10,
+    succeeded = succeeded + ?11, failed = failed + ?12, cancelled = cancelled + ?13, expired = expired + ?14,
+    retried = retried + ?15, returned = returned + ?16, stale = stale + ?17, refused = refused + ?18,
+    shed_newest = shed_newest + ?19, shed_oldest = shed_oldest + ?20, shed_lowest = shed_lowest + ?21,
+    shed_coalesced = shed_coalesced + ?22, shed_sampled = shed_sampled + ?23, shed_delayed = shed_delayed +
+    ?24
     WHERE queue = ?1";
 /// The first counts of a queue.
-pub(crate) const COUNT_FIRST: &str = "INSERT INTO counters (queue, blocked, scheduled, queued, running, kept,
-    pushed, restored, claimed, succeeded, failed, cancelled, expired, retried, returned, stale, refused)
-    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)";
+pub(crate) const COUNT_FIRST: &str = "INSERT INTO counters (queue,
+    blocked, scheduled, queued, running, kept, bytes, pushed, restored, claimed, succeeded, failed,
+    cancelled, expired, retried, returned, stale, refused, shed_newest, shed_oldest, shed_lowest,
+    shed_coalesced, shed_sampled, shed_delayed)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+    ?24)";
 /// The counts of every queue. Reads all of `counters`, one row per queue.
-pub(crate) const COUNTS: &str = "SELECT queue, blocked, scheduled, queued, running, kept, pushed, restored,
-    claimed, succeeded, failed, cancelled, expired, retried, returned, stale, refused FROM counters";
+pub(crate) const COUNTS: &str = "SELECT queue,
+    blocked, scheduled, queued, running, kept, bytes, pushed, restored, claimed, succeeded, failed,
+    cancelled, expired, retried, returned, stale, refused, shed_newest, shed_oldest, shed_lowest,
+    shed_coalesced, shed_sampled, shed_delayed
+    FROM counters";
 /// How many finished jobs are kept. Reads all of `counters`, one row per queue.
 pub(crate) const KEPT: &str = "SELECT coalesce(sum(kept), 0) FROM counters";
 /// Every queue that was ever used or paused. Reads.
@@ -41,14 +50,15 @@ pub(crate) const SET_PAUSED: &str = "INSERT INTO queues (name, paused) VALUES (?
 /// Stores a job, unless there is one with its id (index `jobs_id`): then no row is changed.
 pub(crate) const INSERT: &str = "INSERT INTO jobs (id, queue, kind, state, priority, run_at, created, attempt,
     max_attempts, fence, crashes, cancel_requested, started, deadline, timeout, key, fingerprint, retry, headers,
-    waits, payload, content_type, history, place, due, error, error_kind)
+    waits, payload, content_type, history, place, due, error, error_kind, concurrency_key, finished)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, 0, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21,
-    ?22, ?23, ?24, ?25, ?26) ON CONFLICT (id) DO NOTHING";
+    ?22, ?23, ?24, ?25, ?26, ?27, ?28) ON CONFLICT (id) DO NOTHING";
 /// Whether there is a job with this id. Index `jobs_id`.
 pub(crate) const KNOWN: &str = "SELECT 1 FROM jobs WHERE id = ?1";
 /// Who holds a key. Index `jobs_key`.
 pub(crate) const KEY_HOLDER: &str = "SELECT id, kind, fingerprint FROM jobs
-    WHERE key = ?1 AND key IS NOT NULL AND state <> 'cancelled' ORDER BY row DESC LIMIT 1";
+    WHERE key = ?1 AND key IS NOT NULL AND state NOT IN ('cancelled', 'shed')
+    ORDER BY row DESC LIMIT 1";
 
 /// The scheduled jobs that may start, in order. Index `jobs_scheduled`.
 pub(crate) const STARTS: &str = "SELECT row, queue FROM jobs
@@ -75,7 +85,7 @@ pub(crate) const CLAIM: &str = "UPDATE jobs SET state = 'running', attempt = att
     WHERE row = ?1 AND state = 'queued'";
 /// What a claimer needs to know of a job. One row.
 pub(crate) const CANDIDATE: &str = "SELECT id, priority, attempt, max_attempts, fence, created, deadline,
-    timeout, payload, content_type, key, fingerprint, retry, headers, run_at FROM jobs WHERE row = ?1";
+    timeout, payload, content_type, key, fingerprint, retry, headers, concurrency_key, run_at FROM jobs WHERE row = ?1";
 
 /// Stores a first success, which is what most attempts come to: nothing of the past has to be looked at. One
 /// row; none if the job is not running under this claim, was asked to stop, or has a past.
@@ -87,7 +97,7 @@ pub(crate) const SUCCEED: &str = "UPDATE jobs SET state = 'succeeded', finished 
 /// What a transition has to know of a job. One row.
 pub(crate) const STANDS: &str =
     "SELECT state, fence, cancel_requested, queue, attempt, node, worker, started,
-    deadline, history FROM jobs WHERE row = ?1 AND id = ?2";
+    deadline, history, coalesce(length(payload), 0) FROM jobs WHERE row = ?1 AND id = ?2";
 /// Ends a job. One row.
 pub(crate) const END: &str = "UPDATE jobs SET state = ?4, finished = ?5, attempt = ?6, history = ?7,
     waits = NULL, cancel_requested = 0, lease_until = NULL, overdue = NULL, due = NULL,
@@ -126,11 +136,11 @@ pub(crate) const DUE: &str = "SELECT due, state, lease_until, overdue, owner FRO
     ORDER BY due LIMIT ?1";
 /// What needs a decision now. The first entries of the index `jobs_due`. Reads.
 pub(crate) const OVERDUE: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
-    cancel_requested, started, key, fingerprint, retry, headers, lease_until, overdue, owner, crashes,
+    cancel_requested, started, key, fingerprint, retry, headers, concurrency_key, lease_until, overdue, owner, crashes,
     due FROM jobs WHERE due IS NOT NULL AND due <= ?1 ORDER BY due LIMIT ?2";
 /// Where a job stands. Index `jobs_id`. Reads.
 pub(crate) const STANDING: &str = "SELECT row, id, fence, queue, kind, state, attempt, max_attempts,
-    cancel_requested, started, key, fingerprint, retry, headers FROM jobs WHERE id = ?1";
+    cancel_requested, started, key, fingerprint, retry, headers, concurrency_key FROM jobs WHERE id = ?1";
 
 /// The finished jobs of a state that ended before an instant, oldest first. Index `jobs_finished`.
 pub(crate) const ENDED_BEFORE: &str = "SELECT row, queue FROM jobs

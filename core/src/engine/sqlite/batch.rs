@@ -1,13 +1,13 @@
 //! Writes that belong together: all are made inside a part of the transaction, which is taken back if one is
 //! refused.
 
-use super::insert::{Draft, refused};
+use super::insert::{Draft, is_full, refused};
 use super::read::damaged;
 use super::tally::Column;
 use super::work::{Step, Work, row_of};
 use crate::engine::sql::row::list;
 use crate::engine::sql::statements as sql;
-use crate::engine::{Applied, BatchReceipt, Inserted, JobRef};
+use crate::engine::{Applied, BatchReceipt, JobRef};
 use crate::id::JobId;
 use crate::job::{State, Token};
 use crate::names::QueueId;
@@ -65,7 +65,7 @@ impl Work<'_> {
             }
         }
         for (draft, inserted) in drafts.iter().zip(&receipt.inserted) {
-            if matches!(inserted, Inserted::Full(_)) {
+            if is_full(*inserted) {
                 self.tally.add(draft.queue, Column::Refused, 1);
             }
         }

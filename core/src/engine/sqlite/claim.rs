@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::Store;
 use super::read::{extras, payload};
 use super::tally::Column;
-use super::work::{Fault, Step, Work, instant};
+use super::work::{Fault, Step, Work, instant, weight};
 use crate::engine::sql::statements as sql;
 use crate::engine::{Claimed, Handle, JobRef, KindClaim};
 use crate::error::Result;
@@ -186,6 +186,7 @@ impl Work<'_> {
             ],
         )?;
         self.step(ask.queue, State::Queued, State::Running);
+        self.weigh(ask.queue, -weight(&claimed.payload));
         self.after.due(due);
         Ok(claimed)
     }
@@ -206,7 +207,7 @@ impl Work<'_> {
             attempt: row.get(2)?,
             max_attempts: row.get::<_, Option<u32>>(3)?.unwrap_or(0),
             created: Timestamp::from_micros(row.get(5)?),
-            ready: Timestamp::from_micros(row.get::<_, i64>(14)?.max(row.get(5)?)),
+            ready: Timestamp::from_micros(row.get::<_, i64>(15)?.max(row.get(5)?)),
             started: self.engine.time.shown(self.now),
             due: Timestamp::MAX,
             deadline: deadline.map_or(Timestamp::MAX, Timestamp::from_micros),

@@ -6,15 +6,16 @@ use std::time::Duration;
 use rusqlite::params;
 
 use super::tally::Column;
-use super::work::{Step, Work, instant, number};
+use super::work::{Step, Work, instant, number, weight};
 use crate::engine::sql::row::list;
 use crate::engine::sql::statements as sql;
-use crate::engine::{Insert, Inserted, Parcel, Restored};
+use crate::engine::{Insert, Inserted, Load, Parcel, Restored};
 use crate::error::Result;
 use crate::history::LineAttempt;
 use crate::id::JobId;
 use crate::job::{Extras, Job, Priority, State, Token};
 use crate::names::{KindId, QueueId};
+use crate::outcome::ShedReason;
 use crate::payload::Payload;
 use crate::time::Timestamp;
 
@@ -33,6 +34,8 @@ pub(super) struct Draft<'a> {
     extras: Option<&'a Arc<Extras>>,
     waits: &'a [Token],
     capacity: usize,
+    capacity_bytes: usize,
+    shed: Option<ShedReason>,
     restored: Option<&'a Restored>,
 }
 
@@ -65,6 +68,8 @@ impl<'a> Draft<'a> {
             extras: job.extras,
             waits: job.waits,
             capacity: job.capacity,
+            capacity_bytes: job.capacity_bytes,
+            shed: job.shed,
             restored: job.restored,
         })
     }
@@ -73,20 +78,37 @@ impl<'a> Draft<'a> {
         self.extras?.key.as_deref()
     }
 
-    /// The most jobs that may wait, this one included; 0 if it is never refused.
-    fn bound(&self) -> usize {
-        match self.restored {
-            None => self.capacity,
-            Some(_) => 0,
+    /// The most that may wait, this job included; 0 is without bound.
+    fn bound(&self) -> Load {
+        if self.restored.is_some() || self.shed.is_some() {
+            return Load::default();
+        }
+        Load {
+            jobs: self.capacity,
+            bytes: self.capacity_bytes,
         }
     }
+
+    fn refused(&self, waiting: Load) -> Option<Inserted> {
+        let (bound, weight) = (self.bound(), weight(&self.payload) as usize);
+        if bound.jobs > 0 && waiting.jobs >= bound.jobs {
+            return Some(Inserted::Full(waiting.jobs));
+        }
+        let over = bound.bytes > 0 && waiting.bytes.saturating_add(weight) > bound.bytes;
+        over.then_some(Inserted::FullBytes(waiting.bytes))
+    }
+}
+
+/// Whether there was no room.
+pub(super) fn is_full(inserted: Inserted) -> bool {
+    matches!(inserted, Inserted::Full(_) | Inserted::FullBytes(_))
 }
 
 /// Whether this is the end of a push of several jobs, or of a batch.
 pub(super) fn refused(inserted: Inserted) -> bool {
     matches!(
         inserted,
-        Inserted::Full(_) | Inserted::Conflict(_) | Inserted::Sealed
+        Inserted::Full(_) | Inserted::FullBytes(_) | Inserted::Conflict(_) | Inserted::Sealed
     )
 }
 
@@ -99,7 +121,7 @@ impl Work<'_> {
             let inserted = self.insert(draft)?;
             receipt.push(inserted);
             if refused(inserted) {
-                if matches!(inserted, Inserted::Full(_)) {
+                if is_full(inserted) {
                     self.tally.add(draft.queue, Column::Refused, 1);
                 }
                 break;
@@ -124,14 +146,19 @@ impl Work<'_> {
                 return Ok(answer);
             }
         }
-        if draft.bound() > 0 {
+        if draft.bound() != Load::default() {
             let waiting = self.waiting(draft.queue)?;
-            if waiting >= draft.bound() {
+            if let Some(refused) = draft.refused(waiting) {
                 return Ok(match self.knows(draft.id)? {
                     true => Inserted::Duplicate,
-                    false => Inserted::Full(waiting),
+                    false => refused,
                 });
             }
+        }
+        if let Some(reason) = draft.shed
+            && self.engine.keep == 0
+        {
+            return self.count_shed(draft, reason);
         }
         self.store(draft)
     }
@@ -170,15 +197,22 @@ impl Work<'_> {
         let deadline = instant(self.engine.time.stored(draft.deadline));
         let ready = self.after.ready;
         let (state, place) = match draft.waits {
+            _ if draft.shed.is_some() => (State::Shed, self.next_place()),
             [] => self.line_up(run_at),
             _ => (State::Blocked, self.next_place()),
         };
+        let failure = draft.shed.map(ShedReason::failure);
         let extras = draft.extras.map(|e| &**e);
         let waits: Vec<&str> = draft.waits.iter().map(|t| &**t).collect();
         let history = &past.history[past.history.len().saturating_sub(Job::HISTORY)..];
         let history: Vec<LineAttempt> = history.iter().map(LineAttempt::from).collect();
         let started = past.history.last().map(|attempt| attempt.started.as_micros());
-        let error = past.history.last().and_then(|attempt| attempt.failure.as_ref());
+        let last = past.history.last().and_then(|attempt| attempt.failure.as_ref());
+        let error = failure.as_ref().or(last);
+        // What is shed is over, and carries nothing.
+        let lives = failure.is_none();
+        let payload = Some(&draft.payload).filter(|_| lives);
+        let due = deadline.filter(|_| lives);
         let changed = self.run(
             sql::INSERT,
             params![
@@ -200,14 +234,16 @@ impl Work<'_> {
                 extras.filter(|e| e.key.is_some()).map(|e| e.fingerprint as i64),
                 extras.and_then(|e| e.retry).map(|r| r.to_string()),
                 list(extras.map_or(&[][..], |e| &e.headers))?,
-                list(&waits)?,
-                draft.payload.as_bytes(),
-                draft.payload.content_type(),
+                list(if lives { &waits } else { &[] })?,
+                payload.and_then(Payload::as_bytes),
+                payload.and_then(Payload::content_type),
                 list(&history)?,
                 place,
-                deadline,
+                due,
                 error.map(|e| &*e.message),
                 error.map(|e| e.kind.name()),
+                extras.and_then(|e| e.concurrency_key.as_deref()),
+                (!lives).then(|| self.now.as_micros()),
             ],
         )?;
         if changed == 0 {
@@ -220,10 +256,28 @@ impl Work<'_> {
             Column::Pushed
         };
         self.tally.add(draft.queue, total, 1);
+        if let Some(reason) = draft.shed {
+            self.tally.add(draft.queue, Column::of_shed(reason), 1);
+            self.tally.add(draft.queue, Column::Kept, 1);
+            self.after.ended.push(draft.id);
+            return Ok(Inserted::New);
+        }
         self.tally.add(draft.queue, Column::of(state), 1);
+        self.weigh(draft.queue, weight(&draft.payload));
         if let Some(deadline) = deadline {
             self.after.due(Timestamp::from_micros(deadline));
         }
+        Ok(Inserted::New)
+    }
+
+    /// Counts a job that is shed as it comes and is forgotten in that moment.
+    fn count_shed(&mut self, draft: &Draft<'_>, reason: ShedReason) -> Step<Inserted> {
+        if self.knows(draft.id)? {
+            return Ok(Inserted::Duplicate);
+        }
+        self.tally.add(draft.queue, Column::Pushed, 1);
+        self.tally.add(draft.queue, Column::of_shed(reason), 1);
+        self.after.ended.push(draft.id);
         Ok(Inserted::New)
     }
 

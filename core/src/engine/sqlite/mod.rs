@@ -65,7 +65,7 @@ use super::sql::lock::{Hold, Lock};
 use super::sql::statements as sql;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    Located, Overdue, QueueCounts, Retention, Signals, Tick,
+    Load, Located, Overdue, QueueCounts, Retention, Signals, Tick,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -339,6 +339,7 @@ impl Engine for SqliteEngine {
         Capabilities {
             durability: Durability::Disk,
             shared: true,
+            weighs: true,
             ..Capabilities::default()
         }
     }
@@ -477,6 +478,16 @@ impl Engine for SqliteEngine {
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {
         self.store.look(|db| self.store.count(db))
+    }
+
+    fn load(&self, queue: QueueId) -> Result<Load> {
+        let (jobs, bytes) = self
+            .store
+            .look(|db| tally::waiting(db, self.store.names.queue_text(queue)))?;
+        Ok(Load {
+            jobs: usize::try_from(jobs).unwrap_or(0),
+            bytes: usize::try_from(bytes).unwrap_or(0),
+        })
     }
 
     fn set_paused(&self, queue: QueueId, paused: bool) -> Result<()> {

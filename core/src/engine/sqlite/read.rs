@@ -34,19 +34,20 @@ pub(super) fn payload(row: &Row<'_>, at: usize) -> Step<Option<Payload>> {
     Ok(Some(Payload::copy(bytes, content_type, usize::MAX)?))
 }
 
-/// Key, fingerprint, retry policy and headers, in this order from this column on.
+/// Key, fingerprint, retry policy, headers and concurrency key, in this order from this column on.
 pub(super) fn extras(row: &Row<'_>, at: usize) -> Step<Option<Extras>> {
     let key: Option<String> = row.get(at)?;
     let retry: Option<String> = row.get(at + 2)?;
     let headers: Option<String> = row.get(at + 3)?;
-    if key.is_none() && retry.is_none() && headers.is_none() {
+    let concurrency_key: Option<String> = row.get(at + 4)?;
+    if key.is_none() && retry.is_none() && headers.is_none() && concurrency_key.is_none() {
         return Ok(None);
     }
     let headers = headers.map(|text| serde_json::from_str(&text)).transpose();
     Ok(Some(Extras {
         key: key.map(String::into_boxed_str),
         fingerprint: row.get::<_, Option<i64>>(at + 1)?.unwrap_or(0) as u64,
-        concurrency_key: None,
+        concurrency_key: concurrency_key.map(String::into_boxed_str),
         retry: retry.as_deref().map(RetryPolicy::parse).transpose()?,
         headers: headers
             .map_err(|e| damaged(format!("headers: {e}")))?

@@ -9,17 +9,16 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::Store;
 use super::work::Step;
-use crate::engine::QueueCounts;
 use crate::engine::sql::statements as sql;
+use crate::engine::{QueueCounts, Totals};
 use crate::job::State;
 use crate::names::QueueId;
+use crate::outcome::{FailureKind, ShedReason, Transition};
 
-/// The states that are counted, and the finished jobs that are kept.
-const STATES: usize = 5;
+/// The states that are counted, the finished jobs that are kept and the bytes that wait.
+const STATES: usize = 6;
 /// How many columns there are.
-pub(super) const COLUMNS: usize = STATES + TOTALS;
-/// How many totals the table has.
-const TOTALS: usize = 11;
+pub(super) const COLUMNS: usize = STATES + Totals::COUNT;
 
 /// A column of the table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,6 +28,7 @@ pub(super) enum Column {
     Queued,
     Running,
     Kept,
+    Bytes,
     Pushed,
     Restored,
     Claimed,
@@ -40,9 +40,35 @@ pub(super) enum Column {
     Returned,
     Stale,
     Refused,
+    ShedNewest,
+    ShedOldest,
+    ShedLowest,
+    ShedCoalesced,
+    ShedSampled,
+    ShedDelayed,
 }
 
 impl Column {
+    /// Where jobs are counted that were shed for this.
+    pub(super) fn of_shed(reason: ShedReason) -> Self {
+        match reason {
+            ShedReason::Newest => Self::ShedNewest,
+            ShedReason::Oldest => Self::ShedOldest,
+            ShedReason::Lowest => Self::ShedLowest,
+            ShedReason::Coalesced => Self::ShedCoalesced,
+            ShedReason::Sampled => Self::ShedSampled,
+            ShedReason::Delayed => Self::ShedDelayed,
+        }
+    }
+
+    /// Where a job is counted that a transition ends.
+    pub(super) fn of_end(t: &Transition) -> Self {
+        match t.failure.as_ref().map(|failure| failure.kind) {
+            Some(FailureKind::Shed(reason)) => Self::of_shed(reason),
+            _ => Self::of(t.to),
+        }
+    }
+
     /// Where jobs in this state are counted.
     pub(super) fn of(state: State) -> Self {
         match state {
@@ -53,7 +79,9 @@ impl Column {
             State::Succeeded => Self::Succeeded,
             State::Failed => Self::Failed,
             State::Cancelled => Self::Cancelled,
-            State::Expired | State::Shed => Self::Expired,
+            State::Expired => Self::Expired,
+            // Whoever sheds says why.
+            State::Shed => Self::of_shed(ShedReason::Newest),
         }
     }
 }
@@ -62,8 +90,8 @@ impl Column {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     added: Vec<(QueueId, [i64; COLUMNS])>,
-    /// How many waited when the transaction began, by queue.
-    waited: HashMap<QueueId, i64>,
+    /// How many waited when the transaction began, and how many bytes, by queue.
+    waited: HashMap<QueueId, (i64, i64)>,
 }
 
 /// What was written.
@@ -92,24 +120,24 @@ impl Tally {
         self.added.iter().map(|(_, added)| added[column as usize]).sum()
     }
 
-    /// How many jobs wait in a queue.
-    pub(super) fn waiting(&mut self, db: &Connection, engine: &Store, queue: QueueId) -> Step<i64> {
+    /// How many jobs wait in a queue, and how many bytes.
+    pub(super) fn waiting(&mut self, db: &Connection, engine: &Store, queue: QueueId) -> Step<(i64, i64)> {
         let before = match self.waited.get(&queue) {
             Some(before) => *before,
             None => {
-                let mut statement = db.prepare_cached(sql::WAITING)?;
-                let name = engine.names.queue_text(queue);
-                let before = statement.query_row([name], |row| row.get(0)).optional()?;
-                let before = before.unwrap_or(0);
+                let before = waiting(db, engine.names.queue_text(queue))?;
                 self.waited.insert(queue, before);
                 before
             }
         };
         let added = self.added.iter().find(|(q, _)| *q == queue);
-        let waiting = |a: &[i64; COLUMNS]| {
-            a[Column::Blocked as usize] + a[Column::Scheduled as usize] + a[Column::Queued as usize]
+        let of = |columns: &[Column]| {
+            let added = added.iter();
+            let sums = added.map(|(_, added)| columns.iter().map(|c| added[*c as usize]).sum::<i64>());
+            sums.sum::<i64>()
         };
-        Ok(before + added.map_or(0, |(_, added)| waiting(added)))
+        let jobs = of(&[Column::Blocked, Column::Scheduled, Column::Queued]);
+        Ok((before.0 + jobs, before.1 + of(&[Column::Bytes])))
     }
 
     /// Writes what was added.
@@ -135,6 +163,13 @@ impl Tally {
     }
 }
 
+/// How many jobs wait in a queue, and how many bytes.
+pub(super) fn waiting(db: &Connection, queue: &str) -> Step<(i64, i64)> {
+    let mut statement = db.prepare_cached(sql::WAITING)?;
+    let waiting = statement.query_row([queue], |row| Ok((row.get(0)?, row.get(1)?)));
+    Ok(waiting.optional()?.unwrap_or((0, 0)))
+}
+
 /// The counts in a row of the table, from this column on.
 pub(super) fn read(row: &rusqlite::Row<'_>, from: usize, queue: QueueId) -> rusqlite::Result<QueueCounts> {
     let mut counts = QueueCounts::new(queue);
@@ -144,7 +179,7 @@ pub(super) fn read(row: &rusqlite::Row<'_>, from: usize, queue: QueueId) -> rusq
     counts.queued = get(Column::Queued)?;
     counts.running = get(Column::Running)?;
     counts.kept = get(Column::Kept)?;
-    for (at, (_, total)) in counts.totals.named_mut().into_iter().take(TOTALS).enumerate() {
+    for (at, (_, total)) in counts.totals.named_mut().into_iter().enumerate() {
         *total = row.get::<_, i64>(from + STATES + at)?.unsigned_abs();
     }
     Ok(counts)
@@ -153,7 +188,6 @@ pub(super) fn read(row: &rusqlite::Row<'_>, from: usize, queue: QueueId) -> rusq
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Totals;
 
     #[test]
     fn the_columns_stand_in_the_order_of_the_totals() {
@@ -163,9 +197,11 @@ mod tests {
             (Column::Claimed, "claimed"),
             (Column::Expired, "expired"),
             (Column::Refused, "refused"),
+            (Column::of_shed(ShedReason::Newest), "shed_newest"),
+            (Column::of_shed(ShedReason::Sampled), "shed_sampled"),
         ] {
             assert_eq!(names[column as usize - STATES].0, name);
         }
-        assert_eq!(Column::Refused as usize, COLUMNS - 1);
+        assert_eq!(Column::ShedDelayed as usize, COLUMNS - 1);
     }
 }

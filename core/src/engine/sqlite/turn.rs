@@ -28,6 +28,8 @@ struct Stands {
     started: Option<i64>,
     deadline: Option<i64>,
     history: Option<String>,
+    /// The bytes of its payload.
+    weight: i64,
 }
 
 impl Stands {
@@ -161,6 +163,7 @@ impl Work<'_> {
                     started: row.get(7)?,
                     deadline: row.get(8)?,
                     history: row.get(9)?,
+                    weight: row.get(10)?,
                 })
             };
             Ok(stands())
@@ -188,7 +191,8 @@ impl Work<'_> {
                 ],
             )?;
             self.set_error(at, t)?;
-            if t.to == State::Succeeded {
+            // What is shed was given up to save what it takes.
+            if matches!(t.to, State::Succeeded | State::Shed) {
                 let result = t.result.as_ref();
                 let bytes = result.and_then(|r| r.as_bytes());
                 self.run(
@@ -197,13 +201,17 @@ impl Work<'_> {
                 )?;
             }
         }
+        if at.state.is_waiting() {
+            self.weigh(at.queue, -at.weight);
+        }
         self.ended(at.queue, at.state, t);
         Ok(())
     }
 
     /// Counts the end of a job.
     fn ended(&mut self, queue: QueueId, from: State, t: &Transition) {
-        self.step(queue, from, t.to);
+        self.leave(queue, from);
+        self.tally.add(queue, Column::of_end(t), 1);
         if self.engine.keep > 0 {
             self.tally.add(queue, Column::Kept, 1);
         }
@@ -240,6 +248,9 @@ impl Work<'_> {
             self.after.due(Timestamp::from_micros(deadline));
         }
         self.step(at.queue, at.state, to);
+        if at.state == State::Running {
+            self.weigh(at.queue, at.weight);
+        }
         if t.running {
             let total = if t.refund {
                 Column::Returned

@@ -12,7 +12,13 @@ use crate::job::State;
 use crate::time::Timestamp;
 
 /// The states of finished jobs.
-const FINISHED: [State; 4] = [State::Succeeded, State::Failed, State::Cancelled, State::Expired];
+const FINISHED: [State; 5] = [
+    State::Succeeded,
+    State::Failed,
+    State::Cancelled,
+    State::Expired,
+    State::Shed,
+];
 /// The most finished jobs that are forgotten beyond what must be, so that not every end of a job has to.
 const EXTRA: usize = 256;
 /// So long a process leaves a decision to the one whose it is first, in microseconds.
@@ -89,11 +95,11 @@ impl Store {
         let most = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut rows = due.query((now.as_micros(), most))?;
         while let Some(row) = rows.next()? {
-            let found = self.due(row, or_never(row.get(18)?), (5, 14, 15, 16))?;
+            let found = self.due(row, or_never(row.get(19)?), (5, 15, 16, 17))?;
             if found.at <= now {
                 // Nobody has leased what ran when the owner of the file died.
-                let crashed = found.cause == Cause::Lease && row.get::<_, Option<i64>>(16)?.is_none();
-                let crashes = if crashed { row.get(17)? } else { 0 };
+                let crashed = found.cause == Cause::Lease && row.get::<_, Option<i64>>(17)?.is_none();
+                let crashes = if crashed { row.get(18)? } else { 0 };
                 out.push(Overdue {
                     cause: if crashes > 0 {
                         Cause::Crash(crashes)

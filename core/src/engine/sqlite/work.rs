@@ -12,10 +12,12 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 use super::Store;
 use super::after::After;
 use super::tally::{Column, Tally};
+use crate::engine::Load;
 use crate::engine::sql::statements as sql;
 use crate::error::Error;
 use crate::job::{JobRef, State};
 use crate::names::{KindId, QueueId};
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// Why a step failed: SQLite, or something of our own.
@@ -194,10 +196,18 @@ impl<'w> Work<'w> {
         self.engine.names.kind_text(kind)
     }
 
-    /// How many jobs wait in a queue.
-    pub(super) fn waiting(&mut self, queue: QueueId) -> Step<usize> {
-        let waiting = self.tally.waiting(self.db, self.engine, queue)?;
-        Ok(usize::try_from(waiting).unwrap_or(0))
+    /// What waits in a queue.
+    pub(super) fn waiting(&mut self, queue: QueueId) -> Step<Load> {
+        let (jobs, bytes) = self.tally.waiting(self.db, self.engine, queue)?;
+        Ok(Load {
+            jobs: usize::try_from(jobs).unwrap_or(0),
+            bytes: usize::try_from(bytes).unwrap_or(0),
+        })
+    }
+
+    /// Counts bytes that begin to wait, or wait no more.
+    pub(super) fn weigh(&mut self, queue: QueueId, bytes: i64) {
+        self.tally.add(queue, Column::Bytes, bytes);
     }
 
     /// Counts a job that leaves one state for another.
@@ -207,6 +217,12 @@ impl<'w> Work<'w> {
         if from.is_waiting() && !to.is_waiting() {
             self.after.room = true;
         }
+    }
+
+    /// Counts a job out of the state from which it ends.
+    pub(super) fn leave(&mut self, queue: QueueId, from: State) {
+        self.tally.add(queue, Column::of(from), -1);
+        self.after.room |= from.is_waiting();
     }
 
     /// Where a job that nothing else blocks goes, and its place there.
@@ -318,6 +334,13 @@ impl<'w> Work<'w> {
         self.back_to(mark);
         Ok(())
     }
+}
+
+/// The bytes of a payload.
+pub(super) fn weight(payload: &Payload) -> i64 {
+    payload
+        .len()
+        .map_or(0, |len| i64::try_from(len).unwrap_or(i64::MAX))
 }
 
 /// The row of a job, from the handle of whoever holds it.

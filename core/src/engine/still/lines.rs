@@ -1,9 +1,9 @@
 //! The jobs of a dump, in memory.
 
-use super::Shelf;
+use super::{Counted, Shelf};
 use crate::error::Result;
 use crate::id::JobId;
-use crate::job::{Filter, Job, Page, State};
+use crate::job::{Filter, Job, Page};
 
 /// Jobs in the order of a dump.
 #[derive(Debug)]
@@ -48,8 +48,13 @@ impl Shelf for Lines {
         self.jobs.iter().cloned().try_for_each(each)
     }
 
-    fn counts(&self) -> Result<Vec<(String, State, u64)>> {
-        let one = |job: &Job| (job.queue.to_string(), job.state, 1);
+    fn counts(&self) -> Result<Vec<Counted>> {
+        let one = |job: &Job| Counted {
+            queue: job.queue.to_string(),
+            state: job.state,
+            why: None,
+            jobs: 1,
+        };
         Ok(self.jobs.iter().map(one).collect())
     }
 

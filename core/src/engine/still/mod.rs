@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::{Filter, Handle, Job, JobRef, Page, State};
 use crate::names::{Names, QueueId};
-use crate::outcome::Transition;
+use crate::outcome::{FailureKind, ShedReason, Transition};
 use crate::time::Timestamp;
 
 /// Where the jobs are that are shown.
@@ -33,9 +33,19 @@ pub(crate) trait Shelf: Send + Sync + Debug {
     /// As [`Engine::export`].
     fn export(&self, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()>;
     /// How many jobs of each queue are in each state.
-    fn counts(&self) -> Result<Vec<(String, State, u64)>>;
+    fn counts(&self) -> Result<Vec<Counted>>;
     /// The names of the paused queues.
     fn paused(&self) -> Result<Vec<String>>;
+}
+
+/// Jobs of one queue and state.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    queue: String,
+    state: State,
+    /// Of those that were shed, for what.
+    why: Option<FailureKind>,
+    jobs: u64,
 }
 
 /// The engine. Its totals tell of the jobs that are there: those that were pushed are not known from those
@@ -69,7 +79,8 @@ impl<S: Shelf> Still<S> {
 }
 
 /// Adds jobs of one state.
-fn add(to: &mut QueueCounts, state: State, jobs: u64) {
+fn add(to: &mut QueueCounts, counted: &Counted) {
+    let (state, jobs) = (counted.state, counted.jobs);
     to.totals.restored += jobs;
     let (count, kept) = match state {
         State::Blocked => (&mut to.blocked, 0),
@@ -80,8 +91,13 @@ fn add(to: &mut QueueCounts, state: State, jobs: u64) {
         State::Failed => (&mut to.totals.failed, jobs),
         State::Cancelled => (&mut to.totals.cancelled, jobs),
         State::Expired => (&mut to.totals.expired, jobs),
-        // The rows tell the state, and only the error of each tells which rule it was.
-        State::Shed => (&mut to.totals.shed_newest, jobs),
+        State::Shed => {
+            let reason = match counted.why {
+                Some(FailureKind::Shed(reason)) => reason,
+                _ => ShedReason::Newest,
+            };
+            (to.totals.of_mut(reason), jobs)
+        }
     };
     *count += jobs;
     to.kept += kept;
@@ -204,8 +220,8 @@ impl<S: Shelf> Engine for Still<S> {
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {
         let mut counts = Vec::new();
-        for (queue, state, jobs) in self.shelf.counts()? {
-            add(self.of_queue(&queue, &mut counts)?, state, jobs);
+        for counted in self.shelf.counts()? {
+            add(self.of_queue(&counted.queue, &mut counts)?, &counted);
         }
         for queue in self.shelf.paused()? {
             self.of_queue(&queue, &mut counts)?.paused = true;

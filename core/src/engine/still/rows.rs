@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
-use super::Shelf;
-use crate::engine::sql::row::{COLUMNS, Texts, read};
+use super::{Counted, Shelf};
+use crate::engine::sql::row::{Texts, columns_of, read};
 use crate::engine::sql::{failure, schema};
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::{Filter, Job, Page, State};
+use crate::outcome::FailureKind;
 use crate::time::Timestamp;
 
 /// How long a look waits for one who writes.
@@ -78,8 +79,9 @@ impl Rows {
     fn select(&self, rest: &str, values: Vec<Value>, each: &mut dyn FnMut(Job) -> Result<()>) -> Result<()> {
         let failed = |e: rusqlite::Error| failure(&e, &self.path);
         let db = self.db.lock();
+        let columns = columns_of(&db);
         let mut statement = db
-            .prepare(&format!("SELECT {COLUMNS} FROM jobs {rest}"))
+            .prepare(&format!("SELECT {columns} FROM jobs {rest}"))
             .map_err(failed)?;
         let mut rows = statement.query(params_from_iter(values)).map_err(failed)?;
         let mut texts = Texts::default();
@@ -154,20 +156,28 @@ impl Shelf for Rows {
         Ok(())
     }
 
-    fn counts(&self) -> Result<Vec<(String, State, u64)>> {
-        let text = "SELECT queue, state, count(*) FROM jobs GROUP BY queue, state";
+    fn counts(&self) -> Result<Vec<Counted>> {
+        let text =
+            "SELECT queue, state, CASE state WHEN 'shed' THEN error_kind END AS why, count(*) FROM jobs
+            GROUP BY queue, state, why";
         let rows = self.collect(text, Vec::new(), |row| {
-            Ok((row.get(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
+            let why: Option<String> = row.get(2)?;
+            Ok((row.get(0)?, row.get::<_, String>(1)?, why, row.get::<_, i64>(3)?))
         })?;
-        let count = |(queue, state, jobs): (String, String, i64)| {
-            let known = State::from_name(&state).ok_or_else(|| {
+        let count = |(queue, state, why, jobs): (String, String, Option<String>, i64)| {
+            let state = State::from_name(&state).ok_or_else(|| {
                 let text = format!(
                     "{:?} has jobs in a state {state:?}; look with `forebay check`",
                     self.path
                 );
                 Error::new(ErrorKind::Corrupt, text)
             })?;
-            Ok((queue, known, jobs.unsigned_abs()))
+            Ok(Counted {
+                queue,
+                state,
+                why: why.as_deref().and_then(FailureKind::from_name),
+                jobs: jobs.unsigned_abs(),
+            })
         };
         rows.into_iter().map(count).collect()
     }
