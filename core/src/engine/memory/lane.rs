@@ -288,6 +288,12 @@ impl Lane {
         self.line.len()
     }
 
+    /// About how many jobs are in the lane, but for those of flows: exact while nobody comes or goes.
+    pub(super) fn live(&self) -> usize {
+        let stale = usize::try_from(self.stale.load(Relaxed)).unwrap_or(0);
+        self.line.len().saturating_sub(stale) + self.set_aside.load(SeqCst)
+    }
+
     /// How many tickets in the line are stale.
     #[cfg(test)]
     pub(super) fn stale(&self) -> i64 {

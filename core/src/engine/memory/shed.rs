@@ -15,7 +15,7 @@ use super::record::Record;
 use super::session::{Found, Session};
 use crate::durability::Durability;
 use crate::engine::{Insert, Inserted, JobRef, Load, Located, Victim};
-use crate::job::State;
+use crate::job::{Priority, State};
 use crate::names::QueueId;
 use crate::outcome::{FailureKind, ShedReason, Transition};
 use crate::time::Timestamp;
@@ -72,24 +72,50 @@ impl MemoryEngine {
 impl<'a> Session<'a> {
     fn shed_victim(&mut self, queue: &'a Queue, victim: Victim<'_>, reason: ShedReason) -> Option<Located> {
         match victim {
-            // Whoever comes in between takes the lane's last job: then another lane has the oldest.
             Victim::Oldest => {
-                while let Some(lane) = self.oldest(queue) {
-                    let shed = self.shed_first(queue, lane, reason);
-                    if shed.is_some() {
-                        return shed;
-                    }
+                let plain = queue.lanes.busy().map(Lane::live).sum();
+                match self.first_of_long_flow(queue, plain) {
+                    Some((slot, record)) => Some(self.shed(record, slot, reason)),
+                    None => self.shed_oldest(queue, reason),
                 }
-                None
             }
-            Victim::Lowest { below } => {
-                let lanes: Vec<&Lane> = queue.lanes.busy().collect();
-                let lower = lanes.into_iter().rev().take_while(|lane| lane.priority() < below);
-                let mut lower = lower;
-                lower.find_map(|lane| self.shed_first(queue, lane, reason))
+            Victim::Lowest { below } => self.shed_lowest(queue, below, reason),
+            Victim::OfKey(key) => {
+                let (slot, record) = self.first_of_key(queue, key)?;
+                Some(self.shed(record, slot, reason))
             }
-            Victim::OfKey(_) => None,
         }
+    }
+
+    fn shed_oldest(&mut self, queue: &'a Queue, reason: ShedReason) -> Option<Located> {
+        // Whoever comes in between takes the lane's last job: then another lane has the oldest.
+        while let Some(lane) = self.oldest(queue) {
+            let shed = self.shed_first(queue, lane, reason);
+            if shed.is_some() {
+                return shed;
+            }
+        }
+        None
+    }
+
+    /// Of one priority, jobs without a key go first.
+    fn shed_lowest(&mut self, queue: &'a Queue, below: Priority, reason: ShedReason) -> Option<Located> {
+        let mut lanes: Vec<&Lane> = queue.lanes.busy().collect();
+        lanes.reverse();
+        for lane in lanes.into_iter().take_while(|lane| lane.priority() < below) {
+            let keyed = self.shed_keyed(queue, lane.priority(), reason);
+            let shed = keyed.or_else(|| self.shed_first(queue, lane, reason));
+            if shed.is_some() {
+                return shed;
+            }
+        }
+        self.shed_keyed(queue, below, reason)
+    }
+
+    /// Sheds a job with a concurrency key of the lowest priority, if that is under `below`.
+    fn shed_keyed(&mut self, queue: &'a Queue, below: Priority, reason: ShedReason) -> Option<Located> {
+        let (slot, record) = self.first_of_lowest(queue, below)?;
+        Some(self.shed(record, slot, reason))
     }
 
     /// The lane of the job that has been ready longest; of two, the lower one.

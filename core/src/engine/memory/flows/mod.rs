@@ -47,14 +47,18 @@ use super::after::After;
 use super::due::Due;
 use super::flags::Listed;
 use super::lane::{Lane, Lanes};
-use super::latch::Mutex;
+use super::latch::{Mutex, MutexGuard};
 use super::place::Ticket;
 use super::queue::Queue;
 use super::record::Record;
 use super::session::Session;
 use crate::engine::{Claim, KeyLimits, KeyStanding};
+use crate::job::{Priority, State};
 use crate::names::QueueId;
 use crate::time::Timestamp;
+
+/// A queued job of a flow: its slot, and its record.
+pub(super) type InFlow<'a> = (u32, MutexGuard<'a, Record>);
 
 /// The flows of one queue, if it ever had one.
 #[derive(Debug, Default)]
@@ -199,6 +203,57 @@ impl Session<'_> {
         let desk = queue.flows.0.get();
         let parked = desk.is_some_and(|desk| desk.parked.load(SeqCst) > 0);
         parked && self.visit(queue, |turns, _, lanes, now| turns.limit_all(lanes, limits, now))
+    }
+}
+
+impl<'a> Session<'a> {
+    /// The job that was queued first of those that a key has at its lowest priority.
+    pub(super) fn first_of_key(&mut self, queue: &'a Queue, key: &str) -> Option<InFlow<'a>> {
+        self.first_in_flow(queue, |turns, secret| {
+            turns.first_of((key, Print::of(key, secret)))
+        })
+    }
+
+    /// The same of the key with the most queued jobs, if they are more than `than`. Which key that is, is found
+    /// by a look at some of them: a longer one is overlooked for a while if it has got no job since the longest
+    /// one of its time became shorter.
+    pub(super) fn first_of_long_flow(&mut self, queue: &'a Queue, than: usize) -> Option<InFlow<'a>> {
+        self.first_in_flow(queue, |turns, _| turns.first_of_longest(than))
+    }
+
+    /// The first job of some flow of the lowest priority that has a job with a key, if it is under `below`.
+    pub(super) fn first_of_lowest(&mut self, queue: &'a Queue, below: Priority) -> Option<InFlow<'a>> {
+        self.first_in_flow(queue, |turns, _| {
+            let (_, ticket) = turns
+                .first_of_lowest()
+                .filter(|(priority, _)| *priority < below)?;
+            Some(ticket)
+        })
+    }
+
+    fn first_in_flow(
+        &mut self,
+        queue: &'a Queue,
+        mut find: impl FnMut(&mut Turns, &RandomState) -> Option<Ticket>,
+    ) -> Option<InFlow<'a>> {
+        let slab = &self.engine.slab;
+        queue.flows.0.get()?;
+        loop {
+            // The desk is locked after a record, so the record may have changed when it is locked in turn. Then
+            // the job has left the desk, and another one is first.
+            let ticket = self.visit(queue, |turns, secret, _, _| find(turns, secret))?;
+            let record = slab.lock(ticket.slot()).filter(|record| {
+                let queued = record.taken() && record.state() == State::Queued;
+                let lane = queue.lanes.lane(record.priority());
+                queued
+                    && record.listed() == Listed::Flow
+                    && lane.is_for(record.queue(), record.priority())
+                    && ticket.is_of(record.order())
+            });
+            if let Some(record) = record {
+                return Some((ticket.slot(), record));
+            }
+        }
     }
 }
 

@@ -290,3 +290,35 @@ fn a_key_is_kept_as_long_as_its_rate_is_partly_used_up() {
     table.advance(2_000_000);
     assert_eq!(table.turns.sizes()[0], 1, "the one that runs");
 }
+
+#[test]
+fn the_longest_flow_loses_its_first() {
+    let mut table = Table::new();
+    for n in 0..500 {
+        table.push(&key(n), 0, 0);
+    }
+    (0..10).for_each(|_| _ = table.push("fat", 0, 1));
+    let low = table.push("fat", 0, -1).0;
+    let lowest = table.turns.first_of_lowest();
+    assert_eq!(lowest.map(|(p, ticket)| (p, ticket.slot())), Some((-1, low)));
+    let slot = |ticket: Option<Ticket>| ticket.map(Ticket::slot);
+    assert_eq!(slot(table.turns.first_of_longest(11)), None);
+    assert_eq!(
+        slot(table.turns.first_of_longest(10)),
+        Some(low),
+        "of its lowest priority"
+    );
+    let print = table.print("fat");
+    assert_eq!(slot(table.turns.first_of(("fat", print))), Some(low));
+    // It is emptied; the search finds the longer one that was never the longest while it grew.
+    table.push(&key(3), 0, 0);
+    while let Some(taken) = table.take(1, &[0]) {
+        table.end(taken);
+    }
+    let found = (0..40).any(|_| slot(table.turns.first_of_longest(1)) == Some(4));
+    assert!(found);
+    assert_eq!(
+        slot(table.turns.first_of(("nobody", table.print("nobody")))),
+        None
+    );
+}

@@ -25,6 +25,8 @@ use crate::job::Priority;
 use crate::names::KindId;
 use crate::time::Timestamp;
 
+/// How many keys [`Turns::first_of_longest`] looks at beside the one it remembers.
+const SAMPLE: u32 = 16;
 /// Keys that only their rate keeps here are looked through no more often than this.
 const SWEEP: Duration = Duration::from_secs(1);
 /// And no more of them at once.
@@ -50,6 +52,10 @@ pub(super) struct Turns {
     resting: VecDeque<u32>,
     /// When the resting ones are looked through.
     sweep: Timestamp,
+    /// The key that had the most queued jobs when one of its own came last.
+    fullest: u32,
+    /// Where the search for a longer flow goes on.
+    cursor: u32,
     /// How many jobs may start that could not when somebody looked last.
     pub(super) news: usize,
     /// How many keys have jobs and may start none.
@@ -93,8 +99,8 @@ struct Strand {
     /// When its flow had its last turn, as a number that grows.
     stamp: u64,
     entries: Chain,
-    /// Its neighbours in the ring.
-    ring: Links,
+    /// Its neighbours in the ring, or among those that are in none.
+    links: Links,
     key: u32,
     /// The next strand of the key.
     sibling: u32,
@@ -117,6 +123,8 @@ struct Rings {
     /// The stamp of the jobs without a key.
     line: u64,
     rings: Vec<Ring>,
+    /// The strands whose keys may start nothing.
+    parked: Chain,
 }
 
 /// The strands of one priority and kind whose keys may start a job, least recently served first.
@@ -147,11 +155,11 @@ pub(in super::super) struct Taken {
 
 impl Linked for Strand {
     fn links(&self) -> Links {
-        self.ring
+        self.links
     }
 
     fn links_mut(&mut self) -> &mut Links {
-        &mut self.ring
+        &mut self.links
     }
 }
 
@@ -342,6 +350,48 @@ impl Turns {
         [self.keys.len(), self.strands.len(), self.entries.len()]
     }
 
+    /// The job of the ticket that goes first if one of those with the least priority has to.
+    pub(super) fn first_of_lowest(&self) -> Option<(Priority, Ticket)> {
+        let strands = self.rings.iter().filter_map(|(priority, rings)| {
+            let firsts = rings.rings.iter().filter_map(|ring| ring.strands.first());
+            Some((
+                *priority,
+                rings
+                    .parked
+                    .first()
+                    .or_else(|| firsts.min_by_key(|s| self.strands[*s].stamp))?,
+            ))
+        });
+        let (priority, strand) = strands.into_iter().next()?;
+        let entry = self.strands[strand].entries.first()?;
+        Some((priority, self.entries[entry].ticket))
+    }
+
+    /// The job that was queued first of those that a key has at its lowest priority.
+    pub(super) fn first_of(&self, (name, print): (&str, Print)) -> Option<Ticket> {
+        self.least(self.find(name, print)?)
+    }
+
+    /// The same of a key that has more queued jobs than `than` and, as far as a look at some tells, than any
+    /// other.
+    pub(super) fn first_of_longest(&mut self, than: usize) -> Option<Ticket> {
+        let end = self.keys.end();
+        for _ in 0..SAMPLE.min(end) {
+            self.cursor = (self.cursor + 1) % end;
+            self.compare(self.cursor);
+        }
+        let fullest = self.fullest;
+        let long = fullest < end && self.keys[fullest].queued as usize > than;
+        if long { self.least(fullest) } else { None }
+    }
+
+    fn least(&self, key: u32) -> Option<Ticket> {
+        let strands = self.strands_of(key).map(|s| self.strands[s].priority);
+        let lowest = strands.min()?;
+        let entry = self.first_entry(key, |s| s.priority == lowest)?;
+        Some(self.entries[entry].ticket)
+    }
+
     fn find(&self, name: &str, print: Print) -> Option<u32> {
         self.book.find(print, |key| *self.keys[key].name == *name)
     }
@@ -376,7 +426,7 @@ impl Turns {
         let strand = self.strands.add(Strand {
             stamp: 0,
             entries: Chain::default(),
-            ring: Links::default(),
+            links: Links::default(),
             key,
             sibling: self.keys[key].strands,
             kind,
@@ -384,6 +434,8 @@ impl Turns {
             in_ring: false,
         });
         self.keys[key].strands = strand;
+        let parked = &mut self.rings.entry(priority).or_default().parked;
+        parked.push(&mut self.strands, strand);
         strand
     }
 
@@ -417,6 +469,9 @@ impl Turns {
             return key;
         }
         self.leave(lanes, number);
+        let priority = self.strands[number].priority;
+        let parked = &mut self.rings.entry(priority).or_default().parked;
+        parked.remove(&mut self.strands, number);
         let before = self.strands_of(key).find(|s| self.strands[*s].sibling == number);
         match before {
             Some(before) => self.strands[before].sibling = sibling,
@@ -432,6 +487,14 @@ impl Turns {
         let parked = entry.is_parked();
         entry.queued = entry.queued.wrapping_add_signed(change);
         self.parked = self.parked + usize::from(entry.is_parked()) - usize::from(parked);
+        self.compare(key);
+    }
+
+    /// Remembers the key if more of its jobs are queued than of the one remembered.
+    fn compare(&mut self, key: u32) {
+        if self.keys[key].queued > self.keys[self.fullest].queued {
+            self.fullest = key;
+        }
     }
 
     /// Counts a job of the key as running, unless its rate is used up.
@@ -537,7 +600,9 @@ impl Turns {
         }
         (strand.in_ring, strand.stamp) = (true, self.stamp);
         let (kind, priority) = (strand.kind, strand.priority);
-        ring(&mut self.rings, priority, kind).push(&mut self.strands, number);
+        let (ring, parked) = ring(&mut self.rings, priority, kind);
+        parked.remove(&mut self.strands, number);
+        ring.push(&mut self.strands, number);
         lanes.flow_in(lanes.lane(priority));
     }
 
@@ -546,7 +611,9 @@ impl Turns {
         let strand = &mut self.strands[number];
         if std::mem::take(&mut strand.in_ring) {
             let (kind, priority) = (strand.kind, strand.priority);
-            ring(&mut self.rings, priority, kind).remove(&mut self.strands, number);
+            let (ring, parked) = ring(&mut self.rings, priority, kind);
+            ring.remove(&mut self.strands, number);
+            parked.push(&mut self.strands, number);
             lanes.flow_out(lanes.lane(priority));
         }
     }
@@ -560,7 +627,7 @@ impl Turns {
             let number = std::mem::replace(&mut next, strand.sibling);
             if strand.priority == priority && strand.in_ring {
                 strand.stamp = self.stamp;
-                let ring = ring(&mut self.rings, priority, strand.kind);
+                let (ring, _) = ring(&mut self.rings, priority, strand.kind);
                 ring.remove(&mut self.strands, number);
                 ring.push(&mut self.strands, number);
             }
@@ -579,14 +646,14 @@ impl Key {
     }
 }
 
-/// The ring of a priority and kind.
-fn ring(rings: &mut BTreeMap<Priority, Rings>, priority: Priority, kind: KindId) -> &mut Chain {
-    let rings = &mut rings.entry(priority).or_default().rings;
+/// The ring of a priority and kind, and the strands of the priority that are in none.
+fn ring(rings: &mut BTreeMap<Priority, Rings>, priority: Priority, kind: KindId) -> (&mut Chain, &mut Chain) {
+    let Rings { rings, parked, .. } = rings.entry(priority).or_default();
     let place = rings.iter().position(|ring| ring.kind == kind);
     let place = place.unwrap_or_else(|| {
         let strands = Chain::default();
         rings.push(Ring { kind, strands });
         rings.len() - 1
     });
-    &mut rings[place].strands
+    (&mut rings[place].strands, parked)
 }

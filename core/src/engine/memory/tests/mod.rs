@@ -1,6 +1,7 @@
 //! What the files of this folder cannot test alone.
 
 mod batch;
+mod flows;
 mod jobs;
 mod journal;
 mod keys;
@@ -19,8 +20,8 @@ use std::time::Duration;
 use super::MemoryEngine;
 use crate::durability::Durability;
 use crate::engine::{
-    Applied, Batch, BatchReceipt, Claim, Claimed, Engine, Insert, Inserted, JobRef, KindClaim, Overdue,
-    Parcel, QueueCounts, Victim,
+    Applied, Batch, BatchReceipt, Claim, Claimed, Engine, Insert, Inserted, JobRef, KeyLimits, KindClaim,
+    Overdue, Parcel, QueueCounts, Victim,
 };
 use crate::id::JobId;
 use crate::job::{Extras, Job, State};
@@ -94,6 +95,8 @@ struct Rig {
     engine: MemoryEngine,
     now: Cell<Timestamp>,
     node: Arc<str>,
+    /// What its claims say of concurrency keys.
+    limits: Cell<KeyLimits>,
 }
 
 impl Rig {
@@ -115,6 +118,7 @@ impl Rig {
             engine,
             now: Cell::new(Timestamp::from_micros(1_000_000)),
             node: "here".into(),
+            limits: Cell::default(),
         }
     }
 
@@ -176,7 +180,7 @@ impl Rig {
             lease: None,
             node: &self.node,
             worker: 7,
-            keys: crate::engine::KeyLimits::default(),
+            keys: self.limits.get(),
             relays,
             out: &mut out,
         });
