@@ -109,6 +109,11 @@ const RULES: &[Rule] = &[
         because: "a worker sees a dispatcher and leases, nothing below them",
     },
     Rule {
+        from: "forebay::forward",
+        never: &["forebay::engine", "forebay::dump", "forebay::worker"],
+        because: "a forwarder sees a dispatcher and leases, and another dispatcher behind a sink",
+    },
+    Rule {
         from: "forebay::control",
         never: &[
             "forebay::engine",

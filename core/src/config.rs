@@ -636,17 +636,11 @@ impl Options {
              `fby_options_set` in C, query parameters of the URL (`memory:?concurrency=4`).\n\n\
              | option | form | default | meaning |\n|---|---|---|---|\n",
         );
-        for row in Self::docs() {
-            page += &format!(
-                "| `{}` | {} | `{}` | {} |\n",
-                row.name,
-                row.form,
-                row.default,
-                row.meaning()
-            );
-        }
+        page.extend(Self::docs().iter().map(OptionDoc::with_default));
         page += &own_reference("queue", &QueueOptions::docs());
         page += &own_reference("kind", &KindOptions::docs());
+        page += "\n## Of a forwarder\n\n| option | form | default | meaning |\n|---|---|---|---|\n";
+        page.extend(ForwardOptions::docs().iter().map(OptionDoc::with_default));
         page
     }
 }
@@ -664,6 +658,17 @@ fn own_reference(what: &str, docs: &[OptionDoc]) -> String {
 }
 
 impl OptionDoc {
+    /// Its row of a table with defaults.
+    fn with_default(&self) -> String {
+        format!(
+            "| `{}` | {} | `{}` | {} |\n",
+            self.name,
+            self.form,
+            self.default,
+            self.meaning()
+        )
+    }
+
     /// What it does, on one line.
     fn meaning(&self) -> String {
         self.text.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -800,6 +805,34 @@ impl KindOptions {
             self.max_attempts.unwrap_or(default_attempts),
             self.retry.as_ref().unwrap_or(fallback),
         )
+    }
+}
+
+options! {
+    /// How the jobs of a queue are passed on; see [`Dispatcher::forward`](crate::Dispatcher::forward).
+    ForwardOptions {
+        /// The most jobs that the sink is given at once.
+        batch: usize = 64;
+        /// The pause after a delivery that failed, which counts from 1 again as soon as the sink takes a job.
+        retry: RetryPolicy = RetryPolicy::exponential(Duration::from_millis(100))
+            .capped(Duration::from_secs(30))
+            .with_jitter(0.1);
+    }
+}
+
+impl ForwardOptions {
+    /// Checks what is said.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.batch == 0 {
+            return Err(Error::invalid("option batch is 0; it must be at least 1"));
+        }
+        self.retry.check()?;
+        if !self.retry.pauses() {
+            let text =
+                "option retry must pause, as constant(1s) does, or a sink that fails keeps a core busy";
+            return Err(Error::invalid(text));
+        }
+        Ok(())
     }
 }
 

@@ -64,6 +64,7 @@ mod event;
 pub mod file;
 mod finished;
 mod fork;
+mod forward;
 mod history;
 mod id;
 mod job;
@@ -88,7 +89,9 @@ mod worker;
 pub use admission::{OnFull, Rate};
 pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
-pub use config::{Control, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, UnknownKinds};
+pub use config::{
+    Control, ForwardOptions, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, UnknownKinds,
+};
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
     PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,
@@ -99,6 +102,7 @@ pub use durability::Durability;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind, Subscription};
 pub use finished::{Finished, Wait};
+pub use forward::{ForwardStats, Forwarder, Sink, SinkError, Target, Trouble};
 pub use id::JobId;
 pub use job::{Attempt, Extras, Filter, Job, Name, NewJob, Page, Priority, RunAt, State, Token};
 pub use names::{KindId, Names, QueueId, check_name};

@@ -19,7 +19,7 @@ use crate::time::{Deadline, Timestamp};
 /// Asks for work. One thread at a time; make one per thread.
 #[derive(Debug)]
 pub struct Consumer {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
     ask: Ask,
     settling: Settling,
     interrupted: Arc<AtomicBool>,
@@ -63,6 +63,8 @@ struct Ask {
     queues: Vec<QueueId>,
     lease: Option<Duration>,
     worker: u32,
+    /// Whether it passes jobs on, so that they take no slot.
+    relays: bool,
     profile: u64,
     /// Where the next claim starts, so that queues take turns.
     turn: usize,
@@ -108,6 +110,7 @@ impl Consumer {
             queues: Vec::new(),
             lease: inner.options.lease,
             worker: WORKERS.fetch_add(1, Ordering::Relaxed),
+            relays: false,
             profile,
             turn: 0,
             asked: Vec::new(),
@@ -142,6 +145,13 @@ impl Consumer {
     #[must_use]
     pub fn lease(mut self, lease: Option<Duration>) -> Self {
         self.ask.lease = lease;
+        self
+    }
+
+    /// It passes jobs on instead of running them: they take no slot, and no timeout counts.
+    #[must_use]
+    pub(super) fn relaying(mut self) -> Self {
+        self.ask.relays = true;
         self
     }
 
@@ -288,7 +298,11 @@ impl Ask {
         out: &mut Vec<Lease>,
     ) -> Result<usize> {
         let before = out.len();
-        let wanted = baton.take(max, place);
+        let wanted = if self.relays {
+            baton.enter(max)
+        } else {
+            baton.take(max, place)
+        };
         // The slots are taken before the phase is read: a stop that set it first is obeyed here, and one
         // that sets it later sees the slots and waits for them.
         let wanted = if inner.stopping() { 0 } else { wanted };
@@ -326,6 +340,9 @@ impl Ask {
             } else {
                 self.queues[place]
             };
+            if !self.relays && inner.relays.has(queue) {
+                continue;
+            }
             let Some(room) = self.reserve(inner, queue, left) else {
                 continue;
             };
@@ -362,7 +379,7 @@ impl Ask {
             node: &inner.node,
             worker: self.worker,
             keys: crate::engine::KeyLimits::default(),
-            relays: false,
+            relays: self.relays,
             out: &mut self.claimed,
         };
         let result = inner.settle_and_claim(settling, Some(&mut claim), baton, now);
@@ -374,7 +391,8 @@ impl Ask {
             self.claims[claimed.kind.index()].allowance = asked.claim.allowance;
             let held = Held {
                 queue: room.permits.clone(),
-                kind: asked.permits.clone(),
+                kind: asked.permits.clone().filter(|_| !self.relays),
+                slotless: self.relays,
             };
             let body = settling.spare.pop().unwrap_or_else(|| Body::new(inner));
             out.push(Lease::begin(body, claimed, held));
@@ -387,7 +405,7 @@ impl Ask {
     /// Takes a permit of the queue, if it has a limit, and of every limited kind for each job that might be
     /// claimed. `None` if the queue has no room.
     fn reserve(&mut self, inner: &Inner, queue: QueueId, limit: usize) -> Option<Room> {
-        let permits = inner.slots.queue(queue);
+        let permits = inner.slots.queue(queue).filter(|_| !self.relays);
         let limit = permits.as_ref().map_or(limit, |p| inner.slots.take(p, limit));
         if limit == 0 {
             return None;
@@ -436,7 +454,7 @@ impl Ask {
             self.asked = inner.kinds.claims(&self.kinds, known, default);
             self.claims.clear();
             self.claims.extend(self.asked.iter().map(|asked| asked.claim));
-            let limited = self.asked.iter().enumerate();
+            let limited = self.asked.iter().enumerate().filter(|_| !self.relays);
             let limited = limited.filter_map(|(kind, asked)| Some((kind, asked.permits.clone()?, 0)));
             self.limited = limited.collect();
             self.asked_at = at;

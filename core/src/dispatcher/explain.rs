@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Dispatcher, Inner, QueueStats};
+use super::{Dispatcher, Inner, QueueStats, Relay};
 use crate::engine::QueueCounts;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
@@ -76,6 +76,20 @@ pub enum Why {
     },
     /// No job of the queue is queued, so there is nothing to start.
     NothingQueued,
+    /// The jobs of its queue are not run here but passed on.
+    Forwarded {
+        /// Where to.
+        sink: Arc<str>,
+    },
+    /// The jobs of its queue are passed on, and the sink takes none.
+    SinkFails {
+        /// Which.
+        sink: Arc<str>,
+        /// For how long it has taken none.
+        lasts: Duration,
+        /// What it says.
+        why: Arc<str>,
+    },
 }
 
 impl Why {
@@ -95,6 +109,8 @@ impl Why {
             Why::NoWorker => "no_worker",
             Why::Waiting { .. } => "waiting",
             Why::NothingQueued => "nothing_queued",
+            Why::Forwarded { .. } => "forwarded",
+            Why::SinkFails { .. } => "sink_fails",
         }
     }
 }
@@ -119,6 +135,14 @@ impl fmt::Display for Why {
             Why::NoWorker => f.write_str("nothing asks for work: start workers or a consumer"),
             Why::Waiting { queued } => write!(f, "nothing holds it back; {queued} jobs are queued with it"),
             Why::NothingQueued => f.write_str("no job of it is queued"),
+            Why::Forwarded { sink } => write!(f, "its jobs are forwarded to {sink}"),
+            Why::SinkFails { sink, lasts, why } => {
+                write!(
+                    f,
+                    "its jobs are forwarded to {sink}, which has failed for {}: {why}",
+                    time(lasts)
+                )
+            }
         }
     }
 }
@@ -215,6 +239,9 @@ impl Inner {
         let counts = self.engine.counts()?.into_iter().find(|c| c.queue == queue);
         let counts = counts.unwrap_or_else(|| QueueCounts::new(queue));
         let mut reasons = self.whole_queue(&job.queue, &counts);
+        if self.relays.has(queue) {
+            return Ok(reasons);
+        }
         if self.kinds.get(kind).is_none() {
             reasons.push(Why::NoHandler(job.kind.clone()));
         }
@@ -228,6 +255,9 @@ impl Inner {
     /// are queued and held back by themselves.
     fn why_none_starts(&self, queue: &QueueStats) -> Result<Vec<Why>> {
         let mut reasons = self.whole_queue(&queue.name, &queue.counts);
+        if self.relays.has(queue.counts.queue) {
+            return Ok(reasons);
+        }
         for (id, kind) in self.engine.names().kinds() {
             let limit = self.limit_of_kind(&kind, id);
             let known = self.kinds.get(id).is_some();
@@ -250,7 +280,24 @@ impl Inner {
         if counts.paused {
             reasons.push(Why::QueuePaused(name.clone()));
         }
+        reasons.extend(
+            self.relays
+                .find(counts.queue)
+                .map(|relay| self.why_relayed(&relay)),
+        );
         reasons
+    }
+
+    fn why_relayed(&self, relay: &Relay) -> Why {
+        let sink = relay.sink.clone();
+        match relay.failing() {
+            None => Why::Forwarded { sink },
+            Some(failing) => Why::SinkFails {
+                sink,
+                lasts: self.now().since(failing.since),
+                why: failing.why,
+            },
+        }
     }
 
     /// What is left to say when nothing else holds a job back.

@@ -22,6 +22,7 @@ use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, FailureKind, Outcome, Standing};
 use crate::panics::{let_go, panic_text};
 use crate::payload::Payload;
+use crate::retry::RetryPolicy;
 use crate::time::Timestamp;
 
 /// A running job. Whoever holds the lease answers once, by [`Lease::complete`]; a lease that is dropped
@@ -170,6 +171,18 @@ impl Lease {
     #[must_use]
     pub fn due(&self) -> Option<Timestamp> {
         (self.claimed().due != Timestamp::MAX).then_some(self.claimed().due)
+    }
+
+    /// The instant after which no attempt starts, if there is one.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Timestamp> {
+        (self.claimed().deadline != Timestamp::MAX).then_some(self.claimed().deadline)
+    }
+
+    /// The retry policy of its own, if it was pushed with one.
+    #[must_use]
+    pub fn retry(&self) -> Option<RetryPolicy> {
+        self.claimed().extras.as_ref()?.retry
     }
 
     /// The headers the job was pushed with.
@@ -369,7 +382,9 @@ impl Body {
         if inner.slots.release(&self.held) {
             inner.engine.signals().work.ring_all();
         }
-        pass(inner);
+        if !self.held.slotless {
+            pass(inner);
+        }
         if first {
             return Some(Ended::leased(self, outcome, cancel_requested));
         }

@@ -17,6 +17,7 @@ mod overflow;
 mod pressure;
 mod push;
 mod queues;
+mod relays;
 mod renewal;
 mod restore;
 mod settle;
@@ -44,8 +45,10 @@ pub(crate) use lease::panicked;
 pub use lease::{Inside, Lease, Stopped};
 pub use manage::{QueueStats, Stats};
 pub use push::{PushError, PushManyError, Pushed};
+pub(crate) use relays::Relay;
 pub(crate) use restore::RestoredJob;
 pub use settle::Answer;
+pub(crate) use settle::random;
 pub use stop::StopReport;
 pub use tickets::Ticket;
 
@@ -62,6 +65,7 @@ use dumps::Dumps;
 use hooks::HookList;
 use kinds::Kinds;
 use queues::{Bounds, check_capable};
+use relays::Relays;
 use slots::Slots;
 use stop::AtStop;
 use submit::Submissions;
@@ -98,6 +102,7 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) hooks: HookList,
     pub(crate) dumps: Dumps,
+    pub(crate) relays: Relays,
     submissions: Submissions,
     pub(crate) birth: Birth,
     /// Which dispatcher of this process, from 1.
@@ -172,6 +177,7 @@ impl Dispatcher {
             events: Events::default(),
             hooks: HookList::default(),
             dumps: Dumps::default(),
+            relays: Relays::default(),
             submissions: Submissions::default(),
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
@@ -376,6 +382,11 @@ impl Dispatcher {
     #[cfg(feature = "tokio")]
     pub(crate) fn give_kind(&self, kind: KindId, set: Arc<KindSet>) {
         self.0.kinds.hand_over(kind, Some(set));
+    }
+
+    /// Whether its time moves by itself.
+    pub(crate) fn clock_runs(&self) -> bool {
+        self.0.clock.runs()
     }
 
     /// Notes that worker threads are started; true if they already were.

@@ -512,7 +512,7 @@ impl Asked {
 }
 
 /// A number uniform in 0..1 for jitter: xorshift64*, seeded per thread from the system.
-pub(super) fn random() -> f64 {
+pub(crate) fn random() -> f64 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8) | 1);
     }

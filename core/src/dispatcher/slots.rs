@@ -283,6 +283,8 @@ pub(super) struct Baton<'a> {
     inner: &'a Inner,
     pub(super) permits: usize,
     pub(super) places: usize,
+    /// Whether the next leases need no permits.
+    slotless: bool,
 }
 
 impl<'a> Baton<'a> {
@@ -291,7 +293,18 @@ impl<'a> Baton<'a> {
             inner,
             permits: 0,
             places: 0,
+            slotless: false,
         }
+    }
+
+    /// Counts this many leases in that need no permits, before any is claimed: a stop sees them as it sees the
+    /// permits of others.
+    pub(super) fn enter(&mut self, count: usize) -> usize {
+        self.slotless = true;
+        let missing = count.saturating_sub(self.places);
+        self.inner.cells.enter(missing);
+        self.places += missing;
+        count
     }
 
     /// Takes permits until there are `want`, if there are so many. Those that were passed on are given back
@@ -308,7 +321,9 @@ impl<'a> Baton<'a> {
 
     /// Hands permits and places to this many leases that begin.
     pub(super) fn spend(&mut self, leases: usize) {
-        self.permits -= leases;
+        if !self.slotless {
+            self.permits -= leases;
+        }
         match self.places.checked_sub(leases) {
             Some(places) => self.places = places,
             None => {
@@ -356,6 +371,8 @@ pub(crate) struct Slots {
 pub(crate) struct Held {
     pub(crate) queue: Option<Arc<Permits>>,
     pub(crate) kind: Option<Arc<Permits>>,
+    /// Whether it does not even hold the one of all bodies: nothing runs, a job is passed on.
+    pub(crate) slotless: bool,
 }
 
 impl Slots {
