@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -22,3 +22,61 @@ Id: TypeAlias = "UUID | str | Handle[Any]"
 """What names a job."""
 OptionValue: TypeAlias = float | str | bool | timedelta | PathLike[str] | None
 """The value of an option of a dispatcher."""
+Left: TypeAlias = Literal["default"] | None
+"""What leaves an option of a queue or a kind to the dispatcher."""
+Rate: TypeAlias = float | str
+"""A number per second, or a text: "100/s", "6000/m", "100/s burst=20"."""
+
+
+class KindOptions(TypedDict, total=False):
+    """What a handler says of its kind, by name; None, like what is left out, leaves it to the dispatcher."""
+
+    concurrency: int | Left
+    """The most of its jobs at once."""
+    max_attempts: int | Literal["unlimited"] | Left
+    """How often a job may run in all, or "unlimited"."""
+    retry: str | None
+    """The pause between attempts: "none", "constant(5s)", "linear(1s)" or
+    "exponential(1s, cap=5m, jitter=0.1)"."""
+    timeout: Delay | None
+    """How long one attempt may take."""
+    rate: Rate | None
+    """How fast its jobs start; "none" is without limit."""
+    adaptive: str | None
+    """A limit of bodies at once that finds itself: "aimd(min=1, max=100)" or "gradient(min=1, max=100)", with
+    "per=key" for one limit per concurrency key; "none"."""
+    breaker: str | None
+    """When so many attempts fail that none starts for a while: "failures(5, open=30s, probes=1)"; "none"."""
+    retry_budget: str | None
+    """How many retries there may be for the jobs that are new: "share(0.2, floor=1/s)"; "none"."""
+
+
+class QueueOptions(TypedDict, total=False):
+    """What a queue has of its own, by name; None, like "default", leaves it to the dispatcher."""
+
+    concurrency: int | Left
+    """The most of its jobs at once."""
+    rate: Rate | None
+    """How fast its jobs start; "none" is without limit."""
+    capacity: int | Left
+    """The most jobs that may wait; 0 is without bound."""
+    capacity_bytes: int | Left
+    """The most bytes that the payloads of the waiting jobs may have together; 0 is without bound. An object
+    that travels by reference has no length and counts nothing."""
+    on_full: str | None
+    """What a push does when it is full: "reject", "block(5s)", "drop_newest", "drop_oldest", "drop_lowest",
+    "coalesce", "sample(0.1)" or "spill"."""
+    delay_target: Delay | None
+    """How long its jobs should wait at most when it is overloaded; "none"."""
+    delay_interval: Delay | None
+    """How long the waits must be above `delay_target` for it to be overloaded."""
+    newest_first: bool | Left
+    """Whether its newest jobs start first while it is overloaded; needs `delay_target`."""
+    key_concurrency: int | Left
+    """The most jobs of one concurrency key that run at once; 0 is without limit."""
+    key_rate: Rate | None
+    """How fast jobs of one concurrency key start."""
+    high_watermark: float | Left
+    """The pressure, from 0 to 1, at which it raises the event "high_watermark"."""
+    low_watermark: float | Left
+    """The pressure at which it raises "low_watermark", after it was high."""

@@ -27,9 +27,9 @@ from forebay.errors import InvalidError
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
-    from typing import Self
+    from typing import Self, Unpack
 
-    from forebay._types import Delay, Id, OptionValue, Url
+    from forebay._types import Delay, Id, KindOptions, OptionValue, Url
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,11 +101,8 @@ class Dispatcher(Core):
         /,
         *,
         kind: str | None = None,
-        concurrency: int | None = None,
-        timeout: Delay | None = None,
-        max_attempts: int | Literal["unlimited"] | None = None,
-        retry: str | None = None,
         pass_job: Literal[False] = False,
+        **options: Unpack[KindOptions],
     ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
     @overload
     def handler(
@@ -114,11 +111,8 @@ class Dispatcher(Core):
         /,
         *,
         kind: str | None = None,
-        concurrency: int | None = None,
-        timeout: Delay | None = None,
-        max_attempts: int | Literal["unlimited"] | None = None,
-        retry: str | None = None,
         pass_job: Literal[True],
+        **options: Unpack[KindOptions],
     ) -> Callable[[Callable[Concatenate[Job, P], R]], JobHandler[P, R]]: ...
     def handler(
         self,
@@ -126,11 +120,8 @@ class Dispatcher(Core):
         /,
         *,
         kind: str | None = None,
-        concurrency: int | None = None,
-        timeout: Delay | None = None,
-        max_attempts: int | Literal["unlimited"] | None = None,
-        retry: str | None = None,
         pass_job: bool = False,
+        **options: Unpack[KindOptions],
     ) -> Any:
         """Registers a function, or a class of which each attempt calls a new instance.
 
@@ -140,12 +131,11 @@ class Dispatcher(Core):
             function: What runs the jobs; left out when this is called with options.
             kind: The kind of its jobs; the function's name if left out, which a `functools.partial` or an
                 object does not have.
-            concurrency: The most of them at once.
-            timeout: How long one attempt may take.
-            max_attempts: How often a job may run in all.
-            retry: The pause between attempts: "none", "constant(5s)", "linear(1s)" or
-                "exponential(1s, cap=5m, jitter=0.1)".
             pass_job: Whether the function takes its `Job` first.
+            **options: What holds for its kind. `concurrency`: the most of its jobs at once. `timeout`: how
+                long one attempt may take. `max_attempts`: how often a job may run in all. `retry`: the pause
+                between attempts, such as "constant(5s)" or "exponential(1s, cap=5m, jitter=0.1)". `rate`,
+                `adaptive`, `breaker` and `retry_budget` are against overload; docs/configuration.md has all.
         """
 
         def register(function: Callable[..., Any]) -> Any:
@@ -155,12 +145,9 @@ class Dispatcher(Core):
             return self.register(
                 function,
                 kind if kind is not None else _function.name(function),
-                concurrency=concurrency,
-                timeout=timeout,
-                max_attempts=max_attempts,
-                retry=retry,
                 pass_job=pass_job,
                 fresh=isinstance(function, type),
+                **options,
             )
 
         return register if function is None else register(function)

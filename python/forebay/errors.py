@@ -99,7 +99,7 @@ class WaitInterrupted(ForebayError, InterruptedError):
 
 
 class JobFailed(ForebayError):
-    """The job did not succeed: it failed, expired or was cancelled.
+    """The job did not succeed: it failed, expired, was cancelled or was shed.
 
     Attributes:
         job_id: Which job.
@@ -173,6 +173,22 @@ class OutcomeUnknown(ForebayError, OSError):
     code = 21
 
 
+class Shed(JobFailed):
+    """The job was given up by a rule against overload, before its handler saw it.
+
+    Attributes:
+        reason: Which rule: "shed_newest", "shed_oldest", "shed_lowest", "shed_coalesced", "shed_sampled" or
+            "shed_delayed"; `kind` is the same.
+    """
+
+    code = 22
+
+    @property
+    def reason(self) -> str:
+        """Which rule."""
+        return self.kind
+
+
 class InternalError(ForebayError, RuntimeError):
     """A defect of Forebay itself: a panic was caught."""
 
@@ -203,14 +219,18 @@ BY_CODE: dict[int, type[ForebayError]] = {
         EncodeError,
         JobCancelled,
         OutcomeUnknown,
+        Shed,
         InternalError,
     )
 }
 
 
+BY_STATE: dict[str, type[JobFailed]] = {"cancelled": JobCancelled, "shed": Shed}
+
+
 def ended(state: str, job_id: UUID, job_kind: str, kind: str, message: str, attempts: int) -> JobFailed:
     """The exception of a job that ended in a state other than "succeeded"."""
-    cls = JobCancelled if state == "cancelled" else JobFailed
+    cls = BY_STATE.get(state, JobFailed)
     runs = "1 attempt" if attempts == 1 else f"{attempts} attempts"
     text = f"job {job_id} ({job_kind}) ended as {state} after {runs}, {kind}: {message}"
     return cls(text, job_id=job_id, job_kind=job_kind, kind=kind, message=message, attempts=attempts)
@@ -242,6 +262,23 @@ class Snooze(Exception):
         """After this pause."""
         super().__init__(after)
         self.after = after
+
+
+class RateLimited(Exception):
+    """Raise it from a handler whose dependency says "not now", as with status 429 or 503.
+
+    The attempt does not count and is no failure, neither for a breaker nor for a retry budget; limits with
+    the option `adaptive` take it as a sign to start fewer.
+
+    Attributes:
+        retry_after: The pause before the next attempt, as the dependency says; None leaves it to the retry
+            policy.
+    """
+
+    def __init__(self, retry_after: float | timedelta | str | None = None) -> None:
+        """After this pause: seconds, a timedelta, or a text with its unit."""
+        super().__init__(retry_after)
+        self.retry_after = retry_after
 
 
 class Fatal(Exception):

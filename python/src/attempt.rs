@@ -22,6 +22,7 @@ pub struct Job {
     max_attempts: u32,
     created: Timestamp,
     key: Option<String>,
+    concurrency_key: Option<String>,
     headers: Vec<(String, String)>,
     payload: Payload,
     /// Held while the attempt runs. Never locked for writing while anything of Python runs.
@@ -39,6 +40,7 @@ impl Job {
             max_attempts: lease.max_attempts(),
             created: lease.created(),
             key: lease.key().map(str::to_owned),
+            concurrency_key: lease.concurrency_key().map(str::to_owned),
             headers: lease.headers().to_vec(),
             payload: lease.payload().clone(),
             lease: RwLock::new(None),
@@ -111,6 +113,12 @@ impl Job {
     #[getter]
     fn key(&self) -> Option<&str> {
         self.key.as_deref()
+    }
+
+    /// The concurrency key the job was pushed with.
+    #[getter]
+    fn concurrency_key(&self) -> Option<&str> {
+        self.concurrency_key.as_deref()
     }
 
     /// The headers the job was pushed with.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, Payload, State, Stats};
+use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, Payload, QueueOptions, State};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::errors::{OrRaise, guard, invalid};
 use crate::events::Subscription;
@@ -25,7 +25,7 @@ use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
 use crate::shared::{Kind, Shared};
 use crate::worker::Worker;
-use crate::{graveyard, patience, read, value};
+use crate::{graveyard, patience, read, stats, value};
 
 /// The base of `forebay.Dispatcher`, which adds the threads; use that one.
 #[pyclass(frozen, subclass, module = "forebay._forebay")]
@@ -169,36 +169,28 @@ impl Core {
             let wait = wait.map(|w| read::duration("wait", w)).transpose()?;
             let rows = jobs
                 .try_iter()?
-                .map(|row| Row::read(&self.shared, &row?))
+                .map(|row| push::Row::read(&self.shared, &row?))
                 .collect::<PyResult<Vec<_>>>()?;
-            let jobs = rows.iter().map(Row::job).collect::<PyResult<Vec<_>>>()?;
+            let jobs = rows.iter().map(push::Row::job).collect::<PyResult<Vec<_>>>()?;
             let pushed = push::push_many(py, &self.shared, &jobs, wait)?;
-            rows.iter().try_for_each(|row| row.kind.note(&self.shared))?;
+            rows.iter().try_for_each(|row| row.note(&self.shared))?;
             Ok(pushed)
         })
     }
 
     /// Registers `function` as the handler of a kind.
-    #[pyo3(signature = (function, kind, *, concurrency=None, timeout=None, max_attempts=None, retry=None, pass_job=false, fresh=false))]
-    #[allow(clippy::too_many_arguments, reason = "keywords of Python, one for one")]
+    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, **options))]
     fn register(
         slf: &Bound<'_, Self>,
         function: Bound<'_, PyAny>,
         kind: &str,
-        concurrency: Option<usize>,
-        timeout: Option<&Bound<'_, PyAny>>,
-        max_attempts: Option<&Bound<'_, PyAny>>,
-        retry: Option<&Bound<'_, PyAny>>,
         pass_job: bool,
         fresh: bool,
+        options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
         guard(py, || {
-            let mut options = KindOptions::new();
-            options.concurrency = concurrency;
-            options.timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
-            options.max_attempts = max_attempts.map(push::attempts).transpose()?;
-            options.retry = retry.map(push::retry).transpose()?;
+            let options = read::options::<KindOptions>(py, options)?;
             let shared = &slf.get().shared;
             let id = shared.core.kind(kind).or_raise(py)?;
             let registered = Arc::new(Registered {
@@ -313,6 +305,48 @@ impl Core {
         })
     }
 
+    /// Gives a queue options of its own, by name; what is not named stays as it was said before, and `None`
+    /// leaves it to the dispatcher's options again.
+    ///
+    /// Numbers are seconds where a duration is wanted, starts per second where a rate is, and shares from 0 to
+    /// 1 for the watermarks. All of it holds, or, with an error, nothing.
+    #[pyo3(signature = (queue, /, **options))]
+    fn configure_queue(
+        &self,
+        py: Python<'_>,
+        queue: &str,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<()> {
+        guard(py, || {
+            let said = read::Said::read::<QueueOptions>(options)?;
+            let done = self
+                .shared
+                .change(py, |core| core.adjust_queue(queue, |own| said.set(own)));
+            done.or_raise(py).map(drop)
+        })
+    }
+
+    /// What a queue has of its own, as text; "default" is what it leaves to the dispatcher's options.
+    #[pyo3(signature = (queue="default"))]
+    fn queue_options<'py>(&self, py: Python<'py>, queue: &str) -> PyResult<Bound<'py, PyDict>> {
+        guard(py, || {
+            let own = self.shared.look(py, |core| core.queue_options(queue));
+            read::texts(py, &own.or_raise(py)?)
+        })
+    }
+
+    /// How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with
+    /// `delay_target`, of how long its jobs wait to how long they may.
+    ///
+    /// A few counters are read: ask before every push, if you like.
+    #[pyo3(signature = (queue="default"))]
+    fn pressure(&self, py: Python<'_>, queue: &str) -> PyResult<f64> {
+        // Attached where nothing but memory is read. Only a file that other processes write has to be asked.
+        guard(py, || {
+            self.shared.look(py, |core| core.pressure(queue)).or_raise(py)
+        })
+    }
+
     /// Starts no more jobs of a queue; pushes go on, and so do running jobs.
     #[pyo3(signature = (queue="default"))]
     fn pause(&self, py: Python<'_>, queue: &str) -> PyResult<()> {
@@ -354,12 +388,21 @@ impl Core {
         })
     }
 
+    /// What a queue holds, and what keeps its jobs from starting.
+    #[pyo3(signature = (queue="default"))]
+    fn explain_queue(&self, py: Python<'_>, queue: &str) -> PyResult<String> {
+        guard(py, || {
+            let why = self.shared.look(py, |core| core.explain_queue(queue));
+            Ok(why.or_raise(py)?.to_string())
+        })
+    }
+
     /// Counts, in one consistent snapshot of all queues.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         guard(py, || {
             graveyard::drain(py);
             let stats = self.shared.look(py, |core| core.stats()).or_raise(py)?;
-            let dict = stats_dict(py, &stats)?;
+            let dict = stats::dict(py, &stats)?;
             dict.set_item("python", self.own_counts(py)?)?;
             Ok(dict)
         })
@@ -423,11 +466,7 @@ impl Core {
     /// The options it was opened with, as text.
     #[getter]
     fn settings<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let dict = PyDict::new(py);
-        for name in forebay::Options::NAMES {
-            dict.set_item(name, self.core().options().text(name).or_raise(py)?)?;
-        }
-        Ok(dict)
+        read::texts(py, self.core().options())
     }
 
     /// The most jobs that run at once.
@@ -528,53 +567,6 @@ impl Core {
     }
 }
 
-/// One job of `push_many`.
-struct Row<'py> {
-    kind: Kind<'py>,
-    payload: forebay::Payload,
-    options: Option<PushOptions>,
-}
-
-impl<'py> Row<'py> {
-    fn read(shared: &Shared, row: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(pair) = row.cast::<PyTuple>() {
-            let (kind, payload): (Bound<'py, PyString>, Bound<'py, PyAny>) = pair.extract()?;
-            return Ok(Self {
-                kind: Kind::of(shared, kind),
-                payload: shared.stored(row.py(), value::payload(payload))?,
-                options: None,
-            });
-        }
-        let Ok(mapping) = row.cast::<PyMapping>() else {
-            let text = format!(
-                "{} is not a job; give a pair (kind, payload) or a mapping",
-                row.repr()?
-            );
-            return Err(PyTypeError::new_err(text));
-        };
-        let options = PyDict::new(row.py());
-        options.update(mapping)?;
-        let Some(kind) = options.get_item("kind")? else {
-            return Err(invalid(row.py(), "a job of push_many has no \"kind\"".into()));
-        };
-        options.del_item("kind")?;
-        let payload = options.call_method1("pop", ("payload", row.py().None()))?;
-        Ok(Self {
-            kind: Kind::of(shared, kind.cast_into()?),
-            payload: shared.stored(row.py(), value::payload(payload))?,
-            options: Some(PushOptions::default().with(&options)?),
-        })
-    }
-
-    fn job(&self) -> PyResult<NewJob<'_>> {
-        let (kind, payload) = (self.kind.name()?, self.payload.clone());
-        Ok(match &self.options {
-            None => NewJob::new(kind, payload),
-            Some(options) => options.job(kind, payload),
-        })
-    }
-}
-
 /// States from one name, or several.
 fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
     let names = match value.cast::<PyString>() {
@@ -594,31 +586,4 @@ fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
 fn datetime(name: &str, value: &Bound<'_, PyAny>) -> PyResult<forebay::Timestamp> {
     let wrong = || PyTypeError::new_err(format!("{name} must be a datetime with a time zone"));
     read::instant(name, value)?.ok_or_else(wrong)
-}
-
-fn stats_dict<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
-    let queues = PyDict::new(py);
-    for queue in &stats.queues {
-        let (dict, counts) = (PyDict::new(py), &queue.counts);
-        dict.set_item("capacity", queue.capacity)?;
-        dict.set_item("paused", counts.paused)?;
-        let gauges = [
-            ("blocked", counts.blocked),
-            ("scheduled", counts.scheduled),
-            ("queued", counts.queued),
-            ("running", counts.running),
-            ("kept", counts.kept),
-        ];
-        for (name, value) in gauges.into_iter().chain(counts.totals.named()) {
-            dict.set_item(name, value)?;
-        }
-        queues.set_item(&*queue.name, dict)?;
-    }
-    let dict = PyDict::new(py);
-    dict.set_item("queues", queues)?;
-    dict.set_item("bodies", stats.bodies)?;
-    dict.set_item("concurrency", stats.concurrency)?;
-    dict.set_item("hook_failures", stats.hook_failures)?;
-    dict.set_item("sleeps", stats.sleeps)?;
-    Ok(dict)
 }

@@ -22,7 +22,7 @@ pub struct Event {
 
 #[pymethods]
 impl Event {
-    /// What: "pushed", "started", "succeeded", "failed", "retried" and so on.
+    /// What: "pushed", "started", "succeeded", "failed", "retried", "shed", "high_watermark" and so on.
     #[getter]
     fn kind(&self) -> &'static str {
         self.event.kind.name()
@@ -68,7 +68,7 @@ impl Event {
         self.event.took.map(|d| d.as_secs_f64())
     }
 
-    /// Why, when something failed: "error", "timed_out" and so on.
+    /// Why, when something failed or was shed: "error", "timed_out", "shed_oldest" and so on.
     #[getter]
     fn failure(&self) -> Option<&'static str> {
         self.event.failure.map(forebay::FailureKind::name)

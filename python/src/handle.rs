@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay::{Deadline, Durability, ErrorKind, JobId, Pushed, State};
+use forebay::{Deadline, Durability, ErrorKind, JobId, Pushed, ShedReason, State};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -21,6 +21,7 @@ pub struct Handle {
     pub id: JobId,
     made: bool,
     level: Durability,
+    shed: Option<ShedReason>,
     shared: Arc<Shared>,
 }
 
@@ -33,6 +34,7 @@ impl Handle {
                 id: pushed.id,
                 made: pushed.created,
                 level: pushed.durability,
+                shed: pushed.shed,
                 shared: shared.clone(),
             },
         )?;
@@ -64,6 +66,13 @@ impl Handle {
         self.level.name()
     }
 
+    /// Why the job was shed as it came, by the policy of its full queue: "shed_newest" and so on; None if it
+    /// was taken. One that was taken may still be shed later: `status` tells.
+    #[getter]
+    fn shed(&self) -> Option<&'static str> {
+        self.shed.map(ShedReason::name)
+    }
+
     /// Where the job stands: "queued", "running", "succeeded" and so on.
     #[getter]
     fn status(&self, py: Python<'_>) -> PyResult<&'static str> {
@@ -75,7 +84,7 @@ impl Handle {
 
     /// Waits for the end of the job and returns what its handler returned.
     ///
-    /// Raises JobFailed, or JobCancelled, if it did not succeed, and WaitTimeout if it has not ended after
+    /// Raises JobFailed, JobCancelled or Shed if it did not succeed, and WaitTimeout if it has not ended after
     /// `timeout`.
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(

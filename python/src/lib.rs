@@ -36,6 +36,7 @@ mod push;
 mod read;
 mod record;
 mod shared;
+mod stats;
 mod value;
 mod worker;
 

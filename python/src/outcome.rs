@@ -1,6 +1,7 @@
 //! What a handler did, as an [`Outcome`].
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use forebay::{Failure, FailureKind, Outcome, Payload};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
@@ -50,10 +51,11 @@ fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {
     (outcome, false)
 }
 
-/// The outcome that the handler asked for by raising `Retry`, `Snooze` or `Fatal`.
+/// The outcome that the handler asked for by raising `Retry`, `Snooze`, `RateLimited` or `Fatal`.
 fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
     static RETRY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static SNOOZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    static RATE_LIMITED: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static FATAL: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     let is = |class: &PyOnceLock<Py<PyType>>, name| {
         let class = class.find(error.py(), "forebay.errors", name);
@@ -63,6 +65,8 @@ fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
         retry(error)
     } else if is(&SNOOZE, "Snooze") {
         snooze(error)
+    } else if is(&RATE_LIMITED, "RateLimited") {
+        rate_limited(error)
     } else if is(&FATAL, "Fatal") {
         Ok(Outcome::fatal(text(error)))
     } else {
@@ -73,12 +77,7 @@ fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
 }
 
 fn retry(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
-    let after = error.getattr("after")?;
-    let after = if after.is_none() {
-        None
-    } else {
-        Some(read::duration("after", &after)?)
-    };
+    let after = maybe_after(error, "after")?;
     let reason = error.getattr("reason")?.str()?.to_string();
     let reason = if reason.is_empty() {
         Cow::Borrowed("the handler asked to run again")
@@ -86,6 +85,20 @@ fn retry(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
         Cow::Owned(reason)
     };
     Ok(Outcome::Retry { after, reason })
+}
+
+/// The pause that an exception asks for, if it asks for one.
+fn maybe_after(error: &Bound<'_, PyAny>, name: &str) -> PyResult<Option<Duration>> {
+    let after = error.getattr(name)?;
+    match after.is_none() {
+        true => Ok(None),
+        false => read::duration(name, &after).map(Some),
+    }
+}
+
+fn rate_limited(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
+    let after = maybe_after(error, "retry_after")?;
+    Ok(Outcome::RateLimited { after })
 }
 
 fn snooze(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {

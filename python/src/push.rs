@@ -8,14 +8,13 @@ use forebay::{
 };
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyMapping, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString, PyTuple};
 
 use crate::errors::{OrRaise, exception, invalid};
 use crate::graveyard::{self, Near};
 use crate::handle::Handle;
-use crate::patience;
-use crate::read;
-use crate::shared::Shared;
+use crate::shared::{Kind, Shared};
+use crate::{patience, read, value};
 
 /// When something is to happen: after a time, or at an instant.
 #[derive(Clone, Copy)]
@@ -33,6 +32,7 @@ pub struct PushOptions {
     run_at: Option<When>,
     expires: Option<When>,
     key: Option<String>,
+    concurrency_key: Option<String>,
     max_attempts: Option<u32>,
     timeout: Option<Duration>,
     retry: Option<RetryPolicy>,
@@ -66,6 +66,7 @@ impl PushOptions {
             "run_at" => self.run_at = Some(when(name, value)?),
             "expires" => self.expires = Some(when(name, value)?),
             "key" => self.key = Some(value.extract()?),
+            "concurrency_key" => self.concurrency_key = Some(value.extract()?),
             "max_attempts" => self.max_attempts = Some(attempts(value)?),
             "timeout" => self.timeout = Some(read::duration(name, value)?),
             "retry" => self.retry = Some(retry(value)?),
@@ -93,6 +94,9 @@ impl PushOptions {
         if let Some(key) = &self.key {
             job = job.key(key);
         }
+        if let Some(key) = &self.concurrency_key {
+            job = job.concurrency_key(key);
+        }
         job
     }
 
@@ -109,6 +113,9 @@ impl PushOptions {
         }
         if let Some(key) = &self.key {
             job = job.key(key.clone());
+        }
+        if let Some(key) = &self.concurrency_key {
+            job = job.concurrency_key(key.clone());
         }
         Ok(job)
     }
@@ -160,6 +167,7 @@ const NAMES: &[&str] = &[
     "run_at",
     "expires",
     "key",
+    "concurrency_key",
     "max_attempts",
     "timeout",
     "retry",
@@ -188,13 +196,13 @@ fn priority(value: &Bound<'_, PyAny>) -> PyResult<Priority> {
 }
 
 /// How often a job may run: a number, or `"unlimited"`.
-pub fn attempts(value: &Bound<'_, PyAny>) -> PyResult<u32> {
+fn attempts(value: &Bound<'_, PyAny>) -> PyResult<u32> {
     let text = value.str()?;
     u32::read(text.to_str()?).map_err(|why| invalid(value.py(), format!("max_attempts: {why}")))
 }
 
 /// A retry policy in its text form.
-pub fn retry(value: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
+fn retry(value: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
     RetryPolicy::parse(value.cast::<PyString>()?.to_str()?).or_raise(value.py())
 }
 
@@ -210,6 +218,60 @@ fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
         .iter()
         .map(|item| item.extract())
         .collect()
+}
+
+/// One job of `push_many`.
+pub struct Row<'py> {
+    kind: Kind<'py>,
+    payload: Payload,
+    options: Option<PushOptions>,
+}
+
+impl<'py> Row<'py> {
+    /// What a pair of kind and payload, or a mapping, says.
+    pub fn read(shared: &Shared, row: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(pair) = row.cast::<PyTuple>() {
+            let (kind, payload): (Bound<'py, PyString>, Bound<'py, PyAny>) = pair.extract()?;
+            return Ok(Self {
+                kind: Kind::of(shared, kind),
+                payload: shared.stored(row.py(), value::payload(payload))?,
+                options: None,
+            });
+        }
+        let Ok(mapping) = row.cast::<PyMapping>() else {
+            let text = format!(
+                "{} is not a job; give a pair (kind, payload) or a mapping",
+                row.repr()?
+            );
+            return Err(PyTypeError::new_err(text));
+        };
+        let options = PyDict::new(row.py());
+        options.update(mapping)?;
+        let Some(kind) = options.get_item("kind")? else {
+            return Err(invalid(row.py(), "a job of push_many has no \"kind\"".into()));
+        };
+        options.del_item("kind")?;
+        let payload = options.call_method1("pop", ("payload", row.py().None()))?;
+        Ok(Self {
+            kind: Kind::of(shared, kind.cast_into()?),
+            payload: shared.stored(row.py(), value::payload(payload))?,
+            options: Some(PushOptions::default().with(&options)?),
+        })
+    }
+
+    /// The job that is pushed.
+    pub fn job(&self) -> PyResult<NewJob<'_>> {
+        let (kind, payload) = (self.kind.name()?, self.payload.clone());
+        Ok(match &self.options {
+            None => NewJob::new(kind, payload),
+            Some(options) => options.job(kind, payload),
+        })
+    }
+
+    /// It was accepted, so its kind has a number.
+    pub fn note(&self, shared: &Shared) -> PyResult<()> {
+        self.kind.note(shared)
+    }
 }
 
 /// Pushes one job. Stays attached unless it has to wait, for room or for the store.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{JobId, Options, Timestamp, parse_duration};
+use forebay::{JobId, KindOptions, Options, QueueOptions, Timestamp, parse_duration};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -122,24 +122,91 @@ pub fn url(value: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
-/// The options of a dispatcher from keywords.
-pub fn options(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Options> {
-    let mut options = Options::default();
-    for (name, value) in keywords.into_iter().flatten() {
-        let name = name.extract::<String>()?;
-        if let (Some(number), false) = (seconds(&value)?, value.is_instance_of::<PyBool>()) {
-            options.set_number(&name, number).or_raise(py)?;
-        } else {
-            options.set(&name, &option_text(&name, &value)?).or_raise(py)?;
+/// A table of options in the core.
+pub trait Table {
+    /// What `None` says of an option.
+    const NONE: &'static str;
+    /// Its names.
+    const NAMES: &'static [&'static str];
+    /// Sets one from text.
+    fn set(&mut self, name: &str, text: &str) -> forebay::Result<()>;
+    /// Sets one from a number.
+    fn set_number(&mut self, name: &str, number: f64) -> forebay::Result<()>;
+    /// The text of one.
+    fn text(&self, name: &str) -> forebay::Result<String>;
+}
+
+macro_rules! tables {
+    ($($table:ident: $none:literal),+) => {$(
+        impl Table for $table {
+            const NONE: &'static str = $none;
+            const NAMES: &'static [&'static str] = $table::NAMES;
+            fn set(&mut self, name: &str, text: &str) -> forebay::Result<()> {
+                self.set(name, text)
+            }
+            fn set_number(&mut self, name: &str, number: f64) -> forebay::Result<()> {
+                self.set_number(name, number)
+            }
+            fn text(&self, name: &str) -> forebay::Result<String> {
+                self.text(name)
+            }
         }
+    )+};
+}
+
+tables!(Options: "none", QueueOptions: "default", KindOptions: "default");
+
+/// What keywords say of options: read while Python may run, to be set where it may not.
+pub struct Said(Vec<(String, Value)>);
+
+enum Value {
+    Number(f64),
+    Text(String),
+}
+
+impl Said {
+    /// What these keywords say of options of the table `T`.
+    pub fn read<T: Table>(keywords: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let said = keywords.into_iter().flatten().map(|(name, value)| {
+            let name = name.extract::<String>()?;
+            let value = match seconds(&value)? {
+                Some(number) => Value::Number(number),
+                None => Value::Text(option_text(&name, &value, T::NONE)?),
+            };
+            Ok((name, value))
+        });
+        said.collect::<PyResult<_>>().map(Self)
     }
+
+    /// Says it of `table`, and leaves what is not named as it is.
+    pub fn set<T: Table>(&self, table: &mut T) -> forebay::Result<()> {
+        self.0.iter().try_for_each(|(name, value)| match value {
+            Value::Number(number) => table.set_number(name, *number),
+            Value::Text(text) => table.set(name, text),
+        })
+    }
+}
+
+/// Options from keywords.
+pub fn options<T: Table + Default>(py: Python<'_>, keywords: Option<&Bound<'_, PyDict>>) -> PyResult<T> {
+    let mut options = T::default();
+    Said::read::<T>(keywords)?.set(&mut options).or_raise(py)?;
     Ok(options)
 }
 
+/// Every option of a table, as text.
+pub fn texts<'py, T: Table>(py: Python<'py>, table: &T) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    for name in T::NAMES {
+        dict.set_item(name, table.text(name).or_raise(py)?)?;
+    }
+    Ok(dict)
+}
+
 /// The text of an option that is not a number.
-fn option_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+fn option_text(name: &str, value: &Bound<'_, PyAny>, none: &str) -> PyResult<String> {
     if value.is_none() {
-        return Ok("none".into());
+        return Ok(none.into());
     }
     if let Ok(flag) = value.cast::<PyBool>() {
         return Ok(flag.is_true().to_string());
@@ -153,8 +220,8 @@ fn option_text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     })
 }
 
-/// The names of the options of a dispatcher.
+/// The names of the options of a dispatcher, of one queue, and of one kind.
 #[pyfunction]
-pub fn option_names() -> Vec<&'static str> {
-    Options::NAMES.to_vec()
+pub fn option_names() -> [Vec<&'static str>; 3] {
+    [Options::NAMES, QueueOptions::NAMES, KindOptions::NAMES].map(<[_]>::to_vec)
 }

@@ -40,8 +40,8 @@ impl JobInfo {
         &self.0.kind
     }
 
-    /// Where it stands: "blocked", "scheduled", "queued", "running", "succeeded", "failed", "cancelled" or
-    /// "expired".
+    /// Where it stands: "blocked", "scheduled", "queued", "running", "succeeded", "failed", "cancelled",
+    /// "expired" or "shed".
     #[getter]
     fn status(&self) -> &'static str {
         self.0.state.name()
@@ -123,6 +123,18 @@ impl JobInfo {
     #[getter]
     fn key(&self) -> Option<&str> {
         self.0.key()
+    }
+
+    /// The concurrency key: jobs of a queue that share it are started in turn with those of other keys.
+    #[getter]
+    fn concurrency_key(&self) -> Option<&str> {
+        self.0.concurrency_key()
+    }
+
+    /// Which rule against overload gave it up: "shed_oldest" and so on; None if none did.
+    #[getter]
+    fn shed(&self) -> Option<&'static str> {
+        self.0.shed().map(forebay::ShedReason::name)
     }
 
     /// How often its process died while it ran.

@@ -47,6 +47,12 @@ assert_type(plain.options(durability="os").push(1).durability, Literal["memory",
 assert_type(plain.push(1).job(), JobInfo)
 assert_type(d.push("x", 1), Handle[Any])
 assert_type(d.list(), Page)
+assert_type(d.push("x", 1, concurrency_key="tenant").shed, str | None)
+assert_type(d.pressure("mail"), float)
+d.configure_queue(
+    "mail", capacity=1000, on_full="drop_oldest", rate="100/s", delay_target=0.05, key_rate=None
+)
+d.handler(kind="y", rate=10, adaptive="aimd(min=1, max=100)", breaker="failures(5, open=30s)")
 handler: Handler[[int], list[str]] = with_options
 job_handler: JobHandler[..., bytes] = with_job
 
@@ -59,4 +65,7 @@ with_job(1)  # type: ignore[call-arg, arg-type]
 fresh.push("x")  # type: ignore[arg-type]
 d.push("x", 1, colour="red")  # type: ignore[call-arg]
 d.push("x", durability="ssd")  # type: ignore[arg-type]
+d.configure_queue("mail", capacty=1)  # type: ignore[call-arg]
+d.configure_queue("mail", capacity="many")  # type: ignore[arg-type]
+d.handler(kind="y", rates=10)  # type: ignore[call-overload]
 Dispatcher(concurrency=[1])  # type: ignore[arg-type]

@@ -1,0 +1,44 @@
+"""Jobs with a concurrency key: flows that take turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forebay
+from conftest import LIMIT
+from forebay import Dispatcher
+
+Opened = Callable[..., Dispatcher]
+
+
+def test_every_way_to_push_takes_a_key(opened: Opened, tmp_path: Path) -> None:
+    for d in (opened(), opened(url=tmp_path / "jobs.db")):
+        noop = d.handler(kind="noop", pass_job=True)(lambda job: job.concurrency_key)
+        handles: list[forebay.Handle[Any]] = [
+            d.push("noop", {"args": [], "kwargs": {}}, concurrency_key="a"),
+            noop.options(concurrency_key="a").push(),
+            *d.push_many([{"kind": "noop", "concurrency_key": "a"}]),
+        ]
+        assert [h.job().concurrency_key for h in handles] == ["a"] * 3
+        assert [job.concurrency_key for job in d.list(kind="noop").jobs] == ["a"] * 3
+        assert noop.push().job().concurrency_key is None
+        d.start()
+        assert handles[1].result(LIMIT) == "a"
+
+
+def test_a_noisy_key_starves_nobody(opened: Opened) -> None:
+    d = opened(concurrency=1)
+    order: list[str] = []
+    d.handler(kind="note")(order.append)
+    for _ in range(50):
+        d.push("note", "noisy", concurrency_key="noisy")
+    for _ in range(3):
+        d.push("note", "quiet", concurrency_key="quiet")
+    d.push("note", "none")
+    d.start()
+    d.drain(LIMIT)
+    assert len(order) == 54
+    assert set(order[:3]) == {"noisy", "quiet", "none"}
+    assert order[:7].count("quiet") >= 2

@@ -1,0 +1,119 @@
+"""What one queue has of its own, how full it is, and why nothing comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import forebay
+import pytest
+from conftest import Gate
+from forebay import Dispatcher, _forebay, _types
+
+Opened = Callable[..., Dispatcher]
+
+
+def test_the_types_name_every_option() -> None:
+    _, queue, kind = _forebay.option_names()
+    assert list(_types.QueueOptions.__annotations__) == queue
+    assert list(_types.KindOptions.__annotations__) == kind
+
+
+def test_what_is_not_named_stays(d: Dispatcher) -> None:
+    assert set(d.queue_options("mail").values()) == {"default"}
+    d.configure_queue("mail", capacity=1000, on_full="drop_oldest", rate=100, delay_target=0.05)
+    d.configure_queue("mail", key_concurrency=2, delay_interval=timedelta(seconds=1), newest_first=True)
+    own = d.queue_options("mail")
+    assert list(own) == _forebay.option_names()[1]
+    assert {name: text for name, text in own.items() if text != "default"} == {
+        "capacity": "1000",
+        "on_full": "drop_oldest",
+        "rate": "100/s",
+        "delay_target": "50ms",
+        "delay_interval": "1s",
+        "newest_first": "true",
+        "key_concurrency": "2",
+    }
+    d.configure_queue("mail", capacity=None, on_full="default", rate="none", newest_first=False)
+    own = d.queue_options("mail")
+    assert (own["capacity"], own["on_full"], own["rate"], own["delay_target"]) == (
+        "default",
+        "default",
+        "none",
+        "50ms",
+    )
+    assert set(d.queue_options().values()) == {"default"}, "of another queue nothing was said"
+
+
+def test_all_of_it_or_nothing(d: Dispatcher) -> None:
+    d.configure_queue("mail", capacity=5)
+    for bad, error, text in (
+        ({"capacity": 7, "capacty": 7}, forebay.NotFoundError, 'nearest is "capacity"'),
+        ({"capacity": 7, "on_full": "explode"}, forebay.InvalidError, "option on_full"),
+        ({"capacity": 7, "low_watermark": 0.9}, forebay.InvalidError, "low one below"),
+        ({"capacity": 7, "rate": []}, TypeError, "option rate is a"),
+        ({"capacity": 7, "concurrency": 0}, forebay.InvalidError, "pause the queue"),
+        ({"capacity": 7, "on_full": "spill"}, forebay.UnsupportedError, "sqlite:PATH"),
+    ):
+        with pytest.raises(error, match=text):
+            d.configure_queue("mail", **bad)
+    assert d.queue_options("mail")["capacity"] == "5"
+
+
+def test_every_option_of_a_queue_may_be_one_of_the_dispatcher(opened: Opened) -> None:
+    d = opened(
+        capacity_bytes=1_000_000,
+        on_full="sample(0.1)",
+        delay_target=0.05,
+        delay_interval="200ms",
+        newest_first=True,
+        key_concurrency=3,
+        key_rate=50,
+        high_watermark=0.7,
+        low_watermark=0.2,
+        retry_budget="share(0.2, floor=1/s)",
+    )
+    settings = d.settings
+    assert [settings[name] for name in ("delay_target", "delay_interval", "newest_first", "key_rate")] == [
+        "50ms",
+        "200ms",
+        "true",
+        "50/s",
+    ]
+    assert (settings["on_full"], settings["retry_budget"]) == ("sample(0.1)", "share(0.2, floor=1/s)")
+
+
+def test_pressure_is_a_share(opened: Opened) -> None:
+    d = opened(capacity=4)
+    assert (d.pressure(), d.pressure("unheard of")) == (0.0, 0.0)
+    d.push("k")
+    assert d.pressure() == 0.25
+    d.configure_queue("bytes", capacity_bytes=1000)
+    d.push("k", b"x" * 500, queue="bytes")
+    assert d.pressure("bytes") == 0.5
+    d.push_many([("k", n) for n in range(3)])
+    assert (d.pressure(), d.stats()["queues"]["default"]["pressure"]) == (1.0, 1.0)
+
+
+def test_asking_for_the_pressure_does_not_detach(d: Dispatcher) -> None:
+    d.push("k")
+    before = d.stats()["python"]["detaches"]
+    for _ in range(1000):
+        d.pressure()
+    assert d.stats()["python"]["detaches"] == before
+
+
+def test_explain_queue_says_why_nothing_starts(opened: Opened, gate: Gate) -> None:
+    d = opened(concurrency=1)
+    with pytest.raises(forebay.NotFoundError, match="there is no queue"):
+        d.explain_queue("unheard of")
+    d.push("work", 1)
+    assert "no handler" in d.explain_queue()
+    d.handler(kind="work")(lambda n: gate.enter())
+    d.pause()
+    assert "paused" in d.explain_queue()
+    d.resume()
+    d.start()
+    gate.reached()
+    d.push("work", 2)
+    assert "1 that run: the dispatcher runs as many bodies as it may (1)" in d.explain_queue()
