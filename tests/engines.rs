@@ -18,7 +18,9 @@ forebay::conformance_suite!(
     host_objects,
     evicts,
     weighs,
-    evicts_and_weighs
+    evicts_and_weighs,
+    flows,
+    coalesces
 );
 
 forebay::conformance_suite!(
@@ -28,7 +30,9 @@ forebay::conformance_suite!(
     encodes,
     evicts,
     weighs,
-    evicts_and_weighs
+    evicts_and_weighs,
+    flows,
+    coalesces
 );
 forebay::conformance_suite!(sqlite_shared, on_a_shared_file, given_time, encodes, weighs);
 

@@ -9,8 +9,8 @@ use super::Make;
 use crate::dispatcher::{Answer, Consumer, Dispatcher, KindSet, Lease};
 use crate::durability::Durability;
 use crate::engine::{
-    Applied, Batch, BatchReceipt, Cause, Claim, Claimed, Engine, Insert, Inserted, KindClaim, Located,
-    Overdue, Parcel, QueueCounts, Restored,
+    Applied, Batch, BatchReceipt, Cause, Claim, Claimed, Engine, Insert, Inserted, KeyLimits, KindClaim,
+    Located, Overdue, Parcel, QueueCounts, Restored,
 };
 use crate::job::{Extras, Job, JobRef, NewJob, Priority, State, Token};
 use crate::names::{KindId, QueueId};
@@ -83,6 +83,18 @@ impl Spec {
             shed: self.shed,
             durability: self.durability,
             restored: self.restored.as_ref(),
+        }
+    }
+
+    /// The same job under a concurrency key.
+    pub(super) fn of(self, key: &str) -> Self {
+        let extras = Extras {
+            concurrency_key: Some(key.into()),
+            ..Extras::default()
+        };
+        Self {
+            extras: Some(Arc::new(extras)),
+            ..self
         }
     }
 
@@ -198,19 +210,24 @@ impl Raw {
         kinds: &mut [KindClaim],
         lease: Option<Duration>,
     ) -> Vec<Claimed> {
-        self.claim_for((limit, lease), kinds, false)
+        self.claim_for((limit, lease), kinds, (KeyLimits::default(), false))
     }
 
     /// Claims to pass on what there is.
     pub(super) fn claim_to_relay(&self, limit: usize) -> Vec<Claimed> {
-        self.claim_for((limit, None), &mut self.any(), true)
+        self.claim_for((limit, None), &mut self.any(), (KeyLimits::default(), true))
+    }
+
+    /// Claims under these limits of the concurrency keys.
+    pub(super) fn claim_keyed(&self, limit: usize, keys: KeyLimits) -> Vec<Claimed> {
+        self.claim_for((limit, None), &mut self.any(), (keys, false))
     }
 
     fn claim_for(
         &self,
         (limit, lease): (usize, Option<Duration>),
         kinds: &mut [KindClaim],
-        relays: bool,
+        (keys, relays): (KeyLimits, bool),
     ) -> Vec<Claimed> {
         let (queue, node) = (self.queue, &self.node);
         let mut out = Vec::new();
@@ -221,7 +238,7 @@ impl Raw {
             lease,
             node,
             worker: 7,
-            keys: crate::engine::KeyLimits::default(),
+            keys,
             relays,
             out: &mut out,
         };

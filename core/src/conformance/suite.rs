@@ -229,6 +229,14 @@ macro_rules! conformance_cases {
                 every_snapshot_adds_up
                 a_stop_in_a_crowd_loses_nothing
                 many_names_are_told_apart;
+            flows:
+                a_concurrency_key_is_kept;
+            newcomer:
+                a_newcomer_is_shed
+                a_shed_newcomer_holds_no_key
+                a_shed_newcomer_is_known_by_its_id
+                a_batch_sheds_what_does_not_fit
+                a_shed_newcomer_takes_no_room;
             overflow:
                 a_policy_may_be_to_wait
                 options_that_cannot_be_kept_are_refused;
@@ -350,6 +358,31 @@ macro_rules! conformance_cases {
                 no_byte_is_lost_or_found
                 as_many_go_as_are_in_the_way
                 what_can_never_fit_is_refused;
+        }
+        $crate::conformance_group! { flows $named
+            flows:
+                keys_take_turns
+                jobs_without_a_key_are_one_flow
+                a_noisy_key_starves_nobody
+                a_higher_priority_takes_no_turns
+                a_job_comes_back_to_its_own_flow
+                turns_pass_over_kinds_not_asked_for
+                a_key_runs_no_more_than_it_may
+                an_overdue_attempt_counts_until_it_is_decided
+                a_key_that_goes_on_rings
+                one_key_may_have_its_own_limit
+                a_key_stands_where_its_jobs_stand
+                key_limits_hold_in_a_crowd
+                a_key_starts_at_its_rate
+                only_what_starts_uses_the_rate;
+        }
+        $crate::conformance_group! { coalesces $named
+            flows:
+                the_first_of_a_key_is_evicted
+                the_fattest_flow_makes_room
+                a_newer_job_takes_the_place_of_its_key
+                a_batch_coalesces_one_by_one
+                coalescing_is_exact_among_pushers;
         }
         $crate::conformance_group! { host_objects $named
             payloads:
