@@ -563,9 +563,9 @@ pub fn a_concurrency_key_is_kept(make: Make<'_>) {
     let page = stage.d.list(&crate::job::Filter::default()).unwrap();
     assert_eq!(page.jobs[0].concurrency_key(), Some("tenant 7"));
     let folder = super::dump::Folder::new();
-    stage.d.dump(&folder.file()).unwrap();
+    stage.d.dump(folder.file()).unwrap();
     let second = Stage::new(make);
-    second.d.restore(&folder.file()).unwrap();
+    second.d.restore(folder.file()).unwrap();
     assert_eq!(second.get(id).concurrency_key(), Some("tenant 7"));
     second.run(Outcome::fatal("no"));
     let again = second.d.retry(id, None).unwrap();
