@@ -3,27 +3,28 @@
 //!
 //! ```text
 //! cargo bench -p forebay-benches --bench process -- [options]
-//!   --table memory,latency,blocked,idle   these tables     --rounds 5    runs of each contender, in turn
-//!   --only rayon,forebay                  these contenders --json        a line per table instead
+//!   --table memory,latency,blocked,idle,policies   these tables   --rounds 5   runs of each contender, in turn
+//!   --only rayon,forebay                           these contenders   --json   a line per table instead
 //! ```
 
 mod process {
     pub mod idle;
     pub mod latency;
     pub mod memory;
+    pub mod policies;
 }
 
 use std::process::ExitCode;
 
 use forebay_benches::tables::{Table, run};
-use process::{idle, latency, memory};
+use process::{idle, latency, memory, policies};
 
 const RAYON: (&str, &str) = ("rayon", "`rayon::spawn`");
 const CROSSBEAM: (&str, &str) = ("crossbeam", "crossbeam channel of boxed payloads, unbounded");
 const TOKIO: (&str, &str) = ("tokio", "`tokio::spawn`, multi-thread");
 const FOREBAY: (&str, &str) = ("forebay", "Forebay `push`");
 
-const TABLES: [Table; 4] = [
+const TABLES: [Table; 5] = [
     Table {
         name: "memory",
         title: "1 000 000 queued jobs of 100 bytes, the only worker blocked",
@@ -58,6 +59,22 @@ const TABLES: [Table; 4] = [
         title: "two workers with nothing to do",
         contenders: &[RAYON, CROSSBEAM, TOKIO, FOREBAY],
         measure: |name, _| idle::nothing_to_do(name),
+    },
+    Table {
+        name: "policies",
+        title: "one thread that pushes 1 000 jobs of 100 bytes and runs them, in turns; nothing is ever stopped",
+        contenders: &[
+            ("plain", "no rule"),
+            ("reject", "`capacity`, `reject`"),
+            ("drop-oldest", "`capacity`, `drop_oldest`"),
+            ("bytes", "`capacity_bytes`, `drop_oldest`"),
+            ("delay", "`delay_target`, `newest_first`"),
+            ("budget", "`retry_budget`"),
+            ("all", "bytes, `drop_oldest`, delay and budget together"),
+            ("keys-10", "10 concurrency keys, `key_concurrency`"),
+            ("keys-1000", "1 000 concurrency keys, `key_concurrency`"),
+        ],
+        measure: |name, _| policies::unstopped(name),
     },
 ];
 

@@ -140,6 +140,20 @@ GOALS = (
     Goal("8 producers", "ratio to 2 producers", 0.8, 0.8, producers),
     Goal("idle", "wake-ups/s", 0, 0, plain("idle", "forebay", "wake-ups/s"), True),
     Goal("idle", "% of a core", 0.1, 0.1, plain("idle", "forebay", "% of a core"), True),
+    *(
+        Goal(
+            f"uncontended push with {title}",
+            "ratio to no rule",
+            1.1,
+            1.05,
+            ratio("policies", name, "plain", "ns/push"),
+            True,
+        )
+        for name, title in (
+            ("drop-oldest", "a bound and `drop_oldest`"),
+            ("all", "bytes, `drop_oldest`, delay and budget"),
+        )
+    ),
     Goal(
         "beside a blocked handler",
         "worst start, µs",
