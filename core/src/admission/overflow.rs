@@ -68,6 +68,12 @@ impl OnFull {
         }
     }
 
+    /// Whether it has another way than to refuse a newcomer that finds the queue full.
+    #[must_use]
+    pub fn yields(self) -> bool {
+        !matches!(self, OnFull::Reject | OnFull::Spill)
+    }
+
     /// Whether it takes out jobs that wait.
     #[must_use]
     pub fn evicts(self) -> bool {

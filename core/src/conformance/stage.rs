@@ -79,6 +79,7 @@ impl Spec {
             waits: &self.waits,
             capacity: self.capacity,
             capacity_bytes: self.capacity_bytes,
+            undecided: false,
             resident: crate::engine::Resident::default(),
             shed: self.shed,
             durability: self.durability,

@@ -121,3 +121,87 @@ impl Inner {
         }
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Dispatcher, ErrorKind, NewJob, Options, ShedReason, State};
+
+    fn full_queue(policy: &str) -> Dispatcher {
+        let url = format!("memory:?capacity=2&on_full={policy}");
+        let d = Dispatcher::open(&url, Options::default()).unwrap();
+        let two = [NewJob::new("k", b"1"), NewJob::new("k", b"2")];
+        assert_eq!(d.push_many(&two).unwrap().len(), 2);
+        d
+    }
+
+    /// What `refused` counts is what callers were told.
+    #[test]
+    fn a_refusal_is_counted_when_it_is_answered() {
+        for (policy, refused) in [
+            ("reject", 2),
+            ("block(1ms)", 2),
+            ("coalesce", 2),
+            ("drop_newest", 0),
+            ("drop_oldest", 0),
+            ("drop_lowest", 0),
+            ("sample(0.5)", 0),
+        ] {
+            let d = full_queue(policy);
+            let one = d.push(NewJob::new("k", b"3")).map(|_| ()).map_err(|e| e.kind());
+            let many = d.push_many(&[NewJob::new("k", b"4")]);
+            let many = many.map(|_| ()).map_err(|e| e.error.kind());
+            assert_eq!(one, many, "{policy}");
+            assert_eq!(one.err(), (refused > 0).then_some(ErrorKind::Full), "{policy}");
+            let counts = d.stats().unwrap().total();
+            assert_eq!(counts.totals.refused, refused, "{policy}");
+            assert!(counts.balanced() && counts.waiting() == 2, "{policy}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn who_waits_longer_than_the_policy_says_is_told_so() {
+        let d = full_queue("reject");
+        let refused = d.push_within(NewJob::new("k", b"3"), Duration::from_millis(1));
+        let error = refused.unwrap_err();
+        assert!(error.to_string().contains("no room came in time"), "{error}");
+        assert_eq!(
+            error.into_job().payload.as_bytes(),
+            Some(&b"3"[..]),
+            "it comes back whole"
+        );
+        assert_eq!(d.stats().unwrap().total().totals.refused, 1);
+    }
+
+    #[test]
+    fn a_large_batch_replaces_a_full_queue() {
+        let d = full_queue("drop_oldest");
+        let jobs: Vec<_> = (0..1000u32)
+            .map(|n| NewJob::new("k", n.to_le_bytes().to_vec()))
+            .collect();
+        let pushed = d.push_many(&jobs).unwrap();
+        assert_eq!(pushed.len(), 1000);
+        let counts = d.stats().unwrap().total();
+        assert_eq!((counts.waiting(), counts.totals.shed_oldest), (2, 1000));
+        let states: Vec<_> = pushed[997..].iter().map(|p| d.state(p.id).unwrap()).collect();
+        assert_eq!(
+            states,
+            [State::Shed, State::Queued, State::Queued],
+            "the newest are left"
+        );
+    }
+
+    #[test]
+    fn a_newcomer_that_is_shed_has_an_end() {
+        let d = full_queue("drop_newest");
+        let pushed = d.push(NewJob::new("k", b"3").key("order")).unwrap();
+        assert_eq!((pushed.created, pushed.shed), (true, Some(ShedReason::Newest)));
+        let error = d.get(pushed.id).unwrap().into_result().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Shed);
+        assert!(error.to_string().contains("shed_newest"), "{error}");
+        d.purge("default").unwrap();
+        let again = d.push(NewJob::new("k", b"3").key("order")).unwrap();
+        assert!(again.created && again.shed.is_none(), "its key is free");
+    }
+}

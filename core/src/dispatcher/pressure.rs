@@ -11,7 +11,8 @@ use crate::time::Timestamp;
 
 impl Dispatcher {
     /// How full a queue is, from 0 to 1: the greatest share of its bounds that is used (options `capacity` and
-    /// `capacity_bytes`); 0 for a queue without bounds, or one that nobody has named as yet.
+    /// `capacity_bytes`; where `on_full` is `spill` it is 1 as soon as jobs wait in the file only); 0 for a queue
+    /// without bounds, or one that nobody has named as yet.
     ///
     /// A host that reads it before it takes work in can say "not now" to its own callers (HTTP 429) before the
     /// queue has to. It takes no lock and allocates nothing, on engines that keep their jobs in memory.
@@ -42,7 +43,7 @@ impl Inner {
 
     /// The same of what has been counted before.
     pub(super) fn counted_pressure(&self, counts: &QueueCounts) -> f64 {
-        let bytes = match self.bounds(counts.queue).bytes {
+        let bytes = match self.bounds(counts.queue).full().bytes {
             0 => 0,
             _ => self.engine.load(counts.queue).map_or(0, |load| load.bytes),
         };
@@ -51,7 +52,7 @@ impl Inner {
     }
 
     fn pressure_of(&self, queue: QueueId, load: Load) -> f64 {
-        let bounds = self.bounds(queue);
+        let bounds = self.bounds(queue).full();
         let fill = |used, most| Fill { used, most };
         pressure(fill(load.jobs, bounds.jobs), fill(load.bytes, bounds.bytes), 0.0)
     }

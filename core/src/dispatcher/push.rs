@@ -174,6 +174,7 @@ impl Prepared<'_> {
             waits: &self.job.waits,
             capacity: bounds.jobs,
             capacity_bytes: bounds.bytes,
+            undecided: bounds.yields,
             resident: bounds.resident,
             shed: None,
             durability: self.durability,
@@ -297,20 +298,18 @@ impl Inner {
         payload.set(carried);
         let prepared = prepared?;
         // The wait begins when the queue is found full: most pushes never ask what time it is for that.
-        let mut deadline = None;
+        let (mut deadline, mut last) = (None, Last::No);
         loop {
             // Nothing is kept while the thread ends.
             let mut receipts = RECEIPT.try_with(Cell::take).unwrap_or_default();
             receipts.clear();
-            self.engine.insert(
-                &[prepared.insert(Parcel::Given(payload), self.bounds(prepared.queue))],
-                now,
-                &mut receipts,
-            )?;
+            let bounds = self.bounds_of_try(prepared.queue, wait.is_some(), &last);
+            let insert = prepared.insert(Parcel::Given(payload), bounds);
+            self.engine.insert(&[insert], now, &mut receipts)?;
             let receipt = receipts[0];
             let _ = RECEIPT.try_with(|kept| kept.set(receipts));
-            if !full(receipt) {
-                return self.receive(&prepared, receipt, now);
+            if !full(receipt) || !bounds.yields {
+                return last.or(self.receive(&prepared, receipt, now));
             }
             match self.overflow(&prepared, 1, now)? {
                 Next::Again => {}
@@ -320,11 +319,8 @@ impl Inner {
                     return Ok(shed);
                 }
                 Next::Refuse => {
-                    let Some(wait) = wait else {
-                        return self.receive(&prepared, receipt, now);
-                    };
-                    let deadline = *deadline.get_or_insert_with(|| Deadline::after(wait));
-                    self.wait_for_room(&prepared, deadline)?;
+                    let until = wait.map(|wait| *deadline.get_or_insert_with(|| Deadline::after(wait)));
+                    last = self.wait_or_try_last(&prepared, until)?;
                 }
             }
             // An engine that others use as well takes an old instant for a clock that is behind.
@@ -354,13 +350,13 @@ impl Inner {
         let mut pushed = Vec::with_capacity(prepared.len());
         let mut receipts = Vec::with_capacity(prepared.len());
         // Once the queue was full, few at a time: each try names all that it tries.
-        let mut at_once = prepared.len();
+        let (mut at_once, mut last) = (prepared.len(), Last::No);
         loop {
             let rest = &prepared[pushed.len()..];
             let inserts: Vec<_> = rest
                 .iter()
                 .take(at_once)
-                .map(|p| p.insert(p.shared(), self.bounds(p.queue)))
+                .map(|p| p.insert(p.shared(), self.bounds_of_try(p.queue, wait.is_some(), &last)))
                 .collect();
             receipts.clear();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
@@ -373,17 +369,18 @@ impl Inner {
                     Err(error) => refused = Some((*receipt, error)),
                 }
             }
+            let tried = std::mem::take(&mut last);
             if let Some((receipt, error)) = refused {
+                if !full(receipt) || !inserts[receipts.len() - 1].undecided {
+                    let error = tried.instead_of(error);
+                    return Err(PushManyError { pushed, error });
+                }
                 let rest = &prepared[pushed.len()..];
-                let found_room = match full(receipt) {
-                    true => self.find_room(rest, wait, now, &mut pushed),
-                    false => Ok(false),
-                };
-                match found_room {
-                    Ok(true) => at_once = AT_ONCE,
-                    Ok(false) => return Err(PushManyError { pushed, error }),
+                match self.find_room(rest, wait, now, &mut pushed) {
+                    Ok(found) => last = found,
                     Err(error) => return Err(PushManyError { pushed, error }),
                 }
+                at_once = if last.is_no() { AT_ONCE } else { 1 };
                 now = self.now();
             }
             if pushed.len() == prepared.len() {
@@ -392,25 +389,46 @@ impl Inner {
         }
     }
 
-    /// Finds room for the first of these, or sheds it; false if it is refused.
+    /// Finds room for the first of these, or sheds it; or says that the next try is its last.
     fn find_room(
         &self,
         rest: &[Prepared<'_>],
         wait: Option<Deadline>,
         now: Timestamp,
         pushed: &mut Vec<Pushed>,
-    ) -> Result<bool> {
+    ) -> Result<Last> {
         let Some(first) = rest.first() else {
-            return Ok(false);
+            return Ok(Last::No);
         };
         let same = rest.iter().take(AT_ONCE).take_while(|p| p.queue == first.queue);
-        match (self.overflow(first, same.count(), now)?, wait) {
-            (Next::Again, _) => {}
-            (Next::Shed(reason), _) => pushed.push(self.shed_newcomer(first, reason, now)?),
-            (Next::Refuse, Some(deadline)) => self.wait_for_room(first, deadline)?,
-            (Next::Refuse, None) => return Ok(false),
+        match self.overflow(first, same.count(), now)? {
+            Next::Again => {}
+            Next::Shed(reason) => pushed.push(self.shed_newcomer(first, reason, now)?),
+            Next::Refuse => return self.wait_or_try_last(first, wait),
         }
-        Ok(true)
+        Ok(Last::No)
+    }
+
+    /// The bounds of a queue for one try: if it is the last, or there is no other way, a refusal counts.
+    fn bounds_of_try(&self, queue: QueueId, waits: bool, last: &Last) -> Bounds {
+        let bounds = self.bounds(queue);
+        Bounds {
+            yields: (bounds.yields || waits) && last.is_no(),
+            ..bounds
+        }
+    }
+
+    /// Waits for room until the deadline, if there is one. Who has none left tries once more, to be let in or counted
+    /// as refused.
+    fn wait_or_try_last(&self, newcomer: &Prepared<'_>, until: Option<Deadline>) -> Result<Last> {
+        let Some(until) = until else {
+            return Ok(Last::Try);
+        };
+        match self.wait_for_room(newcomer, until) {
+            Ok(()) => Ok(Last::No),
+            Err(error) if error.kind() == ErrorKind::Full => Ok(Last::TryAfter(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Turns a receipt into the caller's answer.
@@ -615,6 +633,37 @@ impl Inner {
             known.join(", ")
         );
         Error::new(ErrorKind::UnknownKind, text)
+    }
+}
+
+/// Whether a try to push a job is its last.
+#[derive(Debug, Default)]
+enum Last {
+    /// There may be others.
+    #[default]
+    No,
+    /// It is.
+    Try,
+    /// It is, after a wait that came to this.
+    TryAfter(Error),
+}
+
+impl Last {
+    fn is_no(&self) -> bool {
+        matches!(self, Last::No)
+    }
+
+    /// The answer to the try.
+    fn or<T>(self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| self.instead_of(error))
+    }
+
+    /// What the wait came to says more than one more refusal.
+    fn instead_of(self, refusal: Error) -> Error {
+        match self {
+            Last::TryAfter(waited) if refusal.kind() == ErrorKind::Full => waited,
+            _ => refusal,
+        }
     }
 }
 

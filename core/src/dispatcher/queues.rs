@@ -17,6 +17,8 @@ pub(crate) struct Bounds {
     pub(super) bytes: usize,
     /// How much of it may wait in memory, where the rest goes to the file.
     pub(super) resident: Resident,
+    /// Whether there is another way than to refuse who finds it full.
+    pub(super) yields: bool,
 }
 
 impl Bounds {
@@ -27,11 +29,25 @@ impl Bounds {
                 resident: Resident { jobs, bytes },
                 ..Self::default()
             },
-            _ => Self {
+            on_full => Self {
                 jobs,
                 bytes,
+                yields: on_full.is_some_and(OnFull::yields),
                 ..Self::default()
             },
+        }
+    }
+}
+
+impl Bounds {
+    /// What is full when it is reached, whatever happens then.
+    pub(super) fn full(&self) -> Resident {
+        match self.resident {
+            Resident { jobs: 0, bytes: 0 } => Resident {
+                jobs: self.jobs,
+                bytes: self.bytes,
+            },
+            resident => resident,
         }
     }
 }

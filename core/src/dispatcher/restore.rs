@@ -101,6 +101,7 @@ impl Dispatcher {
             waits: &job.waits,
             capacity: 0,
             capacity_bytes: 0,
+            undecided: false,
             resident: crate::engine::Resident::default(),
             shed: None,
             // Whoever restores many flushes once.

@@ -376,6 +376,9 @@ pub struct Insert<'a> {
     /// The most that may wait in memory, if the engine has a file for the rest: what comes after waits there, and is
     /// not refused for it. Jobs with an idempotency key or a deadline stay in memory.
     pub resident: Resident,
+    /// Whether the caller has another way if there is no room (it sheds a job, or waits): then the job is not counted
+    /// as refused.
+    pub undecided: bool,
     /// The job is stored only as one that was shed for this: it has ended, takes no room and holds no key, and
     /// its payload is dropped.
     pub shed: Option<ShedReason>,

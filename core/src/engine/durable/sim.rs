@@ -309,6 +309,7 @@ impl History {
             waits: &[],
             capacity: 0,
             capacity_bytes: 0,
+            undecided: false,
             resident: crate::engine::Resident::default(),
             shed: None,
             durability: level,

@@ -520,6 +520,7 @@ fn a_job_from_a_dump_gets_no_fence_twice() {
         waits: &[],
         capacity: 0,
         capacity_bytes: 0,
+        undecided: false,
         resident: crate::engine::Resident::default(),
         shed: None,
         durability: Durability::Disk,

@@ -132,6 +132,9 @@ impl<'a> Session<'a> {
 
     /// Counts a push that was refused because the queue is full.
     pub(super) fn refuse(&mut self, job: &Insert<'_>) {
+        if job.undecided {
+            return;
+        }
         self.stripe.tally(job.queue).totals.refused += 1;
     }
 
@@ -497,6 +500,7 @@ impl<'a> Session<'a> {
             waits: &job.waits,
             capacity: 0,
             capacity_bytes: 0,
+            undecided: false,
             resident: Resident::default(),
             shed: None,
             durability: Durability::Memory,

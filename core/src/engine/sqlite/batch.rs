@@ -65,7 +65,7 @@ impl Work<'_> {
             }
         }
         for (draft, inserted) in drafts.iter().zip(&receipt.inserted) {
-            if is_full(*inserted) {
+            if is_full(*inserted) && !draft.undecided {
                 self.tally.add(draft.queue, Column::Refused, 1);
             }
         }

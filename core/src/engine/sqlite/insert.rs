@@ -36,6 +36,8 @@ pub(super) struct Draft<'a> {
     capacity: usize,
     capacity_bytes: usize,
     shed: Option<ShedReason>,
+    /// Whether a refusal is not counted.
+    pub(super) undecided: bool,
     restored: Option<&'a Restored>,
 }
 
@@ -70,6 +72,7 @@ impl<'a> Draft<'a> {
             capacity: job.capacity,
             capacity_bytes: job.capacity_bytes,
             shed: job.shed,
+            undecided: job.undecided,
             restored: job.restored,
         })
     }
@@ -121,7 +124,7 @@ impl Work<'_> {
             let inserted = self.insert(draft)?;
             receipt.push(inserted);
             if refused(inserted) {
-                if is_full(inserted) {
+                if is_full(inserted) && !draft.undecided {
                     self.tally.add(draft.queue, Column::Refused, 1);
                 }
                 break;

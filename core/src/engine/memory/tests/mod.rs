@@ -51,6 +51,7 @@ pub(super) fn plain(id: JobId) -> Insert<'static> {
         waits: &[],
         capacity: 0,
         capacity_bytes: 0,
+        undecided: false,
         resident: crate::engine::Resident::default(),
         shed: None,
         durability: Durability::Memory,

@@ -532,6 +532,7 @@ impl Pair {
                 waits,
                 capacity: p.capacity,
                 capacity_bytes: 0,
+                undecided: false,
                 resident: crate::engine::Resident::default(),
                 shed: None,
                 durability: Durability::Memory,
