@@ -130,9 +130,9 @@ mod tests {
 
     fn full_queue(policy: &str) -> Dispatcher {
         let url = format!("memory:?capacity=2&on_full={policy}");
-        let d = Dispatcher::open(&url, Options::default()).unwrap();
+        let d = Dispatcher::open(&url, Options::default()).expect("the options fit");
         let two = [NewJob::new("k", b"1"), NewJob::new("k", b"2")];
-        assert_eq!(d.push_many(&two).unwrap().len(), 2);
+        assert_eq!(d.push_many(&two).expect("there is room").len(), 2);
         d
     }
 
