@@ -10,6 +10,7 @@ mod dumps;
 mod faults;
 mod fences;
 mod files;
+mod forward;
 mod histories;
 mod key;
 mod kill;
