@@ -9,7 +9,7 @@ use crate::JobId;
 use crate::durability::Durability;
 use crate::engine::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    KeyStanding, Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
+    KeyStanding, Load, Located, Overdue, QueueCounts, Resident, Retention, Signals, Tick, Victim,
 };
 use crate::error::Result;
 use crate::job::{Filter, Job, Page};
@@ -163,6 +163,11 @@ impl Engine for Watched {
     fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
         (self.before)(Call::Write("set_newest_first"))?;
         self.inner.set_newest_first(queue, on)
+    }
+
+    fn set_resident(&self, queue: QueueId, most: Resident) -> Result<()> {
+        (self.before)(Call::Write("set_resident"))?;
+        self.inner.set_resident(queue, most)
     }
 
     fn limit_key(&self, queue: QueueId, key: &str, limit: Option<u32>) -> Result<()> {

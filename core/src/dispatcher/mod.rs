@@ -159,6 +159,11 @@ impl Dispatcher {
         let queue_defaults = options.of_queues();
         check_capable(&queue_defaults, &can)?;
         let default_queue = engine.names().queue(&options.queue)?;
+        let default_bounds = Bounds::of(&queue_defaults);
+        // Those that are there already: each other one hears of it with its first push.
+        for (queue, _) in engine.names().queues() {
+            engine.set_resident(queue, default_bounds.resident)?;
+        }
         let node = if options.node == "auto" {
             this_node()
         } else {
@@ -182,7 +187,7 @@ impl Dispatcher {
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             default_queue,
-            default_bounds: Bounds::of(&queue_defaults),
+            default_bounds,
             queue_defaults,
             queues: RwLock::default(),
             adjusting: Mutex::default(),

@@ -93,6 +93,7 @@ impl Dispatcher {
         rules.check()?;
         check_capable(&rules, &self.0.engine.capabilities())?;
         let id = self.queue(queue)?;
+        self.0.engine.set_resident(id, Bounds::of(&rules).resident)?;
         self.0.slots.limit_queue(id, own.concurrency);
         let mut queues = self.0.queues.write();
         if queues.len() <= id.index() {

@@ -203,6 +203,15 @@ pub trait Engine: Send + Sync + Debug {
         Err(unsupported("give out the newest jobs first"))
     }
 
+    /// How much of a queue may wait in memory, before a push says so ([`Insert::resident`]): what waits in the file
+    /// is taken back no faster. Without a file for the rest it means nothing.
+    ///
+    /// # Errors
+    /// Of the store.
+    fn set_resident(&self, _queue: QueueId, _most: Resident) -> Result<()> {
+        Ok(())
+    }
+
     /// Limits how many jobs of one concurrency key run at once, instead of [`KeyLimits::running`]; 0 starts
     /// none, `None` takes the limit away. Nothing keeps it beyond this handle of the engine.
     ///

@@ -45,7 +45,7 @@ pub(crate) use super::sql::lock;
 use super::sql::lock::{Hold, Lock};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    KeyStanding, Load, Located, Overdue, Parcel, QueueCounts, Retention, Signals, Tick, Victim,
+    KeyStanding, Load, Located, Overdue, Parcel, QueueCounts, Resident, Retention, Signals, Tick, Victim,
 };
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -499,6 +499,10 @@ impl Engine for DurableEngine {
 
     fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
         self.memory.set_newest_first(queue, on)
+    }
+
+    fn set_resident(&self, queue: QueueId, most: Resident) -> Result<()> {
+        self.memory.set_resident(queue, most)
     }
 
     fn counts(&self) -> Result<Vec<QueueCounts>> {

@@ -3,6 +3,8 @@
 //! A crash is made without a second process: the files are copied while the engine has them open, and the copy
 //! is opened. That is what a killed process leaves behind, page for page.
 
+mod shed;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;

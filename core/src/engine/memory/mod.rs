@@ -90,7 +90,7 @@ use self::stripe::{Stripe, Stripes};
 use super::terms::Terms;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
-    KeyStanding, Load, Located, Overdue, QueueCounts, Retention, Signals, Tick, Victim,
+    KeyStanding, Load, Located, Overdue, QueueCounts, Resident, Retention, Signals, Tick, Victim,
 };
 use crate::error::Result;
 use crate::id::JobId;
@@ -348,6 +348,14 @@ impl Engine for MemoryEngine {
 
     fn set_newest_first(&self, queue: QueueId, on: bool) -> Result<()> {
         self.shared.queues.get(queue).set_newest_first(on);
+        Ok(())
+    }
+
+    fn set_resident(&self, queue: QueueId, most: Resident) -> Result<()> {
+        if most.bytes > 0 {
+            self.weigh(queue);
+        }
+        self.shared.queues.get(queue).set_resident(most);
         Ok(())
     }
 
