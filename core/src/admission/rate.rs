@@ -184,6 +184,15 @@ impl Gcra {
         ))
     }
 
+    /// When whoever waits should look again: when the next start may be, but where starts come closer than a
+    /// millisecond a whole millisecond's worth of them, if the burst has as many.
+    #[must_use]
+    pub fn worth_waking(&self, rate: Rate, now: Timestamp) -> Timestamp {
+        let rested = Timestamp::from_micros(self.due(rate, now).div_euclid(1000));
+        let pause = now.after(Duration::from_millis(1));
+        self.next(rate, now).max(pause.min(rested))
+    }
+
     /// Whether it is as good as new, so that it need not be remembered.
     #[must_use]
     pub fn is_idle(&self, now: Timestamp) -> bool {
@@ -288,6 +297,24 @@ mod tests {
         assert_eq!(gcra.next(r, at(0)), at(0));
         assert_eq!(gcra.take(r, at(0), 3), 2);
         assert_eq!(gcra.next(r, at(0)), at(100_000));
+    }
+
+    #[test]
+    fn nobody_is_woken_for_each_of_a_million_starts() {
+        for (text, first, wake) in [
+            ("10/s burst=1", 100_000, 100_000),
+            ("1000000/s", 1, 1000),
+            ("1000000/s burst=1", 1, 1),
+            ("1000000/s burst=50", 1, 50),
+        ] {
+            let (r, mut gcra) = (rate(text), Gcra::default());
+            gcra.take(r, at(0), u32::MAX);
+            assert_eq!(
+                (gcra.next(r, at(0)), gcra.worth_waking(r, at(0))),
+                (at(first), at(wake)),
+                "{text}"
+            );
+        }
     }
 
     #[test]

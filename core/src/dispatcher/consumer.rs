@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::gate::{KindGate, QueueGate};
 use super::kinds::{Asked, Handler, KindSet};
 use super::lease::{Body, Lease, handling};
-use super::settle::{Answer, Settling};
+use super::pace::Pace;
+use super::settle::{Answer, Ended, Settling};
 use super::slots::{Baton, Held, Permits, Place};
 use super::{Dispatcher, Inner};
-use crate::engine::{Claim, Claimed, KindClaim};
+use crate::engine::{Claim, Claimed, KeyLimits, KindClaim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
 use crate::outcome::Outcome;
@@ -71,12 +73,27 @@ struct Ask {
     asked: Vec<Asked>,
     /// The versions of what `asked` was made from.
     asked_at: (u64, u64, usize),
-    /// The kinds that have a limit of their own, and how many permits of it are reserved for the claim.
-    limited: Vec<(usize, Arc<Permits>, usize)>,
+    /// The kinds that have a limit or a rate of their own.
+    limited: Vec<Limited>,
+    /// Whether the jobs of some kind are looked at before they run.
+    sifts: bool,
     /// What the engine is asked for. It counts the allowances down; they are put right after each claim.
     claims: Vec<KindClaim>,
     claimed: Vec<Claimed>,
+    /// Claimed jobs that are not to run, what becomes of each, and the buffers for that.
+    turned: Vec<Claimed>,
+    outcomes: Vec<Outcome>,
+    turning: Settling,
     leases: Vec<Lease>,
+}
+
+/// A kind with a limit or a rate, and how many starts of it are reserved for the claim.
+#[derive(Debug)]
+struct Limited {
+    kind: usize,
+    permits: Option<Arc<Permits>>,
+    gate: Option<Arc<KindGate>>,
+    reserved: usize,
 }
 
 impl Dispatcher {
@@ -116,8 +133,12 @@ impl Consumer {
             asked: Vec::new(),
             asked_at: (u64::MAX, 0, 0),
             limited: Vec::new(),
+            sifts: false,
             claims: Vec::new(),
             claimed: Vec::new(),
+            turned: Vec::new(),
+            outcomes: Vec::new(),
+            turning: Settling::default(),
             leases: Vec::new(),
         };
         Self {
@@ -371,18 +392,10 @@ impl Ask {
         now: Timestamp,
         out: &mut Vec<Lease>,
     ) -> Result<usize> {
-        let mut claim = Claim {
-            queue: room.queue,
-            kinds: &mut self.claims,
-            limit: room.limit,
-            lease: self.lease,
-            node: &inner.node,
-            worker: self.worker,
-            keys: crate::engine::KeyLimits::default(),
-            relays: self.relays,
-            out: &mut self.claimed,
-        };
-        let result = inner.settle_and_claim(settling, Some(&mut claim), baton, now);
+        let mut result = self.draw(inner, settling, baton, &room, now);
+        if result.is_ok() && self.looks_at(&room) {
+            result = self.sift(inner, baton, &room, now);
+        }
         let got = self.claimed.len();
         self.give_back(inner, &room, got);
         baton.spend(got);
@@ -402,39 +415,119 @@ impl Ask {
         result.map(|()| got)
     }
 
+    /// Settles, and claims what there is room for beside what has been claimed already.
+    fn draw(
+        &mut self,
+        inner: &Inner,
+        settling: &mut Settling,
+        baton: &mut Baton<'_>,
+        room: &Room,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut claim = Claim {
+            queue: room.queue,
+            kinds: &mut self.claims,
+            limit: room.limit - self.claimed.len(),
+            lease: self.lease,
+            node: &inner.node,
+            worker: self.worker,
+            keys: room
+                .gate
+                .as_ref()
+                .map_or_else(KeyLimits::default, |gate| gate.keys),
+            relays: self.relays,
+            out: &mut self.claimed,
+        };
+        inner.settle_and_claim(settling, Some(&mut claim), baton, now)
+    }
+
+    /// Whether claimed jobs have to be looked at before they run.
+    fn looks_at(&self, room: &Room) -> bool {
+        self.sifts || room.gate.as_ref().is_some_and(|gate| gate.delay.is_some())
+    }
+
+    /// Turns away what was claimed and is not to run, and claims on until there is as much as was wanted, or
+    /// nothing left.
+    fn sift(&mut self, inner: &Inner, baton: &mut Baton<'_>, room: &Room, mut now: Timestamp) -> Result<()> {
+        let (mut from, mut turning) = (0, std::mem::take(&mut self.turning));
+        let result = loop {
+            self.pick(inner, room, from, now);
+            inner.after_look(room, self.claimed.len() + self.turned.len() < room.limit);
+            if self.turned.is_empty() {
+                break Ok(());
+            }
+            from = self.claimed.len();
+            turning.clear();
+            let ends = self.turned.iter().zip(self.outcomes.drain(..));
+            let ends = ends.map(|(claimed, outcome)| Ended::claimed(claimed, outcome));
+            turning.ended.extend(ends);
+            now = inner.now();
+            let settled = if from < room.limit && !inner.stopping() {
+                self.draw(inner, &mut turning, baton, room, now)
+            } else {
+                inner.settle_and_claim(&mut turning, None, baton, now)
+            };
+            if settled.is_err() {
+                // Nothing was stored: they are held still, and nobody else would answer for them.
+                self.claimed.append(&mut self.turned);
+                break settled;
+            }
+            self.turned.clear();
+        };
+        self.turning = turning;
+        result
+    }
+
+    /// Moves what is not to run from the claimed jobs, of which those before `from` have been looked at, to those
+    /// that are turned away.
+    fn pick(&mut self, inner: &Inner, room: &Room, from: usize, now: Timestamp) {
+        let (asked, outcomes) = (&self.asked, &mut self.outcomes);
+        let leaves = self.claimed.extract_if(from.., |claimed| {
+            let gate = asked[claimed.kind.index()].gate.as_deref();
+            let outcome = inner.turns_away(room.gate.as_deref(), gate, claimed, now);
+            let leaves = outcome.is_some();
+            outcomes.extend(outcome);
+            leaves
+        });
+        for claimed in leaves {
+            // It used up none of what was allowed.
+            let allowance = &mut self.claims[claimed.kind.index()].allowance;
+            *allowance = allowance.saturating_add(1);
+            self.turned.push(claimed);
+        }
+    }
+
     /// Takes a permit of the queue, if it has a limit, and of every limited kind for each job that might be
-    /// claimed. `None` if the queue has no room.
+    /// claimed, and a start where there is a rate. `None` if the queue has no room.
     fn reserve(&mut self, inner: &Inner, queue: QueueId, limit: usize) -> Option<Room> {
         let permits = inner.slots.queue(queue).filter(|_| !self.relays);
-        let limit = permits.as_ref().map_or(limit, |p| inner.slots.take(p, limit));
+        let gate = inner.gate(queue);
+        let limit = reserve(inner, permits.as_deref(), pace_of(gate.as_deref()), limit);
         if limit == 0 {
             return None;
         }
-        for (kind, permits, reserved) in &mut self.limited {
-            let asked = self.asked[*kind].claim.allowance;
-            *reserved = if asked > 0 {
-                inner.slots.take(permits, limit)
-            } else {
-                0
-            };
-            self.claims[*kind].allowance = *reserved as u32;
+        for limited in &mut self.limited {
+            let asked = self.asked[limited.kind].claim.allowance;
+            let want = if asked > 0 { limit } else { 0 };
+            limited.reserved = reserve(inner, limited.permits.as_deref(), limited.pace(), want);
+            self.claims[limited.kind].allowance = limited.reserved as u32;
         }
         Some(Room {
             queue,
             limit,
             permits,
+            gate,
         })
     }
 
-    /// Gives back the permits that the claim did not use.
+    /// Gives back the permits and starts that the claim did not use.
     fn give_back(&self, inner: &Inner, room: &Room, got: usize) {
-        let mut wanted = room
-            .permits
-            .as_ref()
-            .is_some_and(|p| inner.slots.give(p, room.limit - got));
-        for (kind, permits, reserved) in &self.limited {
-            let used = self.claimed.iter().filter(|c| c.kind.index() == *kind).count();
-            wanted |= inner.slots.give(permits, reserved - used);
+        let pace = pace_of(room.gate.as_deref());
+        let mut wanted = give(inner, room.permits.as_deref(), pace, room.limit - got);
+        for limited in &self.limited {
+            let used = self.claimed.iter().filter(|c| c.kind.index() == limited.kind);
+            let left = limited.reserved - used.count();
+            wanted |= give(inner, limited.permits.as_deref(), limited.pace(), left);
         }
         if wanted {
             inner.engine.signals().work.ring_all();
@@ -446,27 +539,67 @@ impl Ask {
         let known = inner.engine.names().kind_count();
         let at = (inner.kinds.version(), self.kinds.version(), known);
         if self.asked_at != at {
-            let default = KindClaim {
-                allowance: 0,
-                max_attempts: inner.options.max_attempts,
-                timeout: inner.options.timeout,
-            };
-            self.asked = inner.kinds.claims(&self.kinds, known, default);
+            self.asked = inner.kinds.claims(&self.kinds, known, &inner.kind_defaults());
             self.claims.clear();
             self.claims.extend(self.asked.iter().map(|asked| asked.claim));
-            let limited = self.asked.iter().enumerate().filter(|_| !self.relays);
-            let limited = limited.filter_map(|(kind, asked)| Some((kind, asked.permits.clone()?, 0)));
-            self.limited = limited.collect();
+            // What is passed on does not run: no limit of its kind concerns it.
+            let own = self.asked.iter().enumerate().filter(|_| !self.relays);
+            self.limited = own.filter_map(Limited::of).collect();
+            let sifts = |asked: &Asked| asked.gate.as_ref().is_some_and(|gate| gate.sifts());
+            self.sifts = !self.relays && self.asked.iter().any(sifts);
             self.asked_at = at;
         }
     }
 }
 
+impl Limited {
+    /// The limits of a kind that is asked for, if it has any.
+    fn of((kind, asked): (usize, &Asked)) -> Option<Self> {
+        let gate = asked.gate.clone().filter(|gate| gate.pace.is_some());
+        if asked.permits.is_none() && gate.is_none() {
+            return None;
+        }
+        Some(Self {
+            kind,
+            permits: asked.permits.clone(),
+            gate,
+            reserved: 0,
+        })
+    }
+
+    fn pace(&self) -> Option<&Pace> {
+        self.gate.as_ref()?.pace.as_ref()
+    }
+}
+
+fn pace_of(gate: Option<&QueueGate>) -> Option<&Pace> {
+    gate?.pace.as_ref()
+}
+
+/// Takes up to `want` permits where there is a limit, and a start for each where there is a rate.
+fn reserve(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, want: usize) -> usize {
+    let got = permits.map_or(want, |permits| inner.slots.take(permits, want));
+    let Some(pace) = pace else { return got };
+    let starts = inner.start_by(pace, got);
+    if give(inner, permits, None, got - starts) {
+        inner.engine.signals().work.ring_all();
+    }
+    starts
+}
+
+/// Gives permits and starts back. True if somebody may be waiting for one.
+fn give(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, count: usize) -> bool {
+    let permit = permits.is_some_and(|permits| inner.slots.give(permits, count));
+    let start = pace.is_some_and(|pace| pace.give(count));
+    permit || start
+}
+
 /// How many jobs of a queue may be claimed.
-struct Room {
-    queue: QueueId,
+pub(super) struct Room {
+    pub(super) queue: QueueId,
     limit: usize,
     permits: Option<Arc<Permits>>,
+    pub(super) gate: Option<Arc<QueueGate>>,
 }
 
 impl Drop for Consumer {

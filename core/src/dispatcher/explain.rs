@@ -10,8 +10,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::{Filter, Job, State, Token};
 use crate::names::{KindId, QueueId};
-use crate::outcome::Failure;
-use crate::time::format_duration;
+use crate::outcome::{Failure, ShedReason};
+use crate::time::{Timestamp, format_duration};
 
 /// Where a job stands and what holds it back.
 #[derive(Clone, Debug)]
@@ -60,12 +60,40 @@ pub enum Why {
     NoHandler(Arc<str>),
     /// The dispatcher is stopping.
     DispatcherStopping,
-    /// As many bodies run as may, of this kind, in this queue, or in all.
+    /// As many bodies run as may, of this kind, of this concurrency key, in this queue, or in all.
     Limit {
-        /// What is limited: `the dispatcher`, a queue or a kind.
+        /// What is limited: `the dispatcher`, a queue, a kind or a concurrency key.
         what: String,
         /// The limit.
         limit: usize,
+    },
+    /// As many run as the limit that was found for them allows.
+    Adaptive {
+        /// What is limited: a kind or a concurrency key.
+        what: String,
+        /// The limit as it is now.
+        limit: usize,
+    },
+    /// Its rate allows the next start after this long.
+    Rate {
+        /// What has a rate: a queue, a kind or a concurrency key.
+        what: String,
+        /// How long.
+        after: Duration,
+    },
+    /// So much has failed that nothing starts for this long.
+    Breaker {
+        /// What has a breaker that is open: a kind or a concurrency key.
+        what: String,
+        /// How long.
+        after: Duration,
+    },
+    /// There is no budget for retries of its kind.
+    RetryBudget {
+        /// The kind.
+        kind: Arc<str>,
+        /// When there is some even without fresh work; `None` if it takes fresh work.
+        after: Option<Duration>,
     },
     /// Nothing asks for work: no worker was started and no consumer waits.
     NoWorker,
@@ -106,6 +134,10 @@ impl Why {
             Why::NoHandler(_) => "no_handler",
             Why::DispatcherStopping => "dispatcher_stopping",
             Why::Limit { .. } => "limit",
+            Why::Adaptive { .. } => "adaptive_limit",
+            Why::Rate { .. } => "rate",
+            Why::Breaker { .. } => "breaker",
+            Why::RetryBudget { .. } => "retry_budget",
             Why::NoWorker => "no_worker",
             Why::Waiting { .. } => "waiting",
             Why::NothingQueued => "nothing_queued",
@@ -132,6 +164,34 @@ impl fmt::Display for Why {
             Why::NoHandler(kind) => write!(f, "no handler for kind {kind:?} is registered here"),
             Why::DispatcherStopping => f.write_str("the dispatcher is stopping and starts nothing"),
             Why::Limit { what, limit } => write!(f, "{what} runs as many bodies as it may ({limit})"),
+            Why::Adaptive { what, limit } => {
+                write!(
+                    f,
+                    "{what} runs as many bodies as its adaptive limit allows now ({limit})"
+                )
+            }
+            Why::Rate { what, after } => {
+                write!(f, "the rate of {what} allows the next start in {}", time(after))
+            }
+            Why::Breaker { what, after } => {
+                write!(f, "the breaker of {what} is open for {}", time(after))
+            }
+            Why::RetryBudget {
+                kind,
+                after: Some(after),
+            } => {
+                write!(
+                    f,
+                    "retries of kind {kind:?} have used up their budget; the next is due in {}",
+                    time(after)
+                )
+            }
+            Why::RetryBudget { kind, after: None } => {
+                write!(
+                    f,
+                    "retries of kind {kind:?} have used up their budget; fresh work refills it"
+                )
+            }
             Why::NoWorker => f.write_str("nothing asks for work: start workers or a consumer"),
             Why::Waiting { queued } => write!(f, "nothing holds it back; {queued} jobs are queued with it"),
             Why::NothingQueued => f.write_str("no job of it is queued"),
@@ -162,7 +222,26 @@ impl fmt::Display for QueueExplanation {
             f,
             "queue {name:?} has {waiting} jobs that wait and {running} that run: "
         )?;
-        write_all(&self.reasons, f)
+        write_all(&self.reasons, f)?;
+        for (i, (reason, jobs)) in self.shed().into_iter().enumerate() {
+            write!(
+                f,
+                "{} {jobs} {}",
+                if i == 0 { ". So far shed:" } else { "," },
+                reason.name()
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl QueueExplanation {
+    /// How many of its jobs each rule against overload has given up.
+    #[must_use]
+    pub fn shed(&self) -> Vec<(ShedReason, u64)> {
+        let mut shed = self.queue.counts.totals.shed_by();
+        shed.retain(|(_, jobs)| *jobs > 0);
+        shed
     }
 }
 
@@ -186,10 +265,7 @@ impl Dispatcher {
             State::Running if job.cancel_requested => vec![Why::Stopping(ran())],
             State::Running => vec![Why::Running(ran())],
             State::Blocked => vec![Why::Blocked(job.waits.clone())],
-            State::Scheduled => vec![Why::NotYet {
-                after: job.run_at.since(now),
-                retry: job.attempt > 0,
-            }],
+            State::Scheduled => self.0.why_scheduled(&job, now)?,
             State::Queued => self.0.why_queued(&job)?,
             _ => vec![Why::Over(job.error.clone())],
         };
@@ -233,6 +309,19 @@ impl Dispatcher {
 }
 
 impl Inner {
+    fn why_scheduled(&self, job: &Job, now: Timestamp) -> Result<Vec<Why>> {
+        let retry = job.attempt > 0;
+        let mut reasons = vec![Why::NotYet {
+            after: job.run_at.since(now),
+            retry,
+        }];
+        if retry {
+            let kind = self.engine.names().kind(&job.kind)?;
+            reasons.extend(self.held_by_budget(&job.kind, kind));
+        }
+        Ok(reasons)
+    }
+
     fn why_queued(&self, job: &Job) -> Result<Vec<Why>> {
         let names = self.engine.names();
         let (queue, kind) = (names.queue(&job.queue)?, names.kind(&job.kind)?);
@@ -246,7 +335,14 @@ impl Inner {
             reasons.push(Why::NoHandler(job.kind.clone()));
         }
         reasons.extend(self.limit_of_queue(&job.queue, queue));
-        reasons.extend(self.limit_of_kind(&job.kind, kind));
+        reasons.extend(self.held_in_queue(&job.queue, queue));
+        reasons.extend(self.held_in_kind(&job.kind, kind));
+        if let Some(key) = job.concurrency_key() {
+            reasons.extend(self.held_in_key(queue, key)?);
+        }
+        if job.attempt > 0 {
+            reasons.extend(self.held_by_budget(&job.kind, kind));
+        }
         reasons.extend(self.limit_of_all());
         Ok(self.or_waiting(reasons, &counts))
     }
@@ -259,14 +355,15 @@ impl Inner {
             return Ok(reasons);
         }
         for (id, kind) in self.engine.names().kinds() {
-            let limit = self.limit_of_kind(&kind, id);
+            let held = self.held_in_kind(&kind, id);
             let known = self.kinds.get(id).is_some();
-            if (limit.is_some() || !known) && self.has_queued(&queue.name, &kind)? {
-                reasons.extend(limit);
+            if (!held.is_empty() || !known) && self.has_queued(&queue.name, &kind)? {
+                reasons.extend(held);
                 reasons.extend((!known).then_some(Why::NoHandler(kind)));
             }
         }
         reasons.extend(self.limit_of_queue(&queue.name, queue.counts.queue));
+        reasons.extend(self.held_in_queue(&queue.name, queue.counts.queue));
         reasons.extend(self.limit_of_all());
         Ok(self.or_waiting(reasons, &queue.counts))
     }
@@ -329,7 +426,7 @@ impl Inner {
         reached(format!("queue {name:?}"), permits.used(), permits.limit())
     }
 
-    fn limit_of_kind(&self, name: &str, kind: KindId) -> Option<Why> {
+    pub(super) fn limit_of_kind(&self, name: &str, kind: KindId) -> Option<Why> {
         let permits = self.kinds.get(kind)?.permits.clone()?;
         reached(format!("kind {name:?}"), permits.used(), permits.limit())
     }

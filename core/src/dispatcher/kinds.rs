@@ -6,13 +6,14 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::{Mutex, RwLock};
 
+use super::gate::KindGate;
 use super::slots::Permits;
-use crate::config::KindOptions;
+use crate::config::{KindOptions, Options};
 use crate::engine::KindClaim;
 use crate::error::Result;
 use crate::names::KindId;
 use crate::outcome::Outcome;
-use crate::retry::RetryPolicy;
+use crate::time::Timestamp;
 
 use super::{Inner, Lease};
 
@@ -31,10 +32,20 @@ pub(crate) struct Entry {
     pub(crate) handler: Option<Arc<dyn Handler>>,
 }
 
+/// What holds where a kind says nothing, and what the rules of a kind need to begin.
+pub(crate) struct Defaults<'a> {
+    pub(crate) options: &'a Options,
+    /// Whether the engine can limit concurrency keys.
+    pub(crate) keys: bool,
+    pub(crate) now: Timestamp,
+}
+
 /// The table of kinds.
 #[derive(Default)]
 pub(crate) struct Kinds {
     table: RwLock<Vec<Option<Arc<Entry>>>>,
+    /// What holds back the starts of kinds, where anything does.
+    gates: RwLock<Vec<Option<Arc<KindGate>>>>,
     version: AtomicU64,
     /// The kinds that have a Rust handler here.
     pub(crate) handled: Arc<KindSet>,
@@ -54,24 +65,27 @@ impl Kinds {
         kind: KindId,
         options: KindOptions,
         handler: Option<Arc<dyn Handler>>,
-        defaults: (&RetryPolicy, u32),
+        defaults: &Defaults<'_>,
     ) -> Result<()> {
-        options.check(defaults.0, defaults.1)?;
+        options.check(&defaults.options.retry, defaults.options.max_attempts)?;
         let handled = handler.is_some();
         let mut table = self.table.write();
         if table.len() <= kind.index() {
             table.resize(kind.index() + 1, None);
         }
         let old = table[kind.index()].take();
-        let permits = match (options.concurrency, old.as_ref().and_then(|e| e.permits.clone())) {
-            (limit, Some(permits)) => {
+        let counted = options.concurrency.is_some() || KindGate::counts(&options);
+        let limit = options.concurrency.unwrap_or(usize::MAX);
+        let permits = match (counted, old.as_ref().and_then(|e| e.permits.clone())) {
+            (_, Some(permits)) => {
                 // Also without a limit they are counted on: another limit may come while bodies run.
-                permits.set_limit(limit.unwrap_or(usize::MAX));
+                permits.set_limit(limit);
                 Some(permits)
             }
-            (Some(limit), None) => Some(Arc::new(Permits::new(limit))),
-            (None, None) => None,
+            (true, None) => Some(Arc::new(Permits::new(limit))),
+            (false, None) => None,
         };
+        self.set_gate(kind, &options, permits.clone(), defaults);
         table[kind.index()] = Some(Arc::new(Entry {
             options,
             permits,
@@ -88,6 +102,51 @@ impl Kinds {
             self.handled.remove(kind);
         }
         Ok(())
+    }
+
+    /// What holds back the starts of a kind, if anything does.
+    pub(super) fn gate(&self, kind: KindId) -> Option<Arc<KindGate>> {
+        self.gates.read().get(kind.index()).cloned().flatten()
+    }
+
+    fn set_gate(
+        &self,
+        kind: KindId,
+        options: &KindOptions,
+        permits: Option<Arc<Permits>>,
+        defaults: &Defaults<'_>,
+    ) {
+        let budget = options.retry_budget.or(Some(defaults.options.retry_budget));
+        let options = KindOptions {
+            retry_budget: budget,
+            ..*options
+        };
+        let mut gates = self.gates.write();
+        if gates.len() <= kind.index() {
+            gates.resize(kind.index() + 1, None);
+        }
+        let gate = &mut gates[kind.index()];
+        *gate = KindGate::new(
+            kind,
+            &options,
+            defaults.keys,
+            permits,
+            gate.as_deref(),
+            defaults.now,
+        )
+        .map(Arc::new);
+    }
+
+    /// Kinds that nobody has declared keep to the dispatcher's retry budget, too.
+    fn hold_undeclared(&self, known: usize, defaults: &Defaults<'_>) {
+        if defaults.options.retry_budget.is_none() {
+            return;
+        }
+        for kind in (0..known).map(|i| KindId(i as u16)) {
+            if self.get(kind).is_none() && self.gate(kind).is_none() {
+                self.set_gate(kind, &KindOptions::new(), None, defaults);
+            }
+        }
     }
 
     /// Gives a kind to consumers of its own, or to the common ones: who had it for his own asks for it no
@@ -133,7 +192,8 @@ impl Kinds {
     }
 
     /// What a consumer of `set` asks of each kind when every permit is free.
-    pub(crate) fn claims(&self, set: &KindSet, known: usize, default: KindClaim) -> Vec<Asked> {
+    pub(crate) fn claims(&self, set: &KindSet, known: usize, defaults: &Defaults<'_>) -> Vec<Asked> {
+        self.hold_undeclared(known, defaults);
         let table = self.table.read();
         (0..known)
             .map(|i| {
@@ -142,14 +202,15 @@ impl Kinds {
                 let options = entry.as_ref().map(|e| e.options).unwrap_or_default();
                 let claim = KindClaim {
                     allowance: if set.has(kind) { u32::MAX } else { 0 },
-                    max_attempts: options.max_attempts.unwrap_or(default.max_attempts),
-                    timeout: options.timeout.or(default.timeout),
+                    max_attempts: options.max_attempts.unwrap_or(defaults.options.max_attempts),
+                    timeout: options.timeout.or(defaults.options.timeout),
                 };
                 let (permits, handler) =
                     entry.map_or((None, None), |e| (e.permits.clone(), e.handler.clone()));
                 Asked {
                     claim,
                     permits,
+                    gate: self.gate(kind),
                     handler,
                 }
             })
@@ -162,6 +223,7 @@ impl Kinds {
 pub(crate) struct Asked {
     pub(crate) claim: KindClaim,
     pub(crate) permits: Option<Arc<Permits>>,
+    pub(super) gate: Option<Arc<KindGate>>,
     pub(crate) handler: Option<Arc<dyn Handler>>,
 }
 

@@ -432,6 +432,14 @@ impl Body {
         }
     }
 
+    /// Whether its end was decided before the body ended: it took too long, or its lease was lost.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(
+            self.cell.stop_reason(),
+            Some(StopReason::TimedOut | StopReason::LeaseLost)
+        )
+    }
+
     pub(super) fn extras(&self) -> Option<&Extras> {
         self.claimed.extras.as_deref()
     }

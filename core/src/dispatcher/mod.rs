@@ -9,11 +9,16 @@ mod cells;
 mod consumer;
 mod dumps;
 mod explain;
+mod gate;
+mod governor;
+mod held;
 mod hooks;
+mod keys;
 mod kinds;
 mod lease;
 mod manage;
 mod overflow;
+mod pace;
 mod pressure;
 mod push;
 mod queues;
@@ -62,8 +67,9 @@ use crate::names::{KindId, QueueId};
 use crate::time::{Clock, Deadline, SystemClock, Timestamp};
 use cells::Cells;
 use dumps::Dumps;
+use gate::Gates;
 use hooks::HookList;
-use kinds::Kinds;
+use kinds::{Defaults, Kinds};
 use queues::{Bounds, check_capable};
 use relays::Relays;
 use slots::Slots;
@@ -98,6 +104,7 @@ pub(crate) struct Inner {
     encodes: bool,
     pub(crate) kinds: Kinds,
     pub(crate) slots: Slots,
+    gates: Gates,
     pub(crate) cells: Cells,
     pub(crate) events: Events,
     pub(crate) hooks: HookList,
@@ -171,6 +178,7 @@ impl Dispatcher {
         };
         let inner = Arc::new(Inner {
             slots: Slots::new(options.concurrency),
+            gates: Gates::new(&queue_defaults),
             most_durable: can.durability,
             encodes: !can.host_objects,
             engine,
@@ -459,6 +467,15 @@ impl Inner {
         }
     }
 
+    /// What holds for kinds that say nothing.
+    fn kind_defaults(&self) -> Defaults<'_> {
+        Defaults {
+            options: &self.options,
+            keys: self.engine.capabilities().keys,
+            now: self.now(),
+        }
+    }
+
     fn set_kind(
         &self,
         kind: &str,
@@ -466,13 +483,19 @@ impl Inner {
         handler: Option<Arc<dyn Handler>>,
     ) -> Result<KindId> {
         self.check_open()?;
+        let per_key = options
+            .adaptive
+            .flatten()
+            .is_some_and(|adaptive| adaptive.is_per_key());
+        if per_key && !self.engine.capabilities().keys {
+            let text = "this engine cannot keep option adaptive with per=key; use memory: or a file that one process owns";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
         let id = self.engine.names().kind(kind)?;
-        self.kinds.set(
-            id,
-            options,
-            handler,
-            (&self.options.retry, self.options.max_attempts),
-        )?;
+        self.kinds.set(id, options, handler, &self.kind_defaults())?;
+        if self.kinds.gate(id).is_some_and(|gate| gate.hears()) {
+            self.gates.listen();
+        }
         // Jobs of this kind may be waiting for exactly this.
         self.engine.signals().work.ring_all();
         Ok(id)

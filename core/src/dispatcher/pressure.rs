@@ -11,11 +11,13 @@ use crate::time::Timestamp;
 
 impl Dispatcher {
     /// How full a queue is, from 0 to 1: the greatest share of its bounds that is used (options `capacity` and
-    /// `capacity_bytes`; where `on_full` is `spill` it is 1 as soon as jobs wait in the file only); 0 for a queue
-    /// without bounds, or one that nobody has named as yet.
+    /// `capacity_bytes`; where `on_full` is `spill` it is 1 as soon as jobs wait in the file only), and with
+    /// `delay_target` the share that jobs have waited lately of the longest wait it allows; 0 for a queue without
+    /// bounds, or one that nobody has named as yet.
     ///
     /// A host that reads it before it takes work in can say "not now" to its own callers (HTTP 429) before the
-    /// queue has to. It takes no lock and allocates nothing, on engines that keep their jobs in memory.
+    /// queue has to. It allocates nothing, and takes no lock but that of `delay_target`, on engines that keep
+    /// their jobs in memory.
     ///
     /// # Errors
     /// Of the store; `Forked`.
@@ -54,7 +56,12 @@ impl Inner {
     fn pressure_of(&self, queue: QueueId, load: Load) -> f64 {
         let bounds = self.bounds(queue).full();
         let fill = |used, most| Fill { used, most };
-        pressure(fill(load.jobs, bounds.jobs), fill(load.bytes, bounds.bytes), 0.0)
+        let delay = self.gate(queue).map_or(0.0, |gate| gate.pressure(self.now()));
+        pressure(
+            fill(load.jobs, bounds.jobs),
+            fill(load.bytes, bounds.bytes),
+            delay,
+        )
     }
 
     /// Tells whoever listens when the pressure of a queue has crossed a watermark. Whoever changes what waits

@@ -101,7 +101,9 @@ impl Dispatcher {
         }
         queues[id.index()] = own;
         self.0.own_options.store(true, Ordering::Release);
-        drop((queues, adjusting));
+        drop(queues);
+        self.0.gates.set_queue(id, &rules);
+        drop(adjusting);
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();
         self.0.engine.signals().space.ring_all();

@@ -10,7 +10,7 @@ use super::queues::Bounds;
 use super::slots::Baton;
 use super::{Inner, closed};
 use crate::durability::Durability;
-use crate::engine::{Applied, Batch, BatchReceipt, Claim, Inserted, Located};
+use crate::engine::{Applied, Batch, BatchReceipt, Claim, Claimed, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
@@ -146,6 +146,36 @@ impl Ended {
         }
     }
 
+    /// A job that was claimed and is not to run after all.
+    pub(super) fn claimed(claimed: &Claimed, outcome: Outcome) -> Self {
+        let at = Located {
+            job: claimed.job,
+            queue: claimed.queue,
+            kind: claimed.kind,
+            state: State::Running,
+            attempt: claimed.attempt,
+            max_attempts: claimed.max_attempts,
+            cancel_requested: false,
+            started: Some(claimed.started),
+            extras: claimed.extras.clone(),
+        };
+        Self {
+            of: Of::Job(Box::new(at)),
+            outcome,
+            cancel_requested: false,
+            failure: None,
+        }
+    }
+
+    /// What the body came to, if that counts: not of one that was cancelled, or has been given up before.
+    pub(super) fn answered(&self) -> Option<&Outcome> {
+        let late = match &self.of {
+            Of::Lease(body) => body.is_given_up(),
+            Of::Job(_) => false,
+        };
+        (!late && !self.cancel_requested).then_some(&self.outcome)
+    }
+
     fn standing(&self) -> Standing {
         match &self.of {
             Of::Lease(body) => body.standing(self.cancel_requested),
@@ -163,14 +193,14 @@ impl Ended {
         }
     }
 
-    fn whose(&self) -> Whose {
+    pub(super) fn whose(&self) -> Whose {
         match &self.of {
             Of::Lease(body) => body.whose(),
             Of::Job(at) => Whose::located(at),
         }
     }
 
-    fn extras(&self) -> Option<&Extras> {
+    pub(super) fn extras(&self) -> Option<&Extras> {
         match &self.of {
             Of::Lease(body) => body.extras(),
             Of::Job(at) => at.extras.as_deref(),
@@ -178,7 +208,7 @@ impl Ended {
     }
 
     /// Whether a lease of this dispatcher ended with it.
-    fn is_leased(&self) -> bool {
+    pub(super) fn is_leased(&self) -> bool {
         matches!(self.of, Of::Lease(_))
     }
 }
@@ -223,6 +253,16 @@ impl Inner {
     }
 
     fn store(&self, settling: &mut Settling, claim: Option<&mut Claim<'_>>, now: Timestamp) -> Result<()> {
+        self.hear(&settling.ended, now);
+        self.store_heard(settling, claim, now)
+    }
+
+    fn store_heard(
+        &self,
+        settling: &mut Settling,
+        claim: Option<&mut Claim<'_>>,
+        now: Timestamp,
+    ) -> Result<()> {
         let Settling {
             ended,
             answers,
@@ -276,6 +316,7 @@ impl Inner {
 
     fn store_with(&self, settling: &mut Settling, jobs: &[NewJob<'_>]) -> Result<Answer> {
         let now = self.now();
+        self.hear(&settling.ended, now);
         let prepared = jobs
             .iter()
             .map(|job| self.prepare(job, now))
@@ -329,7 +370,7 @@ impl Inner {
     fn fail_follow_up(&self, settling: &mut Settling, error: Error) -> Result<Answer> {
         let text = format!("a follow-up job could not be pushed: {error}");
         settling.ended[0].outcome = Outcome::failed(text);
-        self.store(settling, None, self.now())?;
+        self.store_heard(settling, None, self.now())?;
         Err(error)
     }
 
@@ -398,7 +439,7 @@ impl Inner {
     }
 
     /// The retry policy of a job: its own, its kind's, or the dispatcher's.
-    fn policy(&self, kind: KindId, extras: Option<&Extras>) -> RetryPolicy {
+    pub(super) fn policy(&self, kind: KindId, extras: Option<&Extras>) -> RetryPolicy {
         let own = extras.and_then(|e| e.retry);
         own.or_else(|| self.kinds.get(kind)?.options.retry)
             .unwrap_or(self.options.retry)

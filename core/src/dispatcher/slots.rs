@@ -43,6 +43,13 @@ impl Permits {
         self.limit.store(limit, Ordering::SeqCst);
     }
 
+    /// The same. True if the limit is a higher one now and somebody found no permit before: ring the bell.
+    #[must_use]
+    pub(super) fn resize(&self, limit: usize) -> bool {
+        let before = self.limit.swap(limit, Ordering::SeqCst);
+        limit > before && self.starved.load(Ordering::SeqCst) && self.starved.swap(false, Ordering::SeqCst)
+    }
+
     pub(crate) fn limit(&self) -> usize {
         self.limit.load(Ordering::SeqCst)
     }

@@ -22,7 +22,8 @@ const SLICE: usize = 1024;
 
 impl Dispatcher {
     /// Does what is due now: queues scheduled jobs, ends overdue attempts, expires jobs past their
-    /// deadline, forgets finished ones past their retention. Returns when to come again
+    /// deadline, forgets finished ones past their retention, lets those start whom a rate or a breaker has held
+    /// back. Returns when to come again
     /// ([`Timestamp::MAX`] for when something new is pushed).
     ///
     /// Only needed with a clock that stands still; otherwise a thread does it.
@@ -44,7 +45,7 @@ impl Inner {
                 break tick.next;
             }
         };
-        Ok(next.min(self.prune()?))
+        Ok(next.min(self.open_gates()).min(self.prune()?))
     }
 
     /// Decides about every job that time has overtaken.

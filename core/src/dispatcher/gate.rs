@@ -1,0 +1,487 @@
+//! What holds starts back beside bounded concurrency: rates, delay control, retry budgets, breakers and limits that
+//! find themselves. The rules are in [`crate::admission`]; here they meet claims and ends.
+//!
+//! A dispatcher without such options pays one load for it at a claim, and one at an end. Where a rule says *not
+//! before*, the claimer leaves that instant for the [sweeper](super::sweeper), which rings for work then: nobody
+//! polls.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::Inner;
+use super::consumer::Room;
+use super::governor::{Governor, Heard, Rules, answer};
+use super::keys::Keys;
+use super::pace::{Pace, Starts};
+use super::settle::{Ended, Whose, random};
+use super::slots::Permits;
+use crate::admission::{Budget, Codel, Delay, RetryBudget, Turn};
+use crate::config::{KindOptions, QueueOptions};
+use crate::engine::{Claimed, KeyLimits};
+use crate::event::EventKind;
+use crate::names::{KindId, QueueId};
+use crate::outcome::{Outcome, ShedReason};
+use crate::time::Timestamp;
+
+/// How long a retry that there is no budget for is put off at least, so that a policy without pauses does not have
+/// the same jobs claimed and put off without end.
+const LEAST_PUT_OFF: Duration = Duration::from_secs(1);
+
+/// All of one dispatcher.
+#[derive(Debug)]
+pub(crate) struct Gates {
+    queues: RwLock<Vec<Option<Arc<QueueGate>>>>,
+    /// Whether any queue has such a rule.
+    of_queues: AtomicBool,
+    /// Whether any kind learns from what its attempts come to.
+    of_ends: AtomicBool,
+    /// When somebody whom a rule holds back may start, in microseconds.
+    next: AtomicI64,
+    /// The breakers that are open, by when probes may start.
+    open: Mutex<BinaryHeap<Reverse<Open>>>,
+    pub(super) keys: Keys,
+}
+
+/// An open breaker: until when, of which kind, and of which key if it is that of one.
+type Open = (Timestamp, KindId, Option<(QueueId, Box<str>)>);
+
+impl Gates {
+    /// Those of a dispatcher whose queues are held to `defaults` where they have nothing of their own.
+    pub(super) fn new(defaults: &QueueOptions) -> Self {
+        Self {
+            queues: RwLock::default(),
+            of_queues: AtomicBool::new(QueueGate::is_needed(defaults)),
+            of_ends: AtomicBool::new(false),
+            next: AtomicI64::new(i64::MAX),
+            open: Mutex::default(),
+            keys: Keys::default(),
+        }
+    }
+
+    /// Puts the rules of a queue in force.
+    pub(super) fn set_queue(&self, queue: QueueId, rules: &QueueOptions) {
+        let mut queues = self.queues.write();
+        if queues.len() <= queue.index() {
+            queues.resize(queue.index() + 1, None);
+        }
+        let gate = &mut queues[queue.index()];
+        *gate = Some(Arc::new(QueueGate::new(rules, gate.as_deref())));
+        if QueueGate::is_needed(rules) {
+            self.of_queues.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// From now on what attempts come to is heard.
+    pub(super) fn listen(&self) {
+        self.of_ends.store(true, Ordering::SeqCst);
+    }
+
+    fn found(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
+        self.queues.read().get(queue.index()).cloned().flatten()
+    }
+}
+
+/// What holds back the starts of one queue.
+#[derive(Debug)]
+pub(crate) struct QueueGate {
+    pub(super) pace: Option<Pace>,
+    pub(super) delay: Option<Delay>,
+    pub(super) keys: KeyLimits,
+    codel: Mutex<Codel>,
+    /// Whether the engine was told to give out the newest first.
+    reversed: Mutex<bool>,
+}
+
+impl QueueGate {
+    fn is_needed(rules: &QueueOptions) -> bool {
+        let keys = rules.key_concurrency.unwrap_or(0) > 0 || rules.key_rate.flatten().is_some();
+        keys || rules.rate.flatten().is_some() || rules.delay_target.flatten().is_some()
+    }
+
+    fn new(rules: &QueueOptions, last: Option<&QueueGate>) -> Self {
+        let last_pace = last.and_then(|last| last.pace.as_ref());
+        let delay = rules.delay_target.flatten().map(|target| Delay {
+            target,
+            interval: rules.delay_interval.unwrap_or(target),
+            newest_first: rules.newest_first.unwrap_or(false),
+        });
+        let codel = last
+            .filter(|last| last.delay == delay)
+            .map(|last| *last.codel.lock());
+        Self {
+            pace: rules.rate.flatten().map(|rate| Pace::new(rate, last_pace)),
+            delay,
+            keys: KeyLimits {
+                running: u32::try_from(rules.key_concurrency.unwrap_or(0)).unwrap_or(u32::MAX),
+                rate: rules.key_rate.flatten(),
+            },
+            codel: Mutex::new(codel.unwrap_or_default()),
+            reversed: Mutex::new(last.is_some_and(|last| *last.reversed.lock())),
+        }
+    }
+
+    /// Whether a job that could have started at `ready` has waited too long to be worth it.
+    pub(super) fn sheds(&self, ready: Timestamp, now: Timestamp) -> bool {
+        let sheds = |delay| self.codel.lock().sheds(delay, now.since(ready), now);
+        self.delay.as_ref().is_some_and(sheds)
+    }
+
+    /// How much of the longest allowed wait jobs have waited lately, from 0 to 1.
+    pub(super) fn pressure(&self, now: Timestamp) -> f64 {
+        let pressure = |delay| self.codel.lock().pressure(delay, now);
+        self.delay.as_ref().map_or(0.0, pressure)
+    }
+
+    fn is_reversed(&self) -> bool {
+        self.delay.is_some_and(|d| d.newest_first) && self.codel.lock().overloaded()
+    }
+}
+
+/// What holds back the starts of one kind, and what it learns from their ends.
+#[derive(Debug)]
+pub(crate) struct KindGate {
+    kind: KindId,
+    pub(super) pace: Option<Pace>,
+    budget: Option<(RetryBudget, Mutex<Budget>)>,
+    /// The rules of all its jobs together, and those of each concurrency key.
+    of_kind: Rules,
+    of_key: Rules,
+    governor: Mutex<Governor>,
+    /// The limit that does not change, and what it is counted by.
+    concurrency: usize,
+    permits: Option<Arc<Permits>>,
+}
+
+impl KindGate {
+    /// That of a kind with these options, `None` if they hold nothing back. `keys` says whether the engine can
+    /// limit concurrency keys, `permits` counts what runs.
+    pub(super) fn new(
+        kind: KindId,
+        options: &KindOptions,
+        keys: bool,
+        permits: Option<Arc<Permits>>,
+        last: Option<&KindGate>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let (rate, budget) = (options.rate.flatten(), options.retry_budget.flatten());
+        let (of_kind, of_key) = Self::rules(options, keys);
+        if rate.is_none() && budget.is_none() && !of_kind.any() && !of_key.any() {
+            return None;
+        }
+        let last_pace = last.and_then(|last| last.pace.as_ref());
+        let last_budget = last
+            .and_then(|last| last.budget.as_ref())
+            .map(|(_, state)| *state.lock());
+        let learned = last.filter(|last| last.of_kind == of_kind);
+        let learned = learned.map(|last| last.governor.lock().clone());
+        let gate = Self {
+            kind,
+            pace: rate.map(|rate| Pace::new(rate, last_pace)),
+            budget: budget.map(|budget| (budget, Mutex::new(last_budget.unwrap_or_default()))),
+            governor: Mutex::new(learned.unwrap_or_else(|| Governor::new(&of_kind, now))),
+            of_kind,
+            of_key,
+            concurrency: options.concurrency.unwrap_or(usize::MAX),
+            permits,
+        };
+        gate.enforce(&gate.governor.lock());
+        Some(gate)
+    }
+
+    /// The rules of a kind, and those of each of its keys.
+    fn rules(options: &KindOptions, keys: bool) -> (Rules, Rules) {
+        let (adaptive, breaker) = (options.adaptive.flatten(), options.breaker.flatten());
+        let of_kind = Rules {
+            adaptive: adaptive.filter(|a| !a.is_per_key()),
+            breaker,
+        };
+        let of_key = Rules {
+            adaptive: adaptive.filter(|a| a.is_per_key()),
+            breaker: breaker.filter(|_| keys),
+        };
+        (of_kind, of_key)
+    }
+
+    /// Whether what runs of a kind with these options has to be counted.
+    pub(super) fn counts(options: &KindOptions) -> bool {
+        Self::rules(options, true).0.any()
+    }
+
+    /// Whether anything is learned from ends.
+    pub(super) fn hears(&self) -> bool {
+        self.of_kind.any() || self.of_key.any()
+    }
+
+    /// Whether claimed jobs have to be looked at before they run.
+    pub(super) fn sifts(&self) -> bool {
+        self.budget.is_some() || self.of_key.adaptive.is_some()
+    }
+
+    /// A job is about to start its attempt with this number. False if the budget for retries is used up.
+    pub(super) fn affords(&self, attempt: u32, now: Timestamp) -> bool {
+        let Some((budget, state)) = &self.budget else {
+            return true;
+        };
+        let mut state = state.lock();
+        if attempt > 1 {
+            return state.withdraw(budget, now);
+        }
+        state.deposit(budget);
+        true
+    }
+
+    /// When the next retry may start, if the budget holds it back now; [`Timestamp::MAX`] if it takes fresh work.
+    pub(super) fn retries_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let (budget, state) = self.budget.as_ref()?;
+        let next = state.lock().next(budget, now);
+        (next > now).then_some(next)
+    }
+
+    /// The rules of each concurrency key, if its limit has to be found.
+    pub(super) fn adapts_keys(&self) -> Option<&Rules> {
+        self.of_key.adaptive.is_some().then_some(&self.of_key)
+    }
+
+    /// Until when the breaker of the kind is open, if it is.
+    pub(super) fn open_until(&self) -> Option<Timestamp> {
+        self.governor.lock().open_until()
+    }
+
+    /// The limit that was found for the kind, if one is looked for.
+    pub(super) fn adaptive_limit(&self) -> Option<u32> {
+        self.governor.lock().adaptive_limit()
+    }
+
+    /// Makes the limit that follows from what was learned hold. True if somebody may have waited for it.
+    fn enforce(&self, governor: &Governor) -> bool {
+        let Some(permits) = &self.permits else {
+            return false;
+        };
+        let limit = governor
+            .limit(&self.of_kind)
+            .map_or(usize::MAX, |limit| limit as usize);
+        permits.resize(limit.min(self.concurrency))
+    }
+}
+
+impl Inner {
+    /// What holds back the starts of a queue, if anything does.
+    pub(super) fn gate(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
+        if !self.gates.of_queues.load(Ordering::Acquire) {
+            return None;
+        }
+        self.gates.found(queue).or_else(|| {
+            self.gates.set_queue(queue, &self.rules(queue));
+            self.gates.found(queue)
+        })
+    }
+
+    /// Takes up to `want` starts; leaves word for the sweeper if there are none.
+    pub(super) fn start_by(&self, pace: &Pace, want: usize) -> usize {
+        if want == 0 {
+            return 0;
+        }
+        match pace.take(self.now(), want) {
+            Starts::Some(got) => got,
+            Starts::NotBefore(at) => {
+                self.wake_at(at);
+                0
+            }
+        }
+    }
+
+    /// Has work rung for at this instant.
+    pub(super) fn wake_at(&self, at: Timestamp) {
+        let at = at.as_micros();
+        if self.gates.next.fetch_min(at, Ordering::SeqCst) > at {
+            self.engine.signals().upkeep.ring_all();
+        }
+    }
+
+    /// Lets those start whom a rule has held back until now. When to come again.
+    pub(super) fn open_gates(&self) -> Timestamp {
+        let (now, next) = (self.now(), || {
+            Timestamp::from_micros(self.gates.next.load(Ordering::SeqCst))
+        });
+        if next() <= now {
+            // Taken back first: who finds nothing from here on says so again.
+            self.gates.next.store(i64::MAX, Ordering::SeqCst);
+            self.probe(now);
+            self.forget_keys(now);
+            self.engine.signals().work.ring_all();
+        }
+        next()
+    }
+
+    /// Lets probes start where a breaker has been open long enough.
+    fn probe(&self, now: Timestamp) {
+        loop {
+            let mut open = self.gates.open.lock();
+            match open.peek() {
+                Some(Reverse((at, ..))) if *at <= now => {}
+                Some(Reverse((at, ..))) => return self.wake_at(*at),
+                None => return,
+            }
+            let Some(Reverse((_, kind, key))) = open.pop() else {
+                return;
+            };
+            drop(open);
+            match key {
+                Some((queue, key)) => {
+                    self.tick_key((queue, &key), kind, now);
+                }
+                None => {
+                    if let Some(gate) = self.kinds.gate(kind) {
+                        let mut governor = gate.governor.lock();
+                        governor.tick(now);
+                        gate.enforce(&governor);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The jobs of a claim have been looked at; `dry` says whether it found fewer than it might have had.
+    pub(super) fn after_look(&self, room: &Room, dry: bool) {
+        let Some(gate) = room.gate.as_deref().filter(|gate| gate.delay.is_some()) else {
+            return;
+        };
+        if dry && gate.codel.lock().overloaded() && !self.has_any_queued(room.queue) {
+            gate.codel.lock().drained();
+        }
+        // One at a time, so that the last to look is the last to tell. An engine that fails is told again at the
+        // next claim.
+        let mut reversed = gate.reversed.lock();
+        let wanted = gate.is_reversed();
+        if *reversed != wanted && self.engine.set_newest_first(room.queue, wanted).is_ok() {
+            *reversed = wanted;
+        }
+    }
+
+    /// Whether jobs are left in a queue that a claim was not for.
+    fn has_any_queued(&self, queue: QueueId) -> bool {
+        let counts = self.engine.counts();
+        counts.is_ok_and(|counts| counts.iter().any(|c| c.queue == queue && c.queued > 0))
+    }
+
+    /// What becomes of a job that was just claimed, if it is not to run: it has waited too long in an overloaded
+    /// queue, or is a retry that there is no budget for.
+    pub(super) fn turns_away(
+        &self,
+        queue: Option<&QueueGate>,
+        kind: Option<&KindGate>,
+        claimed: &Claimed,
+        now: Timestamp,
+    ) -> Option<Outcome> {
+        if queue.is_some_and(|gate| gate.sheds(claimed.ready, now)) {
+            return Some(Outcome::Shed(ShedReason::Delayed));
+        }
+        let gate = kind?;
+        let extras = claimed.extras.as_deref();
+        if !gate.affords(claimed.attempt, now) {
+            // The attempt before it is the last that failed.
+            let pause = self
+                .policy(claimed.kind, extras)
+                .pause(claimed.attempt - 1, random());
+            let after = pause.max(LEAST_PUT_OFF);
+            return Some(Outcome::Snooze { after });
+        }
+        let key = extras.and_then(|extras| extras.concurrency_key.as_deref());
+        if let Some((rules, key)) = gate.adapts_keys().zip(key) {
+            self.meet_key(claimed.queue, key, claimed.kind, rules, now);
+        }
+        None
+    }
+
+    /// Learns from attempts that have ended, before what becomes of them is decided.
+    pub(super) fn hear(&self, ended: &[Ended], now: Timestamp) {
+        if !self.gates.of_ends.load(Ordering::Acquire) {
+            return;
+        }
+        let leased = ended.iter().filter(|e| e.is_leased()).count();
+        for ended in ended {
+            let gate = self.kinds.gate(ended.whose().kind);
+            if let Some(gate) = gate.filter(|gate| gate.hears()) {
+                self.hear_one(&gate, ended, leased, now);
+            }
+        }
+    }
+
+    fn hear_one(&self, gate: &KindGate, ended: &Ended, leased: usize, now: Timestamp) {
+        let whose = ended.whose();
+        let Some((outcome, started)) = ended.answered().zip(whose.started) else {
+            return;
+        };
+        let Some(answer) = answer(outcome) else {
+            return;
+        };
+        // Those of this call have given their permits back already.
+        let used = gate.permits.as_ref().map_or(0, |permits| permits.used());
+        let mut heard = Heard {
+            answer,
+            started,
+            now,
+            inflight: used + if ended.is_leased() { leased } else { 0 },
+            fatal: matches!(outcome, Outcome::Fatal(_)),
+        };
+        let key = ended
+            .extras()
+            .and_then(|extras| extras.concurrency_key.as_deref());
+        let key = key.filter(|_| gate.of_key.any());
+        // The breaker of a kind is for the jobs that have none of their own.
+        let rules = match key {
+            Some(_) if gate.of_key.breaker.is_some() => Rules {
+                breaker: None,
+                ..gate.of_kind
+            },
+            _ => gate.of_kind,
+        };
+        if rules.any() {
+            let mut governor = gate.governor.lock();
+            let turn = governor.hear(&rules, &heard);
+            let raised = gate.enforce(&governor);
+            drop(governor);
+            if raised {
+                self.engine.signals().work.ring_all();
+            }
+            self.turned(turn, gate, None, whose, now);
+        }
+        if let Some(key) = key {
+            if gate.of_key.adaptive.is_some() {
+                let standing = self.engine.key_standing(whose.queue, key).ok().flatten();
+                heard.inflight = standing.map_or(1, |standing| standing.running);
+            }
+            let turn = self.hear_key((whose.queue, key), gate.kind, &gate.of_key, &heard);
+            self.turned(turn, gate, Some((whose.queue, key)), whose, now);
+        }
+    }
+
+    /// Tells what has become of a breaker, and has probes start in time.
+    fn turned(
+        &self,
+        turn: Option<Turn>,
+        gate: &KindGate,
+        key: Option<(QueueId, &str)>,
+        whose: Whose,
+        now: Timestamp,
+    ) {
+        match turn {
+            Some(Turn::Opened(until)) => {
+                let key = key.map(|(queue, key)| (queue, key.into()));
+                self.gates.open.lock().push(Reverse((until, gate.kind, key)));
+                self.wake_at(until);
+                self.publish(EventKind::BreakerOpened, whose, None, now);
+            }
+            Some(Turn::Closed) => self.publish(EventKind::BreakerClosed, whose, None, now),
+            Some(Turn::Probing) | None => {}
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests;

@@ -1,0 +1,377 @@
+//! Rules in force, on a clock that stands still.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{KindOptions, QueueOptions};
+use crate::engine::memory::MemoryEngine;
+use crate::{
+    Answer, Consumer, Deadline, Dispatcher, ErrorKind, EventKind, JobId, KindSet, Lease, ManualClock, NewJob,
+    Options, Outcome, RetryPolicy, ShedReason, State,
+};
+
+const NOW: Deadline = Deadline::NEVER;
+
+struct Stand {
+    d: Dispatcher,
+    clock: Arc<ManualClock>,
+    consumer: Consumer,
+}
+
+fn options(pairs: &[(&str, &str)]) -> Options {
+    let mut options = Options::default();
+    for (name, value) in pairs {
+        options.set(name, value).expect("it is an option");
+    }
+    options
+}
+
+fn queue(pairs: &[(&str, &str)]) -> QueueOptions {
+    let mut options = QueueOptions::new();
+    for (name, value) in pairs {
+        options.set(name, value).expect("it is an option");
+    }
+    options
+}
+
+fn kind(pairs: &[(&str, &str)]) -> KindOptions {
+    let mut options = KindOptions::new();
+    for (name, value) in pairs {
+        options.set(name, value).expect("it is an option");
+    }
+    options
+}
+
+impl Stand {
+    fn new(pairs: &[(&str, &str)]) -> Self {
+        let clock = Arc::new(ManualClock::new());
+        let engine = Arc::new(MemoryEngine::new(1000));
+        let d = Dispatcher::with_clock(engine, options(pairs), clock.clone()).expect("the options fit");
+        let consumer = d.consumer(Arc::new(KindSet::any()));
+        Self { d, clock, consumer }
+    }
+
+    fn push(&self, kind: &str) -> JobId {
+        self.d.push(NewJob::new(kind, ())).expect("the engine answers").id
+    }
+
+    fn push_many(&self, kind: &str, count: usize) -> Vec<JobId> {
+        (0..count).map(|_| self.push(kind)).collect()
+    }
+
+    /// The names of what holds a job back.
+    fn why(&self, id: JobId) -> Vec<&'static str> {
+        let reasons = self.d.explain(id).expect("the engine answers").reasons;
+        reasons.iter().map(crate::Why::name).collect()
+    }
+
+    /// Up to this many leases, without waiting.
+    fn take(&mut self, most: usize) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        let soon = Deadline::after(Duration::ZERO);
+        self.consumer
+            .next_many(most, soon, &mut leases)
+            .expect("the engine answers");
+        leases
+    }
+
+    /// Moves the clock; when upkeep wants to come again, from now on.
+    fn pass(&self, ms: u64) -> Option<Duration> {
+        self.clock.advance(Duration::from_millis(ms));
+        let next = self.d.upkeep().expect("the engine answers");
+        let now = self.d.now();
+        (next < crate::Timestamp::MAX).then(|| next.since(now))
+    }
+
+    fn total(&self, name: &str) -> u64 {
+        let totals = self.d.stats().expect("the engine answers").total().totals.named();
+        totals
+            .into_iter()
+            .find(|(n, _)| *n == name)
+            .expect("the engine answers")
+            .1
+    }
+
+    fn check_balance(&self) {
+        assert!(self.d.stats().expect("the engine answers").total().balanced());
+        assert_eq!(self.d.stats().expect("the engine answers").bodies, 0);
+    }
+}
+
+fn finish(leases: Vec<Lease>, outcome: impl Fn() -> Outcome) {
+    for lease in leases {
+        lease.complete(outcome()).expect("the engine answers");
+    }
+}
+
+#[test]
+fn a_queue_starts_no_faster_than_its_rate() {
+    let mut s = Stand::new(&[]);
+    s.d.configure_queue("default", queue(&[("rate", "10/s burst=2")]))
+        .unwrap();
+    let ids = s.push_many("k", 5);
+    let leases = s.take(9);
+    assert_eq!(leases.len(), 2);
+    finish(leases, Outcome::done);
+    assert_eq!(s.take(9).len(), 0);
+    assert_eq!(s.why(ids[4]), ["no_handler", "rate"]);
+    let queue = s.d.explain_queue("default").unwrap();
+    assert!(
+        queue
+            .to_string()
+            .contains("the rate of queue \"default\" allows the next start in 100ms")
+    );
+    assert_eq!(s.d.stats().unwrap().bodies, 0, "a limited job holds no slot");
+    let ring = s.d.0.engine.signals().work.listen();
+    assert_eq!(
+        s.pass(99),
+        Some(Duration::from_millis(1)),
+        "the sweeper knows when"
+    );
+    assert!(!ring.wait(Deadline::after(Duration::ZERO)));
+    let ring = s.d.0.engine.signals().work.listen();
+    s.pass(1);
+    assert!(ring.wait(Deadline::after(Duration::ZERO)), "and rings then");
+    finish(s.take(9), Outcome::done);
+    assert_eq!((s.total("succeeded"), s.take(9).len()), (3, 0));
+    s.check_balance();
+}
+
+#[test]
+fn a_kind_at_its_rate_keeps_no_other_from_running() {
+    let mut s = Stand::new(&[]);
+    s.d.declare("slow", kind(&[("rate", "1/s")])).unwrap();
+    for name in ["slow", "slow", "other", "slow", "other"] {
+        s.push(name);
+    }
+    let leases = s.take(9);
+    let kinds: Vec<_> = leases.iter().map(|lease| lease.kind().to_string()).collect();
+    assert_eq!(kinds, ["slow", "other", "other"]);
+    finish(leases, Outcome::done);
+    assert_eq!(s.take(9).len(), 0);
+    assert_eq!(s.pass(0), Some(Duration::from_secs(1)));
+    s.pass(1000);
+    let leases = s.take(9);
+    assert_eq!(leases.len(), 1);
+    finish(leases, Outcome::done);
+}
+
+#[test]
+fn starts_that_found_no_job_are_given_back() {
+    let mut s = Stand::new(&[]);
+    s.d.configure_queue("default", queue(&[("rate", "1/h burst=3")]))
+        .unwrap();
+    s.d.declare("k", kind(&[("rate", "1/h burst=3")])).unwrap();
+    s.push("other");
+    assert_eq!(s.take(9).len(), 1);
+    s.push("k");
+    assert_eq!(s.take(9).len(), 1);
+    s.push_many("k", 3);
+    let left = s.take(9);
+    assert_eq!(left.len(), 1, "of the queue's three");
+    finish(left, Outcome::done);
+}
+
+#[test]
+fn a_consumer_that_waits_for_a_rate_is_woken() {
+    let s = Stand::new(&[]);
+    s.d.configure_queue("default", queue(&[("rate", "1/s")])).unwrap();
+    s.push_many("k", 2);
+    let Stand {
+        d,
+        mut consumer,
+        clock,
+    } = s;
+    finish(vec![consumer.next(NOW).unwrap().unwrap()], Outcome::done);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| consumer.next(Deadline::after(Duration::from_secs(20))));
+        assert!(d.settle_to(1, Duration::from_secs(20)), "it waits");
+        clock.advance(Duration::from_secs(1));
+        d.upkeep().unwrap();
+        assert!(waiting.join().unwrap().unwrap().is_some());
+    });
+}
+
+#[test]
+fn what_waited_too_long_in_an_overloaded_queue_is_shed() {
+    let mut s = Stand::new(&[("delay_target", "50ms"), ("delay_interval", "100ms")]);
+    let events = s.d.subscribe(100);
+    let old: Vec<_> = (0..20).map(|_| s.push("k")).collect();
+    s.pass(500);
+    assert_eq!(s.take(1).len(), 1, "one long wait says nothing");
+    s.pass(100);
+    let fresh = s.push("k");
+    assert_eq!(s.d.pressure("default").unwrap(), 1.0);
+    let leases = s.take(1);
+    let ids: Vec<_> = leases.iter().map(Lease::id).collect();
+    assert_eq!(ids, [fresh], "all before it are shed, and the claim goes on");
+    finish(leases, Outcome::done);
+    assert_eq!(s.total("shed_delayed"), 19);
+    let queue = s.d.explain_queue("default").unwrap();
+    assert_eq!(queue.shed(), [(ShedReason::Delayed, 19)]);
+    assert!(
+        queue.to_string().ends_with("So far shed: 19 shed_delayed"),
+        "{queue}"
+    );
+    let shed = s.d.get(old[5]).unwrap();
+    assert_eq!((shed.state, shed.attempt), (State::Shed, 0));
+    assert_eq!(shed.into_result().unwrap_err().kind(), ErrorKind::Shed);
+    let told = events.drain().filter(|e| e.kind == EventKind::Shed);
+    assert_eq!(told.count(), 19);
+    s.check_balance();
+}
+
+#[test]
+fn the_newest_first_until_nothing_is_left() {
+    let mut s = Stand::new(&[("delay_target", "50ms"), ("newest_first", "true")]);
+    s.push_many("k", 4);
+    s.pass(60);
+    finish(s.take(1), Outcome::done);
+    s.pass(100);
+    // The first look says that it is overloaded; what is queued from now on is given out the other way round.
+    let first = s.take(1);
+    assert_eq!(first.len(), 0);
+    let _ = first;
+    s.check_balance();
+}
+
+#[test]
+fn retries_without_a_budget_are_put_off_and_not_lost() {
+    let mut s = Stand::new(&[
+        ("retry_budget", "share(0.5)"),
+        ("retry", "none"),
+        ("max_attempts", "3"),
+    ]);
+    let ids: Vec<_> = (0..4).map(|_| s.push("k")).collect();
+    finish(s.take(9), || Outcome::failed("down"));
+    let retries = s.take(9);
+    assert_eq!(retries.len(), 2, "half of the four fresh ones");
+    assert!(retries.iter().all(|lease| lease.attempt() == 2));
+    finish(retries, Outcome::done);
+    let put_off = ids
+        .iter()
+        .map(|id| s.d.get(*id).unwrap())
+        .filter(|job| job.state == State::Scheduled);
+    let put_off: Vec<_> = put_off.collect();
+    assert_eq!(put_off.len(), 2);
+    assert_eq!(s.why(put_off[0].id), ["not_yet", "retry_budget"]);
+    assert!(
+        put_off
+            .iter()
+            .all(|job| job.attempt == 1 && job.run_at == s.d.now().after(Duration::from_secs(1)))
+    );
+    s.pass(1000);
+    assert_eq!(s.take(9).len(), 0, "still none left");
+    s.push_many("k", 4);
+    finish(s.take(9), Outcome::done);
+    s.pass(1000);
+    finish(s.take(9), Outcome::done);
+    assert_eq!(s.total("succeeded"), 8);
+    s.check_balance();
+}
+
+#[test]
+fn an_adaptive_limit_follows_what_it_is_told() {
+    let mut s = Stand::new(&[("concurrency", "100")]);
+    s.d.declare(
+        "k",
+        kind(&[("adaptive", "aimd(min=2, max=50)"), ("concurrency", "40")]),
+    )
+    .unwrap();
+    let ids = s.push_many("k", 400);
+    let running = s.take(100);
+    assert_eq!(
+        (running.len(), s.why(ids[9])),
+        (8, vec!["adaptive_limit"]),
+        "where limits start"
+    );
+    finish(running, || Outcome::RateLimited { after: None });
+    for _ in 0..40 {
+        let leases = s.take(100);
+        s.pass(10);
+        finish(leases, || Outcome::RateLimited { after: None });
+    }
+    assert_eq!(s.take(100).len(), 2, "the floor");
+    let job = s.d.list(&crate::Filter::default()).unwrap();
+    assert!(job.jobs.iter().all(|job| job.error.is_none()), "it is no failure");
+    s.check_balance();
+}
+
+#[test]
+fn an_adaptive_limit_keeps_below_the_fixed_one() {
+    let mut s = Stand::new(&[("concurrency", "100")]);
+    s.d.declare("k", kind(&[("adaptive", "aimd"), ("concurrency", "12")]))
+        .unwrap();
+    s.push_many("k", 600);
+    let (mut running, mut most) = (std::collections::VecDeque::new(), 0);
+    for _ in 0..500 {
+        running.extend(s.take(100));
+        most = most.max(running.len());
+        s.pass(1);
+        finish(running.pop_front().into_iter().collect(), Outcome::done);
+    }
+    assert_eq!(most, 12);
+}
+
+#[test]
+fn a_breaker_opens_probes_and_closes() {
+    let mut s = Stand::new(&[("retry", "none"), ("max_attempts", "99")]);
+    s.d.declare("k", kind(&[("breaker", "failures(3, open=10s, probes=1)")]))
+        .unwrap();
+    let events = s.d.subscribe(1000);
+    let ids = s.push_many("k", 6);
+    s.push("other");
+    let leases = s.take(6);
+    finish(leases, || Outcome::failed("down"));
+    assert_eq!(s.why(ids[0]), ["breaker"]);
+    let leases = s.take(9);
+    assert_eq!(leases.len(), 1, "only what is of another kind");
+    finish(leases, Outcome::done);
+    s.pass(9_000);
+    assert_eq!(s.take(9).len(), 0);
+    s.pass(1_000);
+    let probes = s.take(9);
+    assert_eq!(probes.len(), 1);
+    finish(probes, || Outcome::failed("still down"));
+    assert_eq!(s.take(9).len(), 0);
+    s.pass(10_000);
+    finish(s.take(9), Outcome::done);
+    let running = s.take(9);
+    assert_eq!(running.len(), 5);
+    let breaker = [EventKind::BreakerOpened, EventKind::BreakerClosed];
+    let told: Vec<_> = events
+        .drain()
+        .map(|e| e.kind)
+        .filter(|k| breaker.contains(k))
+        .collect();
+    let (opened, closed) = (EventKind::BreakerOpened, EventKind::BreakerClosed);
+    assert_eq!(told, [opened, opened, closed]);
+    drop(running);
+}
+
+#[test]
+fn timeouts_open_a_breaker_and_late_answers_do_not_count() {
+    let mut s = Stand::new(&[("max_attempts", "1")]);
+    s.d.declare("k", kind(&[("breaker", "failures(2)"), ("timeout", "1s")]))
+        .unwrap();
+    s.push_many("k", 4);
+    let hung = s.take(2);
+    s.pass(1_000);
+    assert_eq!(s.take(9).len(), 0, "both have timed out");
+    for lease in hung {
+        assert_eq!(lease.complete(Outcome::done()).unwrap(), Answer::Stale);
+    }
+    assert_eq!(s.take(9).len(), 0);
+}
+
+#[test]
+fn what_a_rule_does_not_concern_is_let_through() {
+    let mut s = Stand::new(&[]);
+    s.d.declare("k", KindOptions::new().retry(RetryPolicy::none()))
+        .unwrap();
+    s.push("k");
+    let leases = s.take(9);
+    finish(leases, Outcome::done);
+    assert_eq!(s.total("succeeded"), 1);
+    assert_eq!(ShedReason::Delayed.name(), "shed_delayed");
+}

@@ -1,0 +1,212 @@
+//! Limits of concurrency keys that follow from what their attempts come to.
+//!
+//! A key is remembered while there is something to remember: under a breaker from its first failure until it has
+//! closed or is forgiven, under an adaptive limit until it has been quiet for a while. All others cost nothing. The
+//! limits of a key hold in its queue, for whatever kind: where several kinds have rules the smallest limit counts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::Inner;
+use super::governor::{Governor, Heard, Rules};
+use crate::admission::Turn;
+use crate::names::{KindId, QueueId};
+use crate::time::Timestamp;
+
+/// How long an adaptive limit of a key is remembered that nothing is heard of.
+pub(super) const MEMORY: Duration = Duration::from_secs(60);
+
+/// What is remembered of keys. The lock is held while the engine is told of a limit, so that the last to decide is
+/// the last to tell; the engine calls nobody back.
+#[derive(Debug, Default)]
+pub(super) struct Keys(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    queues: HashMap<QueueId, HashMap<Box<str>, Key>>,
+    /// When to look for keys to forget, while there are any.
+    sweep: Timestamp,
+}
+
+impl Known {
+    fn get(&self, queue: QueueId, key: &str) -> Option<&Key> {
+        self.queues.get(&queue)?.get(key)
+    }
+}
+
+/// One key.
+#[derive(Debug, Default)]
+struct Key {
+    /// One for each kind that has rules.
+    governors: Vec<(KindId, Rules, Governor)>,
+    /// What the engine was told.
+    told: Option<u32>,
+}
+
+/// What holds a key back that the engine does not know the reason of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct KeyState {
+    pub(super) adaptive: Option<u32>,
+    pub(super) open_until: Option<Timestamp>,
+}
+
+impl Key {
+    /// The governor of a kind, made anew if the rules are others than they were.
+    fn governor(&mut self, kind: KindId, rules: &Rules, now: Timestamp) -> &mut Governor {
+        let found = self.governors.iter().position(|(k, ..)| *k == kind);
+        let at = found.unwrap_or_else(|| {
+            self.governors.push((kind, *rules, Governor::new(rules, now)));
+            self.governors.len() - 1
+        });
+        let (_, old, governor) = &mut self.governors[at];
+        if old != rules {
+            (*old, *governor) = (*rules, Governor::new(rules, now));
+        }
+        governor
+    }
+
+    fn limit(&self) -> Option<u32> {
+        let limits = self.governors.iter().filter_map(|(_, rules, g)| g.limit(rules));
+        limits.min()
+    }
+
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.governors.iter().all(|(_, rules, g)| g.is_idle(rules, now))
+    }
+}
+
+impl Inner {
+    /// A job of the key has been claimed: if its limit has to be found, it begins where limits begin.
+    pub(super) fn meet_key(&self, queue: QueueId, key: &str, kind: KindId, rules: &Rules, now: Timestamp) {
+        self.change_key(queue, key, now, |known| {
+            known.governor(kind, rules, now);
+        });
+    }
+
+    /// An attempt of a job with the key has ended. What has become of the breaker, if anything.
+    pub(super) fn hear_key(
+        &self,
+        (queue, key): (QueueId, &str),
+        kind: KindId,
+        rules: &Rules,
+        heard: &Heard,
+    ) -> Option<Turn> {
+        if rules.adaptive.is_none()
+            && heard.answer == crate::admission::Answer::Ok
+            && !self.knows_key(queue, key)
+        {
+            // Nothing has failed: there is nothing to remember.
+            return None;
+        }
+        self.change_key(queue, key, heard.now, |known| {
+            known.governor(kind, rules, heard.now).hear(rules, heard)
+        })
+    }
+
+    /// Lets probes of a key start if its breaker has been open long enough.
+    pub(super) fn tick_key(
+        &self,
+        (queue, key): (QueueId, &str),
+        kind: KindId,
+        now: Timestamp,
+    ) -> Option<Turn> {
+        self.change_key(queue, key, now, |known| {
+            let of_kind = known.governors.iter_mut().find(|(k, ..)| *k == kind);
+            of_kind.and_then(|(.., governor)| governor.tick(now))
+        })
+    }
+
+    /// What is known of a key.
+    pub(super) fn key_state(&self, queue: QueueId, key: &str) -> KeyState {
+        let known = self.gates.keys.0.lock();
+        let Some(key) = known.get(queue, key) else {
+            return KeyState::default();
+        };
+        let governors = || key.governors.iter().map(|(.., governor)| governor);
+        KeyState {
+            adaptive: governors().filter_map(Governor::adaptive_limit).min(),
+            open_until: governors().filter_map(Governor::open_until).max(),
+        }
+    }
+
+    /// Forgets keys that there is nothing to remember of, if it is time to look.
+    pub(super) fn forget_keys(&self, now: Timestamp) {
+        let mut known = self.gates.keys.0.lock();
+        if known.queues.is_empty() {
+            return;
+        }
+        if known.sweep <= now {
+            known.sweep = now.after(MEMORY);
+            for (queue, keys) in &mut known.queues {
+                keys.retain(|name, key| !self.forget_key(*queue, name, key, now));
+                keys.shrink_to(keys.len() * 2);
+            }
+            known.queues.retain(|_, keys| !keys.is_empty());
+        }
+        let next = (!known.queues.is_empty()).then_some(known.sweep);
+        drop(known);
+        if let Some(next) = next {
+            self.wake_at(next);
+        }
+    }
+
+    /// Whether a key is forgotten now; its limit is taken away then.
+    fn forget_key(&self, queue: QueueId, name: &str, key: &mut Key, now: Timestamp) -> bool {
+        let idle = key.is_idle(now);
+        if idle && key.told.is_some() {
+            key.governors.clear();
+            self.tell(queue, name, key);
+        }
+        idle
+    }
+
+    fn knows_key(&self, queue: QueueId, key: &str) -> bool {
+        self.gates.keys.0.lock().get(queue, key).is_some()
+    }
+
+    /// Changes what is known of a key, and tells the engine if its limit is another one then.
+    fn change_key<T>(
+        &self,
+        queue: QueueId,
+        key: &str,
+        now: Timestamp,
+        change: impl FnOnce(&mut Key) -> T,
+    ) -> T {
+        let mut known = self.gates.keys.0.lock();
+        let first = known.queues.is_empty();
+        if first {
+            known.sweep = now.after(MEMORY);
+        }
+        let keys = known.queues.entry(queue).or_default();
+        if !keys.contains_key(key) {
+            keys.insert(key.into(), Key::default());
+        }
+        let state = keys.get_mut(key).expect("it was put in if it was not there");
+        let result = change(state);
+        self.tell(queue, key, state);
+        drop(known);
+        if first {
+            self.wake_at(now.after(MEMORY));
+        }
+        result
+    }
+
+    /// Tells the engine the limit of a key if it is not what it was told last.
+    fn tell(&self, queue: QueueId, name: &str, key: &mut Key) {
+        let own = self.rules(queue).key_concurrency.filter(|limit| *limit > 0);
+        let own = own.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
+        let limit = key.limit().map(|limit| limit.min(own.unwrap_or(u32::MAX)));
+        // An engine that fails is told again when the limit changes next.
+        if limit != key.told && self.engine.limit_key(queue, name, limit).is_ok() {
+            let raised = key
+                .told
+                .is_some_and(|told| limit.is_none_or(|limit| limit > told));
+            key.told = limit;
+            if raised {
+                self.engine.signals().work.ring_all();
+            }
+        }
+    }
+}
