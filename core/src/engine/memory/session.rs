@@ -737,7 +737,7 @@ impl<'a> Session<'a> {
             }
             return;
         }
-        self.unlist(record);
+        self.unlist(record, slot);
         if t.to.is_final() {
             record.end_waiting(t);
             let room = &shared.queues.get(record.queue()).room;
@@ -747,11 +747,11 @@ impl<'a> Session<'a> {
     }
 
     /// Makes it impossible for a claim to find a job.
-    fn unlist(&mut self, record: &mut Record) {
+    fn unlist(&mut self, record: &mut Record, slot: u32) {
         let listed = record.list(Listed::No);
         match listed {
             Listed::No => return,
-            Listed::Flow => return self.leave_flow(record),
+            Listed::Flow => return self.leave_flow(record, slot),
             Listed::Lane | Listed::Aside => {}
         }
         let lane = (record.queue(), record.priority());

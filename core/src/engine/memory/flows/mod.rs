@@ -37,7 +37,6 @@ mod turns;
 
 use std::collections::hash_map::RandomState;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 
 use self::book::Print;
 use self::turns::Turns;
@@ -55,6 +54,7 @@ use super::session::Session;
 use crate::engine::{Claim, KeyLimits, KeyStanding};
 use crate::job::{Priority, State};
 use crate::names::QueueId;
+use crate::sync::atomic::{AtomicI64, AtomicUsize, Ordering::SeqCst};
 use crate::time::Timestamp;
 
 /// A queued job of a flow: its slot, and its record.
@@ -149,9 +149,9 @@ impl Session<'_> {
     }
 
     /// Takes a queued job out of its flow.
-    pub(super) fn leave_flow(&mut self, record: &Record) {
+    pub(super) fn leave_flow(&mut self, record: &Record, slot: u32) {
         let queue = self.engine.shared.queues.get(record.queue());
-        let entry = record.flow();
+        let entry = (record.flow(), Ticket::new(record.order(), slot));
         self.visit(queue, |turns, _, lanes, now| turns.remove(lanes, entry, now));
     }
 

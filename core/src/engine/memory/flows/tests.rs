@@ -64,8 +64,9 @@ impl Table {
             .push(&self.lanes, (name, print), what, (ticket, back), self.now)
     }
 
-    pub(super) fn remove(&mut self, entry: u32) {
-        self.turns.remove(&self.lanes, entry, self.now);
+    pub(super) fn remove(&mut self, (number, entry): (u32, u32)) {
+        let ticket = Ticket::new(u64::from(number), number);
+        self.turns.remove(&self.lanes, (entry, ticket), self.now);
     }
 
     pub(super) fn turn(&mut self, priority: Priority, asked: &[usize]) -> Turn {
@@ -260,11 +261,26 @@ fn a_job_that_comes_back_stands_where_it_stood() {
 }
 
 #[test]
+fn a_job_that_a_claimer_has_is_not_taken_out_twice() {
+    let mut table = Table::new();
+    let first = table.push("a", 0, 0);
+    table.push("a", 0, 0);
+    let taken = table.take(0, &[0]).unwrap();
+    table.remove(first);
+    let third = table.push("b", 0, 0);
+    assert_eq!(third.1, first.1, "its number is another's");
+    table.remove(first);
+    table.end(taken);
+    assert_eq!(table.turns.sizes(), [2, 2, 2]);
+    assert_eq!((table.take_any(), table.take_any()), (Some(2), Some(3)));
+}
+
+#[test]
 fn nothing_is_left_of_a_key_without_jobs() {
     let mut table = Table::new();
     let mut entries = Vec::new();
     for n in 0..2000 {
-        entries.push(table.push(&key(n), n % 3, (n % 2) as Priority).1);
+        entries.push(table.push(&key(n), n % 3, (n % 2) as Priority));
     }
     entries.into_iter().for_each(|entry| table.remove(entry));
     assert_eq!(table.turns.sizes(), [0, 0, 0]);

@@ -114,6 +114,7 @@ struct Strand {
 struct Entry {
     ticket: Ticket,
     links: Links,
+    /// Nobody's once the job has left.
     strand: u32,
 }
 
@@ -213,10 +214,14 @@ impl Turns {
         entry
     }
 
-    /// Takes a queued job out of its flow.
-    pub(super) fn remove(&mut self, lanes: &Lanes, entry: u32, now: Timestamp) {
-        let key = self.detach(lanes, entry);
-        self.settle(lanes, key, now);
+    /// Takes a queued job out of its flow, unless a claimer has just taken it, who will find that it is not to be
+    /// started.
+    pub(super) fn remove(&mut self, lanes: &Lanes, (entry, ticket): (u32, Ticket), now: Timestamp) {
+        let there = &self.entries[entry];
+        if there.strand != NIL && there.ticket == ticket {
+            let key = self.detach(lanes, entry);
+            self.settle(lanes, key, now);
+        }
     }
 
     /// Whose turn it is among the flows of a priority that have a job of a kind that is asked for.
@@ -458,7 +463,7 @@ impl Turns {
 
     /// Takes an entry away, and its strand if it was the last; returns the key.
     fn detach(&mut self, lanes: &Lanes, entry: u32) -> u32 {
-        let number = self.entries[entry].strand;
+        let number = std::mem::replace(&mut self.entries[entry].strand, NIL);
         let strand = &mut self.strands[number];
         let (key, sibling) = (strand.key, strand.sibling);
         strand.entries.remove(&mut self.entries, entry);

@@ -9,21 +9,21 @@ use super::*;
 use crate::engine::KeyStanding;
 use crate::time::Deadline;
 
-fn of_key(key: &str) -> Arc<Extras> {
+pub(super) fn of_key(key: &str) -> Arc<Extras> {
     Arc::new(Extras {
         concurrency_key: Some(key.into()),
         ..Extras::default()
     })
 }
 
-fn keyed_job(n: u128, extras: &Arc<Extras>) -> Insert<'_> {
+pub(super) fn keyed_job(n: u128, extras: &Arc<Extras>) -> Insert<'_> {
     Insert {
         extras: Some(extras),
         ..plain(id(n))
     }
 }
 
-fn limits(running: u32, rate: Option<&str>) -> KeyLimits {
+pub(super) fn limits(running: u32, rate: Option<&str>) -> KeyLimits {
     let rate = rate.map(|text| text.parse().unwrap());
     KeyLimits { running, rate }
 }
@@ -454,115 +454,183 @@ fn a_job_that_ran_when_its_process_died_counts_until_somebody_decides() {
     assert_eq!(rig.claim_all(), [2]);
 }
 
-/// Many threads push, claim, answer, cancel and change limits: a key never runs more than it may, its jobs start
-/// in their order, and in the end every job has run or was cancelled once.
+/// What many threads do at once, and what each job came to.
+struct Crowd {
+    engine: MemoryEngine,
+    now: Timestamp,
+    running: Vec<AtomicUsize>,
+    /// How many ends each job had.
+    ends: Vec<AtomicUsize>,
+    ended: AtomicUsize,
+    limit: Deadline,
+}
+
+const PUSHERS: usize = 2;
+const EACH: usize = if cfg!(debug_assertions) { 3_000 } else { 30_000 };
+const TOTAL: usize = PUSHERS * EACH;
+const NAMES: usize = 7;
+const MOST: usize = 2;
+
+fn key_of(n: u128) -> usize {
+    (n % NAMES as u128) as usize
+}
+
+impl Crowd {
+    fn over(&self) -> bool {
+        self.ended.load(SeqCst) == TOTAL || self.limit.passed()
+    }
+
+    fn end(&self, job: JobRef) {
+        assert_eq!(
+            self.ends[job.id.as_u128() as usize].fetch_add(1, SeqCst),
+            0,
+            "{job:?}"
+        );
+        if self.ended.fetch_add(1, SeqCst) + 1 == TOTAL {
+            self.engine.signals.work.ring_all();
+        }
+    }
+
+    fn answer(&self, t: Transition) -> Applied {
+        let (mut done, mut applied) = ([t], Vec::new());
+        self.engine.turn(&mut done, &mut applied, None, self.now).unwrap();
+        applied[0]
+    }
+
+    fn push(&self, pusher: usize) {
+        let keys: Vec<_> = (0..NAMES).map(|k| of_key(&k.to_string())).collect();
+        for n in 0..EACH {
+            let n = (n * PUSHERS + pusher) as u128;
+            // The last name is for jobs without a key.
+            let mut job = keyed_job(n, &keys[key_of(n)]);
+            job.extras = job.extras.filter(|_| key_of(n) + 1 < NAMES);
+            job.kind = KindId((n % 2) as u16);
+            self.engine.insert(&[job], self.now, &mut Vec::new()).unwrap();
+        }
+    }
+
+    /// Changes limits, cancels and evicts, wherever it hits.
+    fn disturb(&self) {
+        let mut n = 0;
+        while !self.over() {
+            n += 13;
+            let key = (n % (NAMES - 1)).to_string();
+            self.engine
+                .limit_key(Q, &key, Some((n % (MOST + 1)) as u32))
+                .unwrap();
+            let waiting = self.engine.standing(id((n % TOTAL) as u128)).unwrap();
+            if let Some(at) = waiting.filter(|at| at.state == State::Queued) {
+                if self.answer(says(at.job, false, State::Cancelled)) == Applied::Yes {
+                    self.end(at.job);
+                }
+            }
+            let victim = [Victim::OfKey(&key), Victim::Oldest][n % 2];
+            if n % 5 == 0 {
+                let shed = self
+                    .engine
+                    .evict(Q, victim, ShedReason::Oldest, self.now)
+                    .unwrap();
+                shed.into_iter().for_each(|at| self.end(at.job));
+            }
+            self.engine.limit_key(Q, &key, None).unwrap();
+            std::thread::yield_now();
+        }
+    }
+
+    fn claim(&self, limit: usize) -> Vec<Claimed> {
+        let mut kinds = [KindClaim {
+            allowance: 2,
+            max_attempts: 9,
+            timeout: None,
+        }; 2];
+        let mut out = Vec::new();
+        let mut claim = Claim {
+            queue: Q,
+            kinds: &mut kinds,
+            limit,
+            lease: None,
+            node: &"here".into(),
+            worker: 1,
+            keys: limits(MOST as u32, None),
+            relays: false,
+            out: &mut out,
+        };
+        self.engine
+            .turn(&mut [], &mut Vec::new(), Some(&mut claim), self.now)
+            .unwrap();
+        out
+    }
+
+    fn consume(&self, consumer: usize) -> Vec<(u128, u32)> {
+        let (mut starts, mut last) = (Vec::new(), HashMap::new());
+        while !self.over() {
+            let listener = self.engine.signals.work.listen();
+            let jobs = self.claim(1 + consumer);
+            if jobs.is_empty() {
+                // Whoever ends the last job rings for all.
+                assert!(
+                    self.over() || listener.wait(self.limit),
+                    "a job was waited for in vain"
+                );
+                continue;
+            }
+            drop(listener);
+            for job in jobs {
+                let n = job.job.id.as_u128();
+                starts.push((n, job.attempt));
+                if job.attempt == 1 {
+                    let before = last.insert((key_of(n), job.kind, n % PUSHERS as u128), n);
+                    assert!(before.is_none_or(|before| before < n), "{n} after {before:?}");
+                }
+                self.run(&job);
+            }
+        }
+        starts
+    }
+
+    fn run(&self, job: &Claimed) {
+        let n = job.job.id.as_u128();
+        let (key, running) = (key_of(n), &self.running[key_of(n)]);
+        let here = running.fetch_add(1, SeqCst) + 1;
+        assert!(key + 1 == NAMES || here <= MOST, "{here} of key {key} run");
+        running.fetch_sub(1, SeqCst);
+        let again = n % 11 == 0 && job.attempt == 1;
+        let to = if again { State::Scheduled } else { State::Succeeded };
+        assert_eq!(self.answer(says(job.job, true, to)), Applied::Yes);
+        if !again {
+            self.end(job.job);
+        }
+    }
+}
+
+/// Many threads push, claim, answer, cancel, evict and change limits: a key never runs more than it may, its jobs
+/// start in their order, and every job has one end.
 #[test]
 fn limits_and_order_hold_while_many_threads_work() {
-    const PUSHERS: usize = 2;
-    const EACH: usize = if cfg!(debug_assertions) { 3_000 } else { 30_000 };
-    const NAMES: usize = 7;
-    const MOST: usize = 2;
-    let rig = Rig::keeping(0);
-    rig.limit(MOST as u32, None);
-    let (engine, now, node) = (&rig.engine, rig.now(), &rig.node);
-    let running: Vec<AtomicUsize> = (0..NAMES).map(|_| AtomicUsize::new(0)).collect();
-    let (ended, deadline) = (AtomicUsize::new(0), Deadline::after(Duration::from_secs(60)));
-    let total = PUSHERS * EACH;
-    let key_of = |n: u128| (n % NAMES as u128) as usize;
-    std::thread::scope(|scope| {
-        for pusher in 0..PUSHERS {
-            scope.spawn(move || {
-                let keys: Vec<_> = (0..NAMES).map(|k| of_key(&k.to_string())).collect();
-                for n in 0..EACH {
-                    let n = (n * PUSHERS + pusher) as u128;
-                    // The last name is for jobs without a key.
-                    let mut job = keyed_job(n, &keys[key_of(n)]);
-                    job.extras = job.extras.filter(|_| key_of(n) + 1 < NAMES);
-                    job.kind = KindId((n % 2) as u16);
-                    engine.insert(&[job], now, &mut Vec::new()).unwrap();
-                }
-            });
-        }
-        scope.spawn(|| {
-            let mut n = 0;
-            while ended.load(SeqCst) < total && !deadline.passed() {
-                n += 1;
-                let key = (n % (NAMES - 1)).to_string();
-                engine.limit_key(Q, &key, Some((n % (MOST + 1)) as u32)).unwrap();
-                engine.limit_key(Q, &key, None).unwrap();
-                std::thread::yield_now();
-            }
-        });
-        let consumers: Vec<_> = (0..3)
-            .map(|consumer| {
-                let (running, ended) = (&running, &ended);
-                scope.spawn(move || {
-                    let (mut starts, mut last) = (Vec::new(), HashMap::new());
-                    while ended.load(SeqCst) < total && !deadline.passed() {
-                        let listener = engine.signals.work.listen();
-                        let mut kinds = [KindClaim {
-                            allowance: 2,
-                            max_attempts: 9,
-                            timeout: None,
-                        }; 2];
-                        let mut out = Vec::new();
-                        let mut claim = Claim {
-                            queue: Q,
-                            kinds: &mut kinds,
-                            limit: 1 + consumer,
-                            lease: None,
-                            node,
-                            worker: 1,
-                            keys: limits(MOST as u32, None),
-                            relays: false,
-                            out: &mut out,
-                        };
-                        engine
-                            .turn(&mut [], &mut Vec::new(), Some(&mut claim), now)
-                            .unwrap();
-                        if out.is_empty() {
-                            // Whoever ends the last job rings for all.
-                            assert!(listener.wait(deadline), "a job was waited for in vain");
-                            continue;
-                        }
-                        drop(listener);
-                        for job in out {
-                            let n = job.job.id.as_u128();
-                            let key = key_of(n);
-                            let here = running[key].fetch_add(1, SeqCst);
-                            assert!(key + 1 == NAMES || here < MOST, "{} of key {key} run", here + 1);
-                            if job.attempt == 1 {
-                                let before = last.insert((key, job.kind, n % PUSHERS as u128), n);
-                                assert!(
-                                    before.is_none_or(|before| before < n),
-                                    "key {key}: {n} after {before:?}"
-                                );
-                            }
-                            starts.push((n, job.attempt));
-                            running[key].fetch_sub(1, SeqCst);
-                            let again = n % 11 == 0 && job.attempt == 1;
-                            let to = if again { State::Scheduled } else { State::Succeeded };
-                            let mut done = [says(job.job, true, to)];
-                            let mut applied = Vec::new();
-                            engine.turn(&mut done, &mut applied, None, now).unwrap();
-                            assert_eq!(applied, [Applied::Yes]);
-                            if !again && ended.fetch_add(1, SeqCst) + 1 == total {
-                                engine.signals.work.ring_all();
-                            }
-                        }
-                    }
-                    starts
-                })
-            })
-            .collect();
-        let mut starts: Vec<_> = consumers.into_iter().flat_map(|c| c.join().unwrap()).collect();
-        starts.sort_unstable();
-        let want = (0..total as u128).flat_map(|n| (1..=1 + u32::from(n % 11 == 0)).map(move |a| (n, a)));
-        assert!(starts.into_iter().eq(want), "every job ran, and none twice");
+    let counters = |count| (0..count).map(|_| AtomicUsize::new(0)).collect();
+    let crowd = &Crowd {
+        engine: Rig::keeping(0).engine,
+        now: Timestamp::from_micros(1_000_000),
+        running: counters(NAMES),
+        ends: counters(TOTAL),
+        ended: AtomicUsize::new(0),
+        limit: Deadline::after(Duration::from_secs(60)),
+    };
+    let mut starts: Vec<_> = std::thread::scope(|scope| {
+        (0..PUSHERS).for_each(|pusher| _ = scope.spawn(move || crowd.push(pusher)));
+        scope.spawn(|| crowd.disturb());
+        let consumers: Vec<_> = (0..3).map(|n| scope.spawn(move || crowd.consume(n))).collect();
+        consumers.into_iter().flat_map(|c| c.join().unwrap()).collect()
     });
-    let counts = rig.counts();
+    assert_eq!(crowd.ended.load(SeqCst), TOTAL);
+    let all = starts.len();
+    starts.sort_unstable();
+    starts.dedup();
+    assert_eq!(starts.len(), all, "no attempt starts twice");
+    let counts = crowd.engine.counts().unwrap().swap_remove(0);
+    assert!(counts.balanced());
     assert_eq!((counts.waiting(), counts.running), (0, 0));
     for k in 0..NAMES {
-        assert_eq!(engine.key_standing(Q, &k.to_string()).unwrap(), None);
+        assert_eq!(crowd.engine.key_standing(Q, &k.to_string()).unwrap(), None);
     }
 }

@@ -125,7 +125,7 @@ impl Pair {
             }
             Step::Remove(n) if !self.model.queued.is_empty() => {
                 let gone = self.model.queued.remove(n * 5 % self.model.queued.len());
-                self.table.remove(gone.entry);
+                self.table.remove((gone.number, gone.entry));
                 // Those of its kind may have been those that stood first.
                 self.model.since.retain(|(_, other, _), _| *other != gone.key);
             }
