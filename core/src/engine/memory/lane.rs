@@ -9,7 +9,6 @@
 //! removal is exact: whoever holds a job's record may add it or take it out, so nothing stale is there.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use crossbeam_utils::CachePadded;
 
@@ -22,6 +21,7 @@ use super::tail::Tail;
 use crate::engine::KindClaim;
 use crate::job::Priority;
 use crate::names::{KindId, QueueId};
+use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// This many lanes of a queue may be empty and marked as busy.
 const FEW: u32 = 3;

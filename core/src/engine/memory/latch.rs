@@ -1,13 +1,51 @@
 //! The engine's locks: those of parking_lot. In tests they are counted, because how many a job takes is an
-//! exact measure of its way, whatever the machine.
+//! exact measure of its way, whatever the machine; and where random schedules are explored, another thread may
+//! run wherever one is taken.
 
-#[cfg(not(test))]
+#[cfg(not(any(test, shuttle)))]
 pub(super) use parking_lot::{Mutex, MutexGuard};
 
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 pub(super) use counted::{Mutex, MutexGuard, taken};
 
-#[cfg(test)]
+#[cfg(shuttle)]
+pub(super) use explored::{Mutex, MutexGuard};
+
+#[cfg(shuttle)]
+mod explored {
+    use parking_lot::lock_api;
+    use shuttle::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    pub(in super::super) type Mutex<T> = lock_api::Mutex<Explored, T>;
+    pub(in super::super) type MutexGuard<'a, T> = lock_api::MutexGuard<'a, Explored, T>;
+
+    /// Whether somebody has the lock.
+    pub(in super::super) struct Explored(AtomicBool);
+
+    // SAFETY: of two swaps one finds that it was set.
+    unsafe impl lock_api::RawMutex for Explored {
+        // A value to start from, not one to share.
+        #[allow(clippy::declare_interior_mutable_const)]
+        const INIT: Self = Self(AtomicBool::new(false));
+        type GuardMarker = lock_api::GuardNoSend;
+
+        fn lock(&self) {
+            while !self.try_lock() {
+                shuttle::thread::yield_now();
+            }
+        }
+
+        fn try_lock(&self) -> bool {
+            !self.0.swap(true, SeqCst)
+        }
+
+        unsafe fn unlock(&self) {
+            self.0.store(false, SeqCst);
+        }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
 mod counted {
     use std::cell::Cell;
 

@@ -1,6 +1,6 @@
 //! A queue: its lanes, its flows, its room, and whether it is paused. Found by number without a lock.
 
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use crate::sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 use super::flows::Flows;
 use super::lane::Lanes;

@@ -9,7 +9,7 @@
 //! Only plain jobs are spilled: ready to run, without an idempotency key, a concurrency key or a deadline. A job that
 //! comes back for another attempt stands in memory, before those in the tail.
 
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use crate::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use super::MemoryEngine;
 use super::after::After;

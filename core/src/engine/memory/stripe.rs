@@ -5,7 +5,9 @@
 //! So the lock is nearly always free; and whoever holds the locks of *all* stripes is alone with the jobs:
 //! that is how the counts are true, and how a batch is applied whole or not at all.
 
+#[cfg(not(shuttle))]
 use std::cell::Cell;
+#[cfg(not(shuttle))]
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use crossbeam_utils::CachePadded;
@@ -77,6 +79,13 @@ impl Stripes {
 }
 
 /// The number of this thread's stripe.
+#[cfg(shuttle)]
+pub(super) fn number() -> usize {
+    usize::from(shuttle::current::me()) % STRIPES
+}
+
+/// The number of this thread's stripe.
+#[cfg(not(shuttle))]
 pub(super) fn number() -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {

@@ -5,11 +5,14 @@ mod flows;
 mod jobs;
 mod journal;
 mod keys;
+#[cfg(not(shuttle))]
 mod locks;
 mod model;
 mod order;
 mod races;
 mod shed;
+#[cfg(shuttle)]
+mod shuttle_flows;
 mod speed;
 mod time;
 
