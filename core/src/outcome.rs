@@ -411,7 +411,11 @@ fn decide_otherwise(at: &Standing, outcome: Outcome, policy: &RetryPolicy, rando
         Outcome::Cancelled(why) => finish(at, State::Cancelled, Failure::new(FailureKind::Cancelled, why)),
         Outcome::Expired => {
             let why = "the deadline passed before an attempt could start";
-            finish(at, State::Expired, Failure::new(FailureKind::Expired, why))
+            Transition {
+                // One that was claimed has waited for its handler, which never saw it.
+                refund: at.running,
+                ..finish(at, State::Expired, Failure::new(FailureKind::Expired, why))
+            }
         }
         Outcome::Purged => finish(
             at,
@@ -586,7 +590,7 @@ mod tests {
             (Outcome::LeaseLost, 3, Failed, 0, false, Some(F::LeaseLost)),
             (Outcome::Interrupted, 3, Scheduled, 0, true, Some(F::Interrupted)),
             (Outcome::Returned, 3, Scheduled, 0, true, None),
-            (Outcome::Expired, 0, Expired, 0, false, Some(F::Expired)),
+            (Outcome::Expired, 0, Expired, 0, true, Some(F::Expired)),
             (Outcome::Purged, 0, Cancelled, 0, false, Some(F::Purged)),
         ] {
             let text = format!("{outcome:?} at {attempt}");

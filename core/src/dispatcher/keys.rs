@@ -166,6 +166,11 @@ impl Inner {
         self.gates.keys.0.lock().get(queue, key).is_some()
     }
 
+    #[cfg(test)]
+    pub(super) fn known_keys(&self) -> usize {
+        self.gates.keys.0.lock().queues.values().map(HashMap::len).sum()
+    }
+
     /// Changes what is known of a key, and tells the engine if its limit is another one then.
     fn change_key<T>(
         &self,

@@ -243,9 +243,20 @@ impl Lease {
         self.inner().extend(self.claimed().job, lease)
     }
 
-    /// Runs `body` as this job's handler: hooks before and after, a panic becomes a failed attempt with
+    /// Whether the job's deadline has passed, so that it is not to be started any more: of a lease that has waited
+    /// since it was claimed. The answer is [`Outcome::Expired`] then, and the attempt does not count.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        let deadline = self.claimed().deadline;
+        deadline < Timestamp::MAX && deadline <= self.inner().now()
+    }
+
+    /// Runs `body` as this job's handler, unless its deadline [has passed](Lease::is_expired): hooks before and after, a panic becomes a failed attempt with
     /// its text, and calls that would wait for the handler itself are refused meanwhile.
     pub fn run(&self, body: impl FnOnce(&Lease) -> Outcome) -> Outcome {
+        if self.is_expired() {
+            return Outcome::Expired;
+        }
         let _inside = self.enter();
         let outcome = catch_unwind(AssertUnwindSafe(|| body(self)))
             .unwrap_or_else(|panic| Outcome::Failed(panicked(panic)));
@@ -432,12 +443,11 @@ impl Body {
         }
     }
 
-    /// Whether its end was decided before the body ended: it took too long, or its lease was lost.
-    pub(super) fn is_given_up(&self) -> bool {
-        matches!(
-            self.cell.stop_reason(),
-            Some(StopReason::TimedOut | StopReason::LeaseLost)
-        )
+    /// Whether a handler ran whose end was not decided before: it took too long, or its lease was lost.
+    pub(super) fn answer_counts(&self) -> bool {
+        let over = [StopReason::TimedOut, StopReason::LeaseLost];
+        let given_up = self.cell.stop_reason().is_some_and(|why| over.contains(&why));
+        !given_up && !self.held.slotless
     }
 
     pub(super) fn extras(&self) -> Option<&Extras> {

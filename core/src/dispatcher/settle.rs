@@ -167,13 +167,13 @@ impl Ended {
         }
     }
 
-    /// What the body came to, if that counts: not of one that was cancelled, or has been given up before.
+    /// What a handler came to, if that counts: not of a job that was cancelled, given up before, or passed on.
     pub(super) fn answered(&self) -> Option<&Outcome> {
-        let late = match &self.of {
-            Of::Lease(body) => body.is_given_up(),
-            Of::Job(_) => false,
+        let counts = match &self.of {
+            Of::Lease(body) => body.answer_counts(),
+            Of::Job(_) => true,
         };
-        (!late && !self.cancel_requested).then_some(&self.outcome)
+        (counts && !self.cancel_requested).then_some(&self.outcome)
     }
 
     fn standing(&self) -> Standing {

@@ -89,6 +89,11 @@ fn feed(consumer: &mut Consumer, runtime: &Handle, make: &impl Fn(Arc<Lease>) ->
 }
 
 async fn run(lease: Arc<Lease>, body: std::result::Result<Body, Failure>) {
+    if lease.is_expired() {
+        // It has waited for a turn on the runtime.
+        lease.answer_at_drop(Outcome::Expired);
+        return;
+    }
     // Hooks hear of the start; the thread is marked at every poll, because the body moves between threads.
     drop(lease.enter());
     let outcome = match body {

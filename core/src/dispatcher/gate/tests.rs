@@ -227,11 +227,21 @@ fn the_newest_first_until_nothing_is_left() {
     s.push_many("k", 4);
     s.pass(60);
     finish(s.take(1), Outcome::done);
-    s.pass(100);
-    // The first look says that it is overloaded; what is queued from now on is given out the other way round.
+    s.pass(20);
+    let before = s.push_many("k", 2);
+    s.pass(80);
+    let ids = |leases: &[Lease]| leases.iter().map(Lease::id).collect::<Vec<_>>();
     let first = s.take(1);
-    assert_eq!(first.len(), 0);
-    let _ = first;
+    assert_eq!((ids(&first), s.total("shed_delayed")), (before[..1].to_vec(), 3));
+    let after = s.push_many("k", 3);
+    assert_eq!(s.d.pressure("default").unwrap(), 1.0);
+    let next = s.take(4);
+    assert_eq!(ids(&next), [after[2], after[1], after[0], before[1]]);
+    assert_eq!(s.take(1).len(), 0);
+    let calm = s.push_many("k", 2);
+    let last = s.take(2);
+    assert_eq!(ids(&last), calm, "in order again");
+    finish(first.into_iter().chain(next).chain(last).collect(), Outcome::done);
     s.check_balance();
 }
 
@@ -362,6 +372,172 @@ fn timeouts_open_a_breaker_and_late_answers_do_not_count() {
         assert_eq!(lease.complete(Outcome::done()).unwrap(), Answer::Stale);
     }
     assert_eq!(s.take(9).len(), 0);
+}
+
+/// Pushes a job with this concurrency key.
+fn push_key(s: &Stand, key: &str) -> JobId {
+    let job = NewJob::new("k", ()).concurrency_key(key);
+    s.d.push(job).expect("there is room").id
+}
+
+fn keys(leases: &[Lease]) -> Vec<&str> {
+    leases.iter().filter_map(Lease::concurrency_key).collect()
+}
+
+#[test]
+fn a_key_that_fails_is_left_alone_and_others_go_on() {
+    let mut s = Stand::new(&[("retry", "none"), ("max_attempts", "99")]);
+    s.d.declare("k", kind(&[("breaker", "failures(2, open=5s)")]))
+        .unwrap();
+    let events = s.d.subscribe(1000);
+    let bad: Vec<_> = (0..3).map(|_| push_key(&s, "bad")).collect();
+    finish(s.take(2), || Outcome::failed("down"));
+    let good = push_key(&s, "good");
+    assert_eq!(s.why(bad[0]), ["breaker"]);
+    assert!(
+        s.d.explain(bad[0])
+            .unwrap()
+            .to_string()
+            .contains("concurrency key \"bad\" is open for 5s")
+    );
+    let leases = s.take(9);
+    assert_eq!(keys(&leases), ["good"]);
+    finish(leases, Outcome::done);
+    assert_eq!(s.d.state(good).unwrap(), State::Succeeded);
+    assert_eq!(
+        (s.pass(4_999), s.take(9).len()),
+        (Some(Duration::from_millis(1)), 0)
+    );
+    s.pass(1);
+    let probes = s.take(9);
+    assert_eq!(keys(&probes), ["bad"], "one probe");
+    finish(probes, Outcome::done);
+    let leases = s.take(9);
+    assert_eq!(leases.len(), 2);
+    finish(leases, Outcome::done);
+    let breaker = [EventKind::BreakerOpened, EventKind::BreakerClosed];
+    let told: Vec<_> = events
+        .drain()
+        .map(|e| e.kind)
+        .filter(|k| breaker.contains(k))
+        .collect();
+    assert_eq!(told, breaker);
+}
+
+#[test]
+fn keys_of_which_nothing_is_to_be_remembered_are_forgotten() {
+    let mut s = Stand::new(&[("concurrency", "100"), ("max_attempts", "1")]);
+    s.d.declare(
+        "k",
+        kind(&[("adaptive", "aimd(per=key)"), ("breaker", "failures(2, open=5s)")]),
+    )
+    .unwrap();
+    for key in 0..50 {
+        push_key(&s, &key.to_string());
+    }
+    finish(s.take(100), || Outcome::failed("once"));
+    assert_eq!(s.d.0.known_keys(), 50);
+    for _ in 0..3 {
+        s.pass(30_001);
+    }
+    assert_eq!(s.d.0.known_keys(), 0);
+    let queue = s.d.queue("default").unwrap();
+    let standing = s.d.0.engine.key_standing(queue, "7").unwrap();
+    assert_eq!(
+        standing.and_then(|standing| standing.limit),
+        None,
+        "nor is its limit"
+    );
+}
+
+#[test]
+fn a_breaker_remembers_no_key_that_only_succeeds() {
+    let mut s = Stand::new(&[]);
+    s.d.declare("k", kind(&[("breaker", "failures(2)")])).unwrap();
+    push_key(&s, "good");
+    finish(s.take(9), Outcome::done);
+    assert_eq!(s.d.0.known_keys(), 0);
+}
+
+#[test]
+fn each_key_finds_its_own_limit() {
+    let mut s = Stand::new(&[("concurrency", "100"), ("retry", "none")]);
+    s.d.declare("k", kind(&[("adaptive", "aimd(min=2, max=20, per=key)")]))
+        .unwrap();
+    let slow: Vec<_> = (0..40).map(|_| push_key(&s, "slow")).collect();
+    (0..40).for_each(|_| {
+        push_key(&s, "fast");
+    });
+    // A key is limited from the first claim that meets it.
+    finish(s.take(2), || Outcome::RateLimited { after: None });
+    for _ in 0..200 {
+        let leases = s.take(100);
+        s.pass(10);
+        for lease in leases {
+            let limited = lease.concurrency_key() == Some("slow");
+            let outcome = if limited {
+                Outcome::RateLimited { after: None }
+            } else {
+                Outcome::snooze(Duration::ZERO)
+            };
+            lease.complete(outcome).unwrap();
+        }
+    }
+    let leases = s.take(100);
+    let slow_ones = keys(&leases).iter().filter(|key| **key == "slow").count();
+    assert_eq!(
+        (slow_ones, leases.len()),
+        (2, 2 + 8),
+        "the other stands where limits start"
+    );
+    assert!(slow.iter().any(|id| s.why(*id) == ["adaptive_limit"]));
+}
+
+#[test]
+fn limits_of_keys_are_those_of_their_queue() {
+    let mut s = Stand::new(&[("key_concurrency", "2"), ("concurrency", "100")]);
+    s.d.configure_queue("paced", queue(&[("key_rate", "1/s")]))
+        .unwrap();
+    let ids: Vec<_> = (0..5).map(|_| push_key(&s, "a")).collect();
+    push_key(&s, "b");
+    let running = s.take(100);
+    assert_eq!(keys(&running), ["a", "b", "a"], "in turns");
+    assert_eq!(s.why(ids[4]), ["no_handler", "limit"]);
+    finish(running, Outcome::done);
+    finish(s.take(100), Outcome::done);
+    finish(s.take(100), Outcome::done);
+    for _ in 0..2 {
+        s.d.push(NewJob::new("k", ()).queue("paced").concurrency_key("c"))
+            .unwrap();
+    }
+    assert_eq!(s.take(100).len(), 1);
+    assert_eq!(s.take(100).len(), 0);
+    s.pass(1_000);
+    assert_eq!(s.take(100).len(), 1);
+}
+
+#[test]
+fn a_lease_past_its_deadline_is_not_run() {
+    let mut s = Stand::new(&[]);
+    let deadline = s.d.now().after(Duration::from_secs(1));
+    let ids: Vec<_> = (0..2)
+        .map(|_| s.d.push(NewJob::new("k", ()).deadline(deadline)).unwrap().id)
+        .collect();
+    let leases = s.take(2);
+    let mut ran = 0;
+    for lease in leases {
+        let outcome = lease.run(|_| {
+            ran += 1;
+            Outcome::done()
+        });
+        lease.complete(outcome).unwrap();
+        s.pass(1_000);
+    }
+    let ends: Vec<_> = ids.iter().map(|id| s.d.get(*id).unwrap()).collect();
+    assert_eq!(ran, 1);
+    let ends: Vec<_> = ends.iter().map(|job| (job.state, job.attempt)).collect();
+    assert_eq!(ends, [(State::Succeeded, 1), (State::Expired, 0)]);
+    s.check_balance();
 }
 
 #[test]
