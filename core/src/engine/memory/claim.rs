@@ -45,9 +45,11 @@ impl Session<'_> {
             newest: queue.newest_first(),
         };
         hunt.session.wake_flows(queue);
-        hunt.search_all(queue);
-        if hunt.left > 0 && hunt.session.limits_changed(queue, hunt.claim.keys) {
+        loop {
             hunt.search_all(queue);
+            if hunt.left == 0 || !hunt.session.limits_changed(queue, hunt.claim.keys) {
+                break;
+            }
         }
         let (taken, bytes) = (hunt.taken, hunt.bytes);
         if taken > 0 {
@@ -59,6 +61,7 @@ impl Session<'_> {
 
 impl Hunt<'_, '_, '_> {
     /// Takes what the claim may have.
+    #[inline]
     fn search_all(&mut self, queue: &Queue) {
         for lane in queue.lanes.busy() {
             if self.left == 0 {
@@ -74,7 +77,17 @@ impl Hunt<'_, '_, '_> {
     }
 
     /// Takes what the claim may have from one lane.
+    #[inline]
     fn search(&mut self, queue: &Queue, lane: &Lane) {
+        if lane.flows() {
+            self.search_flows(queue, lane);
+        }
+        self.search_line(&queue.lanes, lane, usize::MAX);
+    }
+
+    /// Takes turns between the flows of a lane and its line, as long as there is a flow for the claim.
+    #[cold]
+    fn search_flows(&mut self, queue: &Queue, lane: &Lane) {
         while self.left > 0 && lane.flows() {
             match self.session.next_turn(queue, lane, self.claim) {
                 Turn::Flow(taken) => self.lease_of_flow(queue, lane, taken),
@@ -82,7 +95,6 @@ impl Hunt<'_, '_, '_> {
                 Turn::Nobody => break,
             }
         }
-        self.search_line(&queue.lanes, lane, usize::MAX);
     }
 
     fn lease_of_flow(&mut self, queue: &Queue, lane: &Lane, taken: Taken) {
@@ -99,6 +111,7 @@ impl Hunt<'_, '_, '_> {
     }
 
     /// Takes at most so many jobs from among those without a key.
+    #[inline(always)]
     fn search_line(&mut self, lanes: &Lanes, lane: &Lane, most: usize) {
         let enough = self.left.saturating_sub(most);
         let found = |ticket, listed| Found {

@@ -168,7 +168,7 @@ impl<'a> Session<'a> {
         };
         let in_line = state == State::Queued && !joins && !queue.newest_first();
         record.line_up(order, if in_line { Listed::Lane } else { Listed::No });
-        let at = record.job_ref(slot);
+        let joins = joins.then(|| record.job_ref(slot));
         drop(record);
         if !engine.index.insert((job.id, job.fresh), slot, &engine.slab) {
             self.discard(slot);
@@ -178,8 +178,8 @@ impl<'a> Session<'a> {
         if state == State::Scheduled || job.deadline < Timestamp::MAX {
             self.arm_new(job.id, slot);
         }
-        if joins {
-            self.join_new(at);
+        if let Some(job) = joins {
+            self.join_new(job);
         } else if state == State::Queued {
             if in_line {
                 lanes.push(lane, Ticket::new(order, slot));

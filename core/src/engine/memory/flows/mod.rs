@@ -189,16 +189,23 @@ impl Session<'_> {
     }
 
     /// Lets those keys of a queue start jobs whose time has come.
+    #[inline]
     pub(super) fn wake_flows(&mut self, queue: &Queue) {
         if queue.flows.wake() <= self.now {
-            self.visit(queue, |turns, _, lanes, now| {
-                turns.clock = now;
-                turns.wake(lanes, now);
-            });
+            self.wake_due(queue);
         }
     }
 
+    #[cold]
+    fn wake_due(&mut self, queue: &Queue) {
+        self.visit(queue, |turns, _, lanes, now| {
+            turns.clock = now;
+            turns.wake(lanes, now);
+        });
+    }
+
     /// Whether a claim that found too little says other limits than the last one, by which keys were parked.
+    #[inline]
     pub(super) fn limits_changed(&mut self, queue: &Queue, limits: KeyLimits) -> bool {
         let desk = queue.flows.0.get();
         let parked = desk.is_some_and(|desk| desk.parked.load(SeqCst) > 0);

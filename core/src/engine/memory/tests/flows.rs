@@ -519,10 +519,10 @@ impl Crowd {
                 .limit_key(Q, &key, Some((n % (MOST + 1)) as u32))
                 .unwrap();
             let waiting = self.engine.standing(id((n % TOTAL) as u128)).unwrap();
-            if let Some(at) = waiting.filter(|at| at.state == State::Queued) {
-                if self.answer(says(at.job, false, State::Cancelled)) == Applied::Yes {
-                    self.end(at.job);
-                }
+            if let Some(at) = waiting.filter(|at| at.state == State::Queued)
+                && self.answer(says(at.job, false, State::Cancelled)) == Applied::Yes
+            {
+                self.end(at.job);
             }
             let victim = [Victim::OfKey(&key), Victim::Oldest][n % 2];
             if n % 5 == 0 {
@@ -594,7 +594,7 @@ impl Crowd {
         let here = running.fetch_add(1, SeqCst) + 1;
         assert!(key + 1 == NAMES || here <= MOST, "{here} of key {key} run");
         running.fetch_sub(1, SeqCst);
-        let again = n % 11 == 0 && job.attempt == 1;
+        let again = n.is_multiple_of(11) && job.attempt == 1;
         let to = if again { State::Scheduled } else { State::Succeeded };
         assert_eq!(self.answer(says(job.job, true, to)), Applied::Yes);
         if !again {
