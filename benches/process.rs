@@ -1,14 +1,15 @@
 //! What is measured of a whole process: memory of queued jobs, latency of a push at a steady rate, what a blocked
-//! handler does to the others, what idling costs.
+//! handler does to the others, what idling costs, what the rules against overload and concurrency keys cost.
 //!
 //! ```text
 //! cargo bench -p forebay-benches --bench process -- [options]
-//!   --table memory,latency,blocked,idle,policies   these tables   --rounds 5   runs of each contender, in turn
+//!   --table memory,latency,blocked,idle,policies,keys   these tables   --rounds 5   runs of each contender, in turn
 //!   --only rayon,forebay                           these contenders   --json   a line per table instead
 //! ```
 
 mod process {
     pub mod idle;
+    pub mod keys;
     pub mod latency;
     pub mod memory;
     pub mod policies;
@@ -17,14 +18,14 @@ mod process {
 use std::process::ExitCode;
 
 use forebay_benches::tables::{Table, run};
-use process::{idle, latency, memory, policies};
+use process::{idle, keys, latency, memory, policies};
 
 const RAYON: (&str, &str) = ("rayon", "`rayon::spawn`");
 const CROSSBEAM: (&str, &str) = ("crossbeam", "crossbeam channel of boxed payloads, unbounded");
 const TOKIO: (&str, &str) = ("tokio", "`tokio::spawn`, multi-thread");
 const FOREBAY: (&str, &str) = ("forebay", "Forebay `push`");
 
-const TABLES: [Table; 5] = [
+const TABLES: [Table; 6] = [
     Table {
         name: "memory",
         title: "1 000 000 queued jobs of 100 bytes, the only worker blocked",
@@ -75,6 +76,20 @@ const TABLES: [Table; 5] = [
             ("keys-1000", "1 000 concurrency keys, `key_concurrency`"),
         ],
         measure: |name, _| policies::unstopped(name),
+    },
+    Table {
+        name: "keys",
+        title: "1 000 000 jobs of 100 bytes pushed, then run 64 at a time, by one thread; no finished one is kept",
+        contenders: &[
+            ("plain", "no concurrency key"),
+            ("header", "no concurrency key, but a header"),
+            ("one-key", "one key"),
+            ("1000-keys", "1 000 keys"),
+            ("million-keys", "1 000 000 keys"),
+            ("million-limited", "1 000 000 keys, `key_concurrency=1`"),
+            ("million-rated", "1 000 000 keys, `key_rate=1000/s`"),
+        ],
+        measure: |name, _| keys::backlog(name),
     },
 ];
 

@@ -163,6 +163,7 @@ SUITES = (
     rust("blocked", "--table blocked --rounds 3", program="process"),
     rust("idle", "--table idle --rounds 3", program="process"),
     rust("policies", "--table policies --rounds 5", program="process"),
+    rust("keys", "--table keys --rounds 3", program="process"),
     *(
         rust(f"durable-{name}", f"--table {tables} --rounds {rounds}", program="durable", quick_jobs=jobs)
         for name, tables, rounds, jobs in (
