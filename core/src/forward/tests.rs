@@ -304,6 +304,25 @@ fn nobody_else_is_given_jobs_of_a_forwarded_queue() {
     );
 }
 
+/// What holds for those who run a kind does not concern those who pass it on.
+#[test]
+fn limits_of_a_kind_do_not_hold_its_jobs_back() {
+    let (stage, (script, sink)) = (Stage::new(), scripted());
+    let mut kind = crate::KindOptions::new().concurrency(1).timeout(SECOND);
+    kind.set("rate", "1/m").unwrap();
+    kind.set("breaker", "failures(1, open=1h)").unwrap();
+    stage.d.declare("k", kind).unwrap();
+    let forwarder = stage.forward(sink);
+    stage.push(0..4);
+    script.lock().answer = Some(SinkError::refused(0, "never"));
+    forwarder.pass().unwrap();
+    script.lock().answer = None;
+    stage.push(4..8);
+    forwarder.pass().unwrap();
+    assert_eq!(script.lock().taken, [4, 5, 6, 7]);
+    assert_eq!(script.lock().given, [4, 3, 2, 1, 4]);
+}
+
 #[test]
 fn a_job_goes_to_the_target_with_all_it_has() {
     let (stage, target) = (Stage::new(), Stage::new());
@@ -562,6 +581,28 @@ fn a_target_that_cannot_be_opened_is_opened_later() {
     let there = Dispatcher::open(&there, Options::default()).unwrap();
     assert_eq!(in_order(&there), ids);
     there.stop(SOON).unwrap();
+}
+
+/// In a file that others share the jobs are leased, and come back to where they stood all the same.
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_queue_of_a_shared_file_is_forwarded_in_order() {
+    let folder = Folder::new("shared");
+    let stage = Stage::with(&format!("{}&shared=true", folder.url("jobs.db")));
+    let (script, sink) = scripted();
+    let forwarder = stage.forward(sink);
+    let ids = stage.push(0..6);
+    script.lock().answer = Some(SinkError::down(1, "down"));
+    for _ in 0..3 {
+        forwarder.pass().unwrap();
+        stage.clock.advance(SECOND * 5);
+    }
+    let job = stage.d.get(ids[3]).unwrap();
+    assert_eq!((job.state, job.attempt, job.history.len()), (State::Queued, 0, 0));
+    script.lock().answer = None;
+    forwarder.pass().unwrap();
+    assert_eq!(script.lock().taken, (0..6).collect::<Vec<_>>());
+    stage.d.stop(SOON).unwrap();
 }
 
 /// The ids of what waits, as it would start.
