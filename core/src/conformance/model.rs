@@ -7,15 +7,17 @@ use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Make;
 use super::stage::{Raw, Spec, again, waiting};
 use crate::JobId;
-use crate::engine::{Applied, Cause, Held, Inserted, JobRef, KindClaim};
-use crate::job::State;
-use crate::outcome::Transition;
+use crate::engine::{Applied, Cause, Held, Inserted, JobRef, KeyLimits, KindClaim, Victim};
+use crate::job::{Extras, State};
+use crate::outcome::{ShedReason, Transition};
 use crate::panics::panic_text;
+use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// The seed of this run: `FOREBAY_SEED`, or a new one.
@@ -64,6 +66,16 @@ enum Op {
         key: u8,
         blocked: bool,
         capacity: u8,
+        /// Which concurrency key, if the engine knows them; 0 for none.
+        flow: u8,
+        bytes: u8,
+        /// The bound in bytes, if the engine knows one.
+        most: u8,
+        /// Accepted only to be shed.
+        shed: bool,
+    },
+    Evict {
+        whom: u8,
     },
     Repeat {
         job: u16,
@@ -72,6 +84,10 @@ enum Op {
         limit: u8,
         kinds: u8,
         lease_ms: u64,
+    },
+    Limit {
+        flow: u8,
+        limit: u8,
     },
     End {
         job: u16,
@@ -112,7 +128,7 @@ enum Op {
 fn op(dice: &mut Dice) -> Op {
     let job = dice.below(64) as u16;
     let sometimes = |dice: &mut Dice, n: u64| if dice.one_in(3) { 1 + dice.below(n) } else { 0 };
-    match dice.below(24) {
+    match dice.below(28) {
         0..=6 => Op::Insert {
             kind: dice.below(2) as u8,
             priority: dice.below(3) as i8 - 1,
@@ -122,6 +138,10 @@ fn op(dice: &mut Dice) -> Op {
             key: sometimes(dice, 6) as u8,
             blocked: dice.one_in(6),
             capacity: sometimes(dice, 12) as u8,
+            flow: sometimes(dice, 3) as u8,
+            bytes: dice.below(12) as u8,
+            most: sometimes(dice, 60) as u8,
+            shed: dice.one_in(12),
         },
         7 => Op::Repeat { job },
         8..=11 => Op::Claim {
@@ -154,6 +174,13 @@ fn op(dice: &mut Dice) -> Op {
         },
         21 => Op::Signal { job },
         22 => Op::Advance { ms: dice.below(15) },
+        23..=25 => Op::Evict {
+            whom: dice.below(12) as u8,
+        },
+        26 => Op::Limit {
+            flow: dice.below(3) as u8,
+            limit: dice.below(6) as u8,
+        },
         _ => Op::Pause {
             paused: dice.one_in(2),
         },
@@ -170,11 +197,20 @@ struct Modelled {
     fence: u64,
     /// When it became ready: its place among equal priorities.
     ready: u64,
+    /// Since when it was.
+    since: Timestamp,
     pushed: u64,
     run_at: Timestamp,
     until: Timestamp,
     timeout_at: Timestamp,
     cancel_requested: bool,
+}
+
+impl Modelled {
+    /// Its concurrency key.
+    fn flow(&self) -> Option<&str> {
+        self.spec.extras.as_ref()?.concurrency_key.as_deref()
+    }
 }
 
 /// An engine of one queue, by search.
@@ -185,12 +221,20 @@ struct Model {
     paused: bool,
     refused: u64,
     stale: u64,
+    /// Whether anybody has bounded the bytes.
+    weighed: bool,
+    /// How many jobs of one concurrency key may run; 0 for any number.
+    running: u32,
+    /// The limits of single ones.
+    limits: [Option<u32>; 3],
 }
+
+const FLOWS: [&str; 3] = ["x", "y", "z"];
 
 const FINAL: [State; 4] = [State::Succeeded, State::Failed, State::Cancelled, State::Expired];
 
 impl Model {
-    fn new(make: Make<'_>) -> Self {
+    fn new(make: Make<'_>, running: u32) -> Self {
         let raw = Raw::new(make);
         raw.engine.names().kind("other").unwrap();
         Self {
@@ -200,6 +244,9 @@ impl Model {
             paused: false,
             refused: 0,
             stale: 0,
+            weighed: false,
+            running,
+            limits: [None; 3],
         }
     }
 
@@ -232,7 +279,7 @@ impl Model {
         } else {
             State::Queued
         };
-        job.ready = ready;
+        (job.ready, job.since) = (ready, run_at.max(now));
     }
 
     fn step(&mut self, op: Op) {
@@ -242,6 +289,7 @@ impl Model {
                 let Some(i) = self.at(job) else { return };
                 let mut again = self.jobs[i].spec.clone();
                 (again.capacity, again.waits) = (1, Vec::new());
+                again.shed = None;
                 assert_eq!(self.raw.put(&[again]), [Inserted::Duplicate]);
             }
             Op::Claim {
@@ -249,6 +297,8 @@ impl Model {
                 kinds,
                 lease_ms,
             } => self.claim(limit, kinds, lease_ms),
+            Op::Limit { flow, limit } => self.limit(usize::from(flow), u32::from(limit)),
+            Op::Evict { whom } => self.evict(whom),
             Op::End { job, state } => {
                 let Some(i) = self.nth(job, |j| j.state == State::Running) else {
                     return;
@@ -367,6 +417,10 @@ impl Model {
             key,
             blocked,
             capacity,
+            flow,
+            bytes,
+            most,
+            shed,
         } = op
         else {
             return;
@@ -390,23 +444,40 @@ impl Model {
             timeout: (timeout_ms > 0).then_some(ms(timeout_ms)),
             waits: if blocked { vec!["token".into()] } else { Vec::new() },
             capacity: usize::from(capacity),
+            payload: Payload::from(vec![1; usize::from(bytes)]),
+            shed: shed.then_some(ShedReason::Newest),
             ..self.raw.spec()
         };
+        let can = self.raw.engine.capabilities();
+        if can.weighs {
+            spec.capacity_bytes = usize::from(most);
+            self.weighed |= most > 0;
+        }
+        let mut extras = Extras::default();
         if key > 0 {
             // Three keys, two payloads.
-            spec = spec.key(["a", "b", "c"][usize::from(key) % 3], u64::from(key % 2));
+            extras.key = Some(["a", "b", "c"][usize::from(key) % 3].into());
+            extras.fingerprint = u64::from(key % 2);
         }
-        let want = self.fate(&spec);
-        assert_eq!(self.raw.put(std::slice::from_ref(&spec)), [want]);
-        self.refused += u64::from(matches!(want, Inserted::Full(_)));
-        if want == Inserted::New {
+        if flow > 0 && can.keys {
+            extras.concurrency_key = Some(FLOWS[usize::from(flow) % 3].into());
+        }
+        if key > 0 || extras.concurrency_key.is_some() {
+            spec.extras = Some(Arc::new(extras));
+        }
+        let wants = self.fates(&spec);
+        let got = self.raw.put(std::slice::from_ref(&spec))[0];
+        assert!(wants.contains(&got), "{got:?} is none of {wants:?}");
+        self.refused += u64::from(matches!(got, Inserted::Full(_) | Inserted::FullBytes(_)));
+        if got == Inserted::New {
             let pushed = self.next();
             self.jobs.push(Modelled {
                 id: spec.id,
-                state: State::Blocked,
+                state: if shed { State::Shed } else { State::Blocked },
                 attempt: 0,
                 fence: 0,
                 ready: 0,
+                since: Timestamp::EPOCH,
                 pushed,
                 run_at: spec.run_at,
                 until: Timestamp::MAX,
@@ -414,37 +485,133 @@ impl Model {
                 cancel_requested: false,
                 spec,
             });
-            if !blocked {
+            if !blocked && !shed {
                 self.wait(self.jobs.len() - 1, self.raw.in_(ms(delay_ms)));
             }
         }
     }
 
-    /// What should become of an insert: the key is asked first, then the room.
-    fn fate(&self, spec: &Spec) -> Inserted {
+    /// What may become of an insert: the key is asked first, then the room. Where there is too much of both, either
+    /// may be told.
+    fn fates(&self, spec: &Spec) -> Vec<Inserted> {
         let key = |spec: &Spec| spec.extras.as_ref().and_then(|e| e.key.clone());
         let print = |spec: &Spec| (spec.kind, spec.extras.as_ref().map(|e| e.fingerprint));
+        let frees = |state| matches!(state, State::Cancelled | State::Shed);
         if let Some(wanted) = key(spec) {
             let holder = self
                 .jobs
                 .iter()
                 .rev()
-                .find(|j| j.state != State::Cancelled && key(&j.spec).as_ref() == Some(&wanted));
+                .find(|j| !frees(j.state) && key(&j.spec).as_ref() == Some(&wanted));
             if let Some(holder) = holder {
                 let same = print(&holder.spec) == print(spec);
-                return if same {
+                return vec![if same {
                     Inserted::Keyed(holder.id)
                 } else {
                     Inserted::Conflict(holder.id)
-                };
+                }];
             }
         }
-        let waiting = self.jobs.iter().filter(|j| j.state.is_waiting()).count();
-        if spec.capacity > 0 && waiting >= spec.capacity {
-            Inserted::Full(waiting)
-        } else {
-            Inserted::New
+        let (waiting, bytes) = self.load();
+        let mut refusals = Vec::new();
+        if spec.shed.is_none() && spec.capacity > 0 && waiting >= spec.capacity {
+            refusals.push(Inserted::Full(waiting));
         }
+        let more = bytes + spec.payload.len().unwrap_or(0);
+        if spec.shed.is_none() && spec.capacity_bytes > 0 && more > spec.capacity_bytes {
+            refusals.push(Inserted::FullBytes(bytes));
+        }
+        if refusals.is_empty() {
+            refusals.push(Inserted::New);
+        }
+        refusals
+    }
+
+    /// How many jobs wait, and the bytes of their payloads.
+    fn load(&self) -> (usize, usize) {
+        let waiting = self.jobs.iter().filter(|j| j.state.is_waiting());
+        let bytes = waiting.clone().map(|j| j.spec.payload.len().unwrap_or(0));
+        (waiting.count(), bytes.sum())
+    }
+
+    fn evict(&mut self, whom: u8) {
+        let can = self.raw.engine.capabilities();
+        let below = whom as i8 - 4;
+        let (victim, reason) = match whom {
+            0..3 => (Victim::Oldest, ShedReason::Oldest),
+            3..8 => (Victim::Lowest { below }, ShedReason::Lowest),
+            _ if !can.keys => return,
+            _ => (Victim::OfKey(FLOWS[usize::from(whom) % 3]), ShedReason::Coalesced),
+        };
+        if !can.evicts {
+            return;
+        }
+        let shed = self
+            .raw
+            .engine
+            .evict(self.raw.queue, victim, reason, self.raw.now());
+        let shed = shed.unwrap().map(|at| at.job.id);
+        // One whose deadline has passed while it was queued may have been taken out of the line by then.
+        let (now, taken) = (self.raw.now(), shed);
+        let fits = self.victims(victim, |job| job.spec.deadline > now || Some(job.id) == taken);
+        match shed.and_then(|id| self.jobs.iter().position(|j| j.id == id)) {
+            None => assert!(
+                shed.is_none() && fits.is_empty(),
+                "{victim:?}: {shed:?} of {fits:?}"
+            ),
+            Some(i) => {
+                assert!(fits.contains(&i), "{victim:?}: {i} of {fits:?}");
+                self.jobs[i].state = State::Shed;
+            }
+        }
+    }
+
+    /// Gives one key a limit of its own: 0 to 3, or none.
+    fn limit(&mut self, flow: usize, limit: u32) {
+        if self.raw.engine.capabilities().keys {
+            let limit = (limit < 4).then_some(limit);
+            let of = self.raw.engine.limit_key(self.raw.queue, FLOWS[flow], limit);
+            of.unwrap();
+            self.limits[flow] = limit;
+        }
+    }
+
+    /// Which queued jobs may be taken to make room, by their number.
+    fn victims(&self, victim: Victim<'_>, stands: impl Fn(&Modelled) -> bool) -> Vec<usize> {
+        let queued = || {
+            let there = |job: &Modelled| job.state == State::Queued && stands(job);
+            (0..self.jobs.len()).filter(move |i| there(&self.jobs[*i]))
+        };
+        // Only the first of its priority; of those with a key the first of its flow, where each kind has its own
+        // unless the key itself is asked for.
+        let first = |i: &usize| {
+            let job = &self.jobs[*i];
+            let alike = |j: &Modelled| {
+                let kinds = j.flow().is_none() || victim == Victim::OfKey(j.flow().unwrap_or_default());
+                let line = j.flow() == job.flow() && j.spec.priority == job.spec.priority;
+                line && (kinds || j.spec.kind == job.spec.kind)
+            };
+            !queued().any(|o| alike(&self.jobs[o]) && self.jobs[o].ready < job.ready)
+        };
+        let all = queued().filter(first);
+        match victim {
+            Victim::Oldest if self.has_flows() => all.collect(),
+            Victim::Oldest => {
+                let oldest = queued().map(|i| self.jobs[i].since).min();
+                all.filter(|i| Some(self.jobs[*i].since) == oldest).collect()
+            }
+            Victim::Lowest { below } => {
+                let lowest = queued().map(|i| self.jobs[i].spec.priority).min();
+                let lowest = lowest.filter(|priority| *priority < below);
+                all.filter(|i| Some(self.jobs[*i].spec.priority) == lowest)
+                    .collect()
+            }
+            Victim::OfKey(key) => all.filter(|i| self.jobs[*i].flow() == Some(key)).collect(),
+        }
+    }
+
+    fn has_flows(&self) -> bool {
+        self.jobs.iter().any(|job| job.flow().is_some())
     }
 
     fn claim(&mut self, limit: u8, kinds: u8, lease_ms: u64) {
@@ -457,23 +624,22 @@ impl Model {
             max_attempts: 5,
             timeout: None,
         };
+        let (mut asked, keys) = (
+            [ask(first), ask(second)],
+            KeyLimits {
+                running: self.running,
+                rate: None,
+            },
+        );
         let got = self
             .raw
-            .claim_as(usize::from(limit), &mut [ask(first), ask(second)], lease);
-        let mut left = [first, second];
-        let mut ready: Vec<usize> = (0..self.jobs.len())
-            .filter(|i| self.jobs[*i].state == State::Queued)
-            .collect();
-        ready.sort_by_key(|i| (-self.jobs[*i].spec.priority, self.jobs[*i].ready));
-        let now = self.raw.now();
-        let mut want = Vec::new();
-        for i in ready {
-            let allowance = &mut left[self.jobs[i].spec.kind.index()];
-            let fits = *allowance > 0 && self.jobs[i].spec.deadline > now;
-            if self.paused || !fits || want.len() == usize::from(limit) {
-                continue;
-            }
-            *allowance -= 1;
+            .claim_for((usize::from(limit), lease), &mut asked, (keys, false));
+        let (mut left, now) = ([first, second], self.raw.now());
+        for claimed in &got {
+            let next = self.claimable(&left);
+            let i = next.iter().copied().find(|i| self.jobs[*i].id == claimed.job.id);
+            let i = i.unwrap_or_else(|| panic!("{:?} is none of {next:?}", claimed.job));
+            left[self.jobs[i].spec.kind.index()] -= 1;
             let job = &mut self.jobs[i];
             (job.state, job.attempt, job.fence) = (State::Running, job.attempt + 1, job.fence + 1);
             job.until = lease.map_or(Timestamp::MAX, |lease| now.after(lease));
@@ -482,13 +648,45 @@ impl Model {
                 .timeout
                 .map_or(Timestamp::MAX, |timeout| now.after(timeout));
             job.cancel_requested = false;
-            want.push((job.id, job.fence, job.attempt, job.until.min(job.timeout_at)));
+            let told = (claimed.job.fence, claimed.attempt, claimed.due, claimed.ready);
+            let want = (job.fence, job.attempt, job.until.min(job.timeout_at), job.since);
+            assert_eq!(told, want, "what is claimed");
         }
-        let got: Vec<_> = got
-            .iter()
-            .map(|c| (c.job.id, c.job.fence, c.attempt, c.due))
-            .collect();
-        assert_eq!(got, want, "what is claimed, in which order");
+        let more = self.claimable(&left);
+        assert!(
+            got.len() == usize::from(limit) || more.is_empty(),
+            "{more:?} is left"
+        );
+    }
+
+    /// Which jobs may be claimed next, by their number: the first of the highest priority; of those of one key the
+    /// first, whichever key's turn it is.
+    fn claimable(&self, left: &[u32; 2]) -> Vec<usize> {
+        let now = self.raw.now();
+        let of_key = |key: &str| {
+            let runs = |j: &&Modelled| j.state == State::Running && j.flow() == Some(key);
+            self.jobs.iter().filter(runs).count() as u32
+        };
+        let limit = |key: &str| {
+            let own = FLOWS.iter().position(|flow| *flow == key);
+            let all = if self.running == 0 { u32::MAX } else { self.running };
+            own.and_then(|flow| self.limits[flow]).unwrap_or(all)
+        };
+        let may = |key: Option<&str>| key.is_none_or(|key| of_key(key) < limit(key));
+        let fits = |j: &Modelled| {
+            let asked = left[j.spec.kind.index()] > 0 && j.spec.deadline > now;
+            !self.paused && j.state == State::Queued && asked && may(j.flow())
+        };
+        let fitting: Vec<usize> = (0..self.jobs.len()).filter(|i| fits(&self.jobs[*i])).collect();
+        let highest = fitting.iter().map(|i| self.jobs[*i].spec.priority).max();
+        let of_it = |i: &usize| Some(self.jobs[*i].spec.priority) == highest;
+        let fitting: Vec<usize> = fitting.into_iter().filter(of_it).collect();
+        let first = |i: &usize| {
+            let job = &self.jobs[*i];
+            let mut flow = fitting.iter().filter(|o| self.jobs[**o].flow() == job.flow());
+            flow.all(|o| self.jobs[*o].ready >= job.ready)
+        };
+        fitting.iter().copied().filter(first).collect()
     }
 
     fn advance(&mut self, ms: u64) {
@@ -501,6 +699,7 @@ impl Model {
         for i in &due {
             let ready = self.next();
             (self.jobs[*i].state, self.jobs[*i].ready) = (State::Queued, ready);
+            self.jobs[*i].since = self.jobs[*i].run_at;
         }
         let tick = self.raw.tick();
         assert_eq!(tick.promoted, due.len());
@@ -561,12 +760,13 @@ impl Model {
         );
         let t = counts.totals;
         assert_eq!(
-            (t.succeeded, t.failed, t.cancelled, t.expired),
+            (t.succeeded, t.failed, t.cancelled, t.expired, t.shed()),
             (
                 of(State::Succeeded),
                 of(State::Failed),
                 of(State::Cancelled),
-                of(State::Expired)
+                of(State::Expired),
+                of(State::Shed)
             )
         );
         assert_eq!(
@@ -574,13 +774,18 @@ impl Model {
             (self.jobs.len() as u64, self.refused, self.stale)
         );
         assert!(counts.balanced());
+        let (load, want) = (self.raw.engine.load(self.raw.queue).unwrap(), self.load());
+        assert_eq!(load.jobs, want.0, "how many wait");
+        if self.weighed {
+            assert_eq!(load.bytes, want.1, "how many bytes wait");
+        }
     }
 }
 
 /// Why a list of operations fails, if it does.
-fn failure(make: Make<'_>, ops: &[Op]) -> Option<String> {
+fn failure(make: Make<'_>, running: u32, ops: &[Op]) -> Option<String> {
     let run = || {
-        let mut model = Model::new(make);
+        let mut model = Model::new(make, running);
         for op in ops {
             model.step(*op);
             model.check();
@@ -592,14 +797,14 @@ fn failure(make: Make<'_>, ops: &[Op]) -> Option<String> {
 }
 
 /// The shortest list found that still fails: takes pieces away, ever smaller ones, while it does.
-fn shrunk(make: Make<'_>, mut ops: Vec<Op>) -> Vec<Op> {
+fn shrunk(make: Make<'_>, running: u32, mut ops: Vec<Op>) -> Vec<Op> {
     let mut piece = ops.len() / 2;
     while piece > 0 {
         let mut at = 0;
         while at < ops.len() {
             let mut less = ops.clone();
             less.drain(at..(at + piece).min(ops.len()));
-            match failure(make, &less) {
+            match failure(make, running, &less) {
                 Some(_) => ops = less,
                 None => at += piece,
             }
@@ -614,14 +819,16 @@ pub fn the_engine_follows_the_model(make: Make<'_>) {
     let seed = seed();
     for round in 0..60 {
         let mut dice = Dice::new(seed.wrapping_add(round));
+        // So many jobs of one concurrency key at once.
+        let running = (round % 3) as u32;
         let ops: Vec<Op> = (0..120).map(|_| op(&mut dice)).collect();
-        if failure(make, &ops).is_some() {
-            let ops = shrunk(make, ops);
+        if failure(make, running, &ops).is_some() {
+            let ops = shrunk(make, running, ops);
             let mut text = String::new();
             for op in &ops {
                 writeln!(text, "  {op:?}").unwrap();
             }
-            let why = failure(make, &ops).unwrap_or_default();
+            let why = failure(make, running, &ops).unwrap_or_default();
             panic!("FOREBAY_SEED={seed}, round {round}: {why}\nafter\n{text}");
         }
     }

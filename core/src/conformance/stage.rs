@@ -224,7 +224,7 @@ impl Raw {
         self.claim_for((limit, None), &mut self.any(), (keys, false))
     }
 
-    fn claim_for(
+    pub(super) fn claim_for(
         &self,
         (limit, lease): (usize, Option<Duration>),
         kinds: &mut [KindClaim],

@@ -127,8 +127,9 @@ pub(crate) const BLOCKED: &str = "SELECT row, queue, waits, run_at FROM jobs
     WHERE id = ?1 AND state = 'blocked'";
 /// Takes a token off a job's list. One row.
 pub(crate) const SET_WAITS: &str = "UPDATE jobs SET waits = ?2 WHERE row = ?1 AND state = 'blocked'";
-/// Frees a job of its last token. One row.
-pub(crate) const UNBLOCK: &str = "UPDATE jobs SET waits = NULL, state = ?2, place = ?3
+/// Frees a job of its last token: it could not have started before. One row.
+pub(crate) const UNBLOCK: &str =
+    "UPDATE jobs SET waits = NULL, state = ?2, place = ?3, run_at = max(run_at, ?4)
     WHERE row = ?1 AND state = 'blocked'";
 
 /// What needs a decision first, or will. The first entries of the index `jobs_due`. Reads.

@@ -99,7 +99,7 @@ impl Work<'_> {
             return Ok(());
         }
         let (to, place) = self.line_up(Timestamp::from_micros(run_at));
-        self.run(sql::UNBLOCK, (row, to.name(), place))?;
+        self.run(sql::UNBLOCK, (row, to.name(), place, self.now.as_micros()))?;
         let queue = self.engine.names.queue(&queue)?;
         self.step(queue, State::Blocked, to);
         Ok(())
