@@ -559,8 +559,8 @@ impl Inner {
             other => at(other),
         });
         let id = job.id.unwrap_or_else(|| JobId::new(now));
-        if self.must_encode.load(Ordering::Relaxed) {
-            // Nothing is accepted that the file could not hold.
+        if self.must_encode.load(Ordering::Relaxed) || self.relays.encodes(queue) {
+            // Nothing is accepted that the file, or whoever gets the job in the end, could not hold.
             payload.encode()?;
         }
         let extras = self.extras(job, payload)?;

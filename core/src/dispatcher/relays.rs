@@ -24,6 +24,8 @@ pub(crate) struct Relay {
     queue: QueueId,
     /// Where its jobs go, for people.
     pub(crate) sink: Arc<str>,
+    /// Whether they go there as bytes.
+    encodes: bool,
     failing: Mutex<Option<Failing>>,
 }
 
@@ -38,6 +40,11 @@ impl Relays {
     /// Whether the jobs of this queue are passed on.
     pub(crate) fn has(&self, queue: QueueId) -> bool {
         self.any.load(Ordering::SeqCst) && self.find(queue).is_some()
+    }
+
+    /// Whether payloads of this queue must be such as can be written.
+    pub(crate) fn encodes(&self, queue: QueueId) -> bool {
+        self.any.load(Ordering::Relaxed) && self.find(queue).is_some_and(|relay| relay.encodes)
     }
 
     pub(crate) fn find(&self, queue: QueueId) -> Option<Arc<Relay>> {
@@ -81,13 +88,14 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `Invalid` if they are passed on already; `Closed`, `Forked`.
-    pub(crate) fn relay(&self, queue: &str, sink: Arc<str>) -> Result<(Arc<Relay>, Consumer)> {
+    pub(crate) fn relay(&self, queue: &str, sink: Arc<str>, encodes: bool) -> Result<(Arc<Relay>, Consumer)> {
         let inner = &self.0;
         inner.check_open()?;
         let id = self.queue(queue)?;
         let relay = Arc::new(Relay {
             queue: id,
             sink,
+            encodes,
             failing: Mutex::default(),
         });
         let mut all = inner.relays.all.write();

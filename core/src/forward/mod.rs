@@ -111,7 +111,7 @@ impl Dispatcher {
     ) -> Result<Forwarder> {
         options.check()?;
         let control = Arc::<Control>::default();
-        let (relay, consumer) = self.relay(queue, sink.name().into())?;
+        let (relay, consumer) = self.relay(queue, sink.name().into(), sink.encodes())?;
         let interrupt = consumer.interrupt();
         let drain = Drain::new((consumer, relay), Box::new(sink), options, control.clone());
         let shared = Arc::new(Shared {
@@ -140,6 +140,14 @@ impl Forwarder {
     #[must_use]
     pub fn stats(&self) -> ForwardStats {
         self.0.control.stats.lock().clone()
+    }
+
+    /// Fails in the child of a fork, where the thread is not.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn check_process(&self) -> Result<()> {
+        self.0.interrupt.check_process()
     }
 
     /// Passes on no more: waits for the delivery that is under way; then the queue is everybody's again.

@@ -18,6 +18,12 @@ pub trait Sink: Send {
     /// How many it has taken, and what is in the way of the next one.
     fn deliver(&mut self, batch: &[Lease]) -> Result<(), SinkError>;
 
+    /// Whether it takes payloads as bytes only. Then every job of the queue must be one that can be written, and
+    /// is written by whoever pushes it: an object of a host's is never looked into by a thread of Forebay's own.
+    fn encodes(&self) -> bool {
+        false
+    }
+
     /// What it is, for people who ask why a queue does not move.
     fn name(&self) -> String {
         "a callback".to_owned()

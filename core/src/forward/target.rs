@@ -111,6 +111,11 @@ impl Sink for Target {
         result
     }
 
+    fn encodes(&self) -> bool {
+        let given = self.open.as_ref().filter(|_| self.address.is_none());
+        given.is_none_or(|target| !target.capabilities().host_objects)
+    }
+
     fn name(&self) -> String {
         match (&self.address, &self.open) {
             (Some((url, _)), _) => url.clone(),

@@ -656,3 +656,54 @@ fn a_death_in_a_delivery_costs_the_jobs_nothing() {
     next.d.stop(SOON).unwrap();
     stage.d.stop(Duration::ZERO).unwrap();
 }
+
+/// What cannot be written, and what is.
+struct Object(bool, mpsc::Sender<()>);
+
+impl crate::HostObject for Object {
+    fn encode(&self) -> crate::Result<crate::Encoded> {
+        self.1.send(()).unwrap();
+        match self.0 {
+            false => Err(crate::Error::new(ErrorKind::Encode, "it is a socket")),
+            true => Ok(crate::Encoded {
+                bytes: "written".into(),
+                content_type: "text/plain".into(),
+            }),
+        }
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[test]
+fn an_object_is_written_by_whoever_pushes_it() {
+    let (stage, (wrote, writes)) = (Stage::new(), mpsc::channel());
+    let other = Dispatcher::in_memory().unwrap();
+    let push = |queue: &str, good| {
+        let payload = crate::Payload::host(Object(good, wrote.clone()));
+        let pushed = stage.d.push(NewJob::new("k", payload).queue(queue));
+        pushed.map_err(crate::Error::from)
+    };
+    stage
+        .d
+        .forward("here", Target::dispatcher(other), options())
+        .unwrap();
+    stage
+        .d
+        .forward("called", |_: &[Lease]| Ok(()), options())
+        .unwrap();
+    let file = Target::url("sqlite:/nowhere/at/all.db", Options::default());
+    let forwarder = stage.d.forward("out", file, options()).unwrap();
+    assert_eq!(push("out", false).unwrap_err().kind(), ErrorKind::Encode);
+    assert_eq!(writes.try_iter().count(), 1);
+    for queue in ["here", "called", "mine"] {
+        push(queue, false).unwrap();
+        assert_eq!(writes.try_iter().count(), 0, "{queue} needs no bytes");
+    }
+    push("out", true).unwrap();
+    assert_eq!(writes.try_iter().count(), 1);
+    forwarder.pass().unwrap();
+    assert_eq!(writes.try_iter().count(), 0, "and by nobody else");
+}
