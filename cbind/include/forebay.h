@@ -76,6 +76,7 @@ enum {
   FBY_E_ENCODE = 19,         /* a payload or result cannot be encoded */
   FBY_E_CANCELLED = 20,      /* the job was cancelled */
   FBY_E_UNKNOWN = 21,        /* the store failed before it could say whether the write was kept */
+  FBY_E_SHED = 22,           /* a rule against overload gave the job up: fby_job_shed says which */
   FBY_E_PANIC = 100          /* a defect of Forebay itself; the process goes on */
 };
 
@@ -87,7 +88,9 @@ enum {
   FBY_RETRY = 3,     /* run again after a pause; the attempt counts */
   FBY_SNOOZE = 4,    /* it is not time yet: run again after a pause; the attempt does not count */
   FBY_CANCELLED = 5, /* the handler gave up: the job is cancelled */
-  FBY_PENDING = 6    /* handlers only: I will finish the ticket later, from any thread */
+  FBY_PENDING = 6,   /* handlers only: I will finish the ticket later, from any thread */
+  FBY_RATE_LIMITED = 7 /* what the handler calls says "not now": run again after a pause; no failure, and the
+                          attempt does not count */
 };
 
 /* fby_state */
@@ -99,7 +102,18 @@ enum {
   FBY_STATE_SUCCEEDED = 10, /* from here on final */
   FBY_STATE_FAILED = 11,
   FBY_STATE_CANCELLED = 12,
-  FBY_STATE_EXPIRED = 13
+  FBY_STATE_EXPIRED = 13,
+  FBY_STATE_SHED = 14       /* given up by a rule against overload */
+};
+
+/* fby_shed; 0 for a job that was not shed */
+enum {
+  FBY_SHED_NEWEST = 1,    /* its queue was full when it came */
+  FBY_SHED_OLDEST = 2,    /* its queue was full, and it had waited longest */
+  FBY_SHED_LOWEST = 3,    /* its queue was full, and its priority was the lowest */
+  FBY_SHED_COALESCED = 4, /* its queue was full, and a newer job of its concurrency key took its place */
+  FBY_SHED_SAMPLED = 5,   /* its queue was full, and it was not in the sample */
+  FBY_SHED_DELAYED = 6    /* it had waited too long in a queue that is overloaded */
 };
 
 /* fby_durability; 0 is the option durability */
@@ -129,6 +143,9 @@ typedef struct fby_dispatcher fby_dispatcher;
 // An error: its code, its text, and whether the same call may work later. It belongs to whoever received
 // it.
 typedef struct fby_error fby_error;
+
+// A queue whose jobs are passed on. Any thread.
+typedef struct fby_forwarder fby_forwarder;
 
 // What a dispatcher is opened with.
 typedef struct fby_options fby_options;
@@ -203,6 +220,8 @@ typedef struct fby_job {
   int64_t created_ms;
   // When this attempt is overdue, in milliseconds since 1970; 0 for never.
   int64_t due_ms;
+  // Its concurrency key; empty for none.
+  struct fby_bytes concurrency_key;
 } fby_job;
 
 // What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
@@ -231,9 +250,13 @@ typedef struct fby_kind_options {
   uint32_t concurrency;
   // How often a job may run in all; FBY_UNLIMITED needs a retry policy that pauses.
   uint32_t max_attempts;
+  // These and more options by name, as in a URL, for example
+  // "rate=100/s&breaker=failures(5, open=30s)&adaptive=aimd(max=100)"; docs/configuration.md lists them. They
+  // go before the fields above.
+  struct fby_bytes options;
 } fby_kind_options;
 
-// What became of a job: one of FBY_DONE to FBY_PENDING. A number that is none of them is a failed attempt
+// What became of a job: one of FBY_DONE to FBY_RATE_LIMITED. A number that is none of them is a failed attempt
 // that says so.
 typedef int32_t fby_verdict;
 
@@ -248,8 +271,11 @@ typedef fby_verdict (*fby_handler)(void *user_data, const struct fby_job *job, s
 // removes the handler, by fby_stop, by fby_release, or by the worker that was the last to run it.
 typedef void (*fby_drop)(void *user_data);
 
-// Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_EXPIRED. States of 10 and above are final.
+// Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_SHED. States of 10 and above are final.
 typedef int32_t fby_state;
+
+// Which rule against overload gave a job up: one of FBY_SHED_NEWEST to FBY_SHED_DELAYED; 0 for none.
+typedef int32_t fby_shed;
 
 // A job to be pushed. Only kind is needed; zero leaves a field to the defaults.
 typedef struct fby_job_spec {
@@ -287,6 +313,9 @@ typedef struct fby_job_spec {
   fby_durability durability;
   // Zero.
   uint32_t reserved;
+  // The concurrency key: jobs of a queue that share it are started in turn with those of other keys, and
+  // within the queue's options key_concurrency and key_rate. Empty is none.
+  struct fby_bytes concurrency_key;
 } fby_job_spec;
 
 // What a dump or a restore did.
@@ -311,8 +340,8 @@ typedef struct fby_outcome {
   struct fby_bytes content_type;
   // The text that goes with FBY_FAILED, FBY_FATAL, FBY_RETRY and FBY_CANCELLED.
   struct fby_bytes error;
-  // The pause that goes with FBY_RETRY and FBY_SNOOZE; 0 for the pause of the retry policy (none for
-  // FBY_SNOOZE).
+  // The pause that goes with FBY_RETRY, FBY_SNOOZE and FBY_RATE_LIMITED; 0 for the pause of the retry policy
+  // (none for FBY_SNOOZE).
   int64_t delay_ms;
   // What became of it. FBY_PENDING is FBY_E_INVALID here.
   fby_verdict verdict;
@@ -555,12 +584,50 @@ fby_status fby_stop(const struct fby_dispatcher *dispatcher,
 // Threads: any, also in a handler.
 FBY_API fby_status fby_request_stop(const struct fby_dispatcher *dispatcher, struct fby_error **err);
 
+// Passes the jobs of a queue on to another dispatcher from now on, in order and whatever their kinds; nobody
+// here is given jobs of it. While the other one is down or full they wait here. See docs/forwarding.md.
+//
+// Parameters: dispatcher; queue; url of the other dispatcher, as for fby_open, which is opened when the first
+// job is there; to_queue is the queue there, empty for one of the same name; options by name, as in a URL, for
+// example "batch=100&retry=constant(1s)", empty for the defaults; out may be NULL, else takes the forwarder.
+// Returns: FBY_OK, also if the other one cannot be opened just now: fby_explain_queue tells; FBY_E_NOT_FOUND
+// for an option that there is not; FBY_E_INVALID also for a queue that is forwarded already; FBY_E_CLOSED;
+// FBY_E_FORKED; FBY_E_NO_MEMORY.
+// Memory: *out is yours; free it with fby_forwarder_free. It is written on FBY_OK only. Without it the queue is
+// passed on until the dispatcher stops.
+// Threads: any.
+FBY_API
+fby_status fby_forward(const struct fby_dispatcher *dispatcher,
+                       struct fby_bytes queue,
+                       struct fby_bytes url,
+                       struct fby_bytes to_queue,
+                       struct fby_bytes options,
+                       struct fby_forwarder **out,
+                       struct fby_error **err);
+
+// Passes on no more: waits for the delivery that is under way; then the queue is everybody's again.
+//
+// Parameters: forwarder; grace_ms is how long to wait.
+// Returns: FBY_OK; FBY_E_TIMEOUT if the delivery is still under way, with which it ends all the same;
+// FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any.
+FBY_API
+fby_status fby_forwarder_stop(const struct fby_forwarder *forwarder,
+                              int64_t grace_ms,
+                              struct fby_error **err);
+
+// Frees the handle of a forwarder, which goes on. In the child of a fork nothing is freed.
+//
+// Parameters: forwarder may be NULL.
+// Threads: one at a time for the same forwarder.
+FBY_API void fby_forwarder_free(struct fby_forwarder *forwarder);
+
 // Registers a handler for a kind; fby_start starts the threads that run it. A second call replaces the
 // handler for attempts that start later.
 //
 // Parameters: dispatcher; kind; options may be NULL; handler; user_data is passed to it; drop may be NULL,
 // else frees user_data.
-// Returns: FBY_OK; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for an option that there is not; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: user_data belongs to the library from here on, also when the call fails: drop is called once in
 // any case.
 // Threads: any, also in a handler.
@@ -620,7 +687,7 @@ fby_status fby_reply_set_error(struct fby_reply *reply,
                                struct fby_bytes text,
                                struct fby_error **err);
 
-// Sets the pause that goes with FBY_RETRY and FBY_SNOOZE.
+// Sets the pause that goes with FBY_RETRY, FBY_SNOOZE and FBY_RATE_LIMITED.
 //
 // Parameters: reply; delay_ms, 0 for the pause of the retry policy (none for FBY_SNOOZE).
 // Returns: FBY_OK; FBY_E_INVALID.
@@ -630,9 +697,10 @@ FBY_API fby_status fby_reply_set_delay(struct fby_reply *reply, int64_t delay_ms
 // Waits for the end of a job.
 //
 // Parameters: dispatcher; id; timeout_ms, FBY_FOREVER for no limit; state may be NULL, else takes the final
-// state on FBY_OK and FBY_E_JOB_FAILED; result may be NULL, else takes what the handler answered, on FBY_OK.
-// Returns: FBY_OK if the job has succeeded; FBY_E_JOB_FAILED, with the job's own error, if it ended
-// otherwise; FBY_E_TIMEOUT; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_WOULD_DEADLOCK in
+// state on FBY_OK, FBY_E_JOB_FAILED and FBY_E_SHED; result may be NULL, else takes what the handler answered,
+// on FBY_OK.
+// Returns: FBY_OK if the job has succeeded; FBY_E_SHED if a rule against overload gave it up;
+// FBY_E_JOB_FAILED, with the job's own error, if it ended otherwise; FBY_E_TIMEOUT; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_WOULD_DEADLOCK in
 // a handler that would wait for itself, or with every slot taken by a handler that waits; FBY_E_CLOSED if
 // the dispatcher stopped first; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: *result is yours; free it with fby_buffer_free.
@@ -655,6 +723,17 @@ fby_status fby_job_state(const struct fby_dispatcher *dispatcher,
                          const struct fby_id *id,
                          fby_state *state,
                          struct fby_error **err);
+
+// Which rule against overload gave a job up, as it came or later.
+//
+// Parameters: dispatcher; id; rule may be NULL, else takes the rule, 0 for a job that was not shed.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_job_shed(const struct fby_dispatcher *dispatcher,
+                        const struct fby_id *id,
+                        fby_shed *rule,
+                        struct fby_error **err);
 
 // Everything known about a job, as a JSON object. Payload and result are told of by length and type only.
 //
@@ -747,7 +826,8 @@ FBY_API void fby_options_free(struct fby_options *options);
 // Parameters: dispatcher; job; wait_ms is how long to wait for room if the queue is full: 0 not at all,
 // FBY_DEFAULT as the option on_full says; id may be NULL, else takes the job's id, which is another one's
 // if the key was known; reached may be NULL, else takes what the job now survives.
-// Returns: FBY_OK, once the job is as safe as it is to be; FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
+// Returns: FBY_OK, once the job is as safe as it is to be, also for one that the option on_full has shed as it
+// came (fby_job_shed tells); FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
 // FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK;
 // FBY_E_STORAGE; FBY_E_INVALID. On any of these but FBY_OK the job was not accepted. FBY_E_UNKNOWN if the
 // store failed first: whether the job was kept shows when it is opened again. Who gave the job an id or a
@@ -782,6 +862,48 @@ fby_status fby_push_many(const struct fby_dispatcher *dispatcher,
                          size_t *accepted,
                          fby_durability *reached,
                          struct fby_error **err);
+
+// Sets one option of a queue by its name; what was said of the others stays. docs/configuration.md lists them
+// with the form of their values.
+//
+// Parameters: dispatcher; queue; name, for example "on_full"; value, for example "drop_oldest" or "100/s", or
+// "default", which leaves it to the dispatcher's options.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for a name that no option has; FBY_E_INVALID for a value that is not of its
+// form, or does not go with the other options; FBY_E_UNSUPPORTED for one that the engine cannot keep;
+// FBY_E_CLOSED; FBY_E_FORKED. On any but FBY_OK nothing was changed.
+// Memory: nothing is kept.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_queue_option(const struct fby_dispatcher *dispatcher,
+                            struct fby_bytes queue,
+                            struct fby_bytes name,
+                            struct fby_bytes value,
+                            struct fby_error **err);
+
+// How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
+// option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
+// like.
+//
+// Parameters: dispatcher; queue; pressure may be NULL, else takes it, 0 for a queue nobody has named.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_pressure(const struct fby_dispatcher *dispatcher,
+                        struct fby_bytes queue,
+                        double *pressure,
+                        struct fby_error **err);
+
+// What a queue holds and what keeps its jobs from starting, as a sentence.
+//
+// Parameters: dispatcher; queue; text takes it.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for a queue nobody has named; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_explain_queue(const struct fby_dispatcher *dispatcher,
+                             struct fby_bytes queue,
+                             struct fby_buffer **text,
+                             struct fby_error **err);
 
 // Stops handing out jobs of a queue. Pushes go on, running jobs too.
 //

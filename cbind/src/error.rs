@@ -187,6 +187,7 @@ fn status_name(status: fby_status) -> &'static CStr {
         Some(ErrorKind::Encode) => c"FBY_E_ENCODE",
         Some(ErrorKind::Cancelled) => c"FBY_E_CANCELLED",
         Some(ErrorKind::Unknown) => c"FBY_E_UNKNOWN",
+        Some(ErrorKind::Shed) => c"FBY_E_SHED",
         Some(ErrorKind::Panic) => c"FBY_E_PANIC",
         // A kind that was added to the core and not here is found by the test below.
         _ => c"FBY_E_?",
@@ -196,7 +197,7 @@ fn status_name(status: fby_status) -> &'static CStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_core::{Durability, State, StopReason};
+    use forebay_core::{Durability, ShedReason, State, StopReason};
 
     const HEADER: &str = include_str!("../include/forebay.h");
 
@@ -252,6 +253,10 @@ mod tests {
         ];
         let reasons = reasons.map(|r| (r.name().to_uppercase(), r as i32));
         assert_eq!(constants("FBY_STOP_"), reasons);
+        let rules = ShedReason::ALL
+            .iter()
+            .map(|r| (r.name().trim_start_matches("shed_").to_uppercase(), r.code()));
+        assert_eq!(constants("FBY_SHED_"), rules.collect::<Vec<_>>());
         let levels = Durability::ALL
             .iter()
             .map(|l| (l.name().to_uppercase(), l.code()));

@@ -13,7 +13,7 @@ use crate::handle::{borrow_mut, null, put};
 use crate::push::payload;
 use crate::record::{Record, read_or_zero};
 
-/// What became of a job: one of FBY_DONE to FBY_PENDING. A number that is none of them is a failed attempt
+/// What became of a job: one of FBY_DONE to FBY_RATE_LIMITED. A number that is none of them is a failed attempt
 /// that says so.
 pub type fby_verdict = i32;
 
@@ -27,6 +27,7 @@ const RETRY: fby_verdict = 3;
 const SNOOZE: fby_verdict = 4;
 const CANCELLED: fby_verdict = 5;
 const PENDING: fby_verdict = 6;
+const RATE_LIMITED: fby_verdict = 7;
 
 /// One delivery of a job.
 #[repr(C)]
@@ -62,6 +63,8 @@ pub struct fby_job {
     pub created_ms: i64,
     /// When this attempt is overdue, in milliseconds since 1970; 0 for never.
     pub due_ms: i64,
+    /// Its concurrency key; empty for none.
+    pub concurrency_key: fby_bytes,
 }
 
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
@@ -93,6 +96,7 @@ impl fby_job {
             fence: lease.fence(),
             created_ms: lease.created().as_millis(),
             due_ms: lease.due().map_or(0, |at| at.as_millis()),
+            concurrency_key: text(lease.concurrency_key().unwrap_or_default()),
         }
     }
 }
@@ -127,6 +131,7 @@ impl Said {
             SNOOZE => Outcome::snooze(self.delay.unwrap_or_default()),
             CANCELLED => Outcome::Cancelled(text("the handler answered FBY_CANCELLED")),
             PENDING => Outcome::Pending,
+            RATE_LIMITED => Outcome::RateLimited { after: self.delay },
             other => Outcome::failed(format!("the handler answered {other}, which is no verdict")),
         }
     }
@@ -163,6 +168,10 @@ pub struct fby_kind_options {
     pub concurrency: u32,
     /// How often a job may run in all; FBY_UNLIMITED needs a retry policy that pauses.
     pub max_attempts: u32,
+    /// These and more options by name, as in a URL, for example
+    /// "rate=100/s&breaker=failures(5, open=30s)&adaptive=aimd(max=100)"; docs/configuration.md lists them. They
+    /// go before the fields above.
+    pub options: fby_bytes,
 }
 
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
@@ -178,6 +187,8 @@ impl fby_kind_options {
         options.timeout = some_time(self.timeout_ms, "timeout_ms")?;
         options.concurrency = Some(self.concurrency as usize).filter(|n| *n > 0);
         options.max_attempts = Some(self.max_attempts).filter(|n| *n > 0);
+        // SAFETY: as required of the caller.
+        options.set_all(unsafe { self.options.text("options") }?)?;
         Ok(options)
     }
 }
@@ -224,7 +235,7 @@ impl Drop for Callback {
 ///
 /// Parameters: dispatcher; kind; options may be NULL; handler; user_data is passed to it; drop may be NULL,
 /// else frees user_data.
-/// Returns: FBY_OK; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for an option that there is not; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: user_data belongs to the library from here on, also when the call fails: drop is called once in
 /// any case.
 /// Threads: any, also in a handler.
@@ -341,7 +352,7 @@ pub unsafe extern "C" fn fby_reply_set_error(
     })
 }
 
-/// Sets the pause that goes with FBY_RETRY and FBY_SNOOZE.
+/// Sets the pause that goes with FBY_RETRY, FBY_SNOOZE and FBY_RATE_LIMITED.
 ///
 /// Parameters: reply; delay_ms, 0 for the pause of the retry policy (none for FBY_SNOOZE).
 /// Returns: FBY_OK; FBY_E_INVALID.
@@ -386,6 +397,7 @@ mod tests {
             ("SNOOZE", SNOOZE),
             ("CANCELLED", CANCELLED),
             ("PENDING", PENDING),
+            ("RATE_LIMITED", RATE_LIMITED),
         ];
         for (name, number) in verdicts {
             assert!(HEADER.contains(&format!("  FBY_{name} = {number}")), "{name}");
@@ -395,7 +407,7 @@ mod tests {
 
     #[test]
     fn an_unknown_verdict_is_a_failed_attempt_with_the_reason() {
-        for number in [-1, 7, 100, i32::MAX, i32::MIN] {
+        for number in [-1, 8, 100, i32::MAX, i32::MIN] {
             match Said::default().outcome(number) {
                 Outcome::Failed(failure) => {
                     assert_eq!(failure.kind, FailureKind::Error);

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use forebay_core::{Dispatcher, JSON, JobId, Result, State};
+use forebay_core::{Dispatcher, JSON, JobId, Result, ShedReason, State};
 
 use crate::buffer::fby_buffer;
 use crate::bytes::{deadline, fby_bytes, fby_id, job_id};
@@ -11,8 +11,11 @@ use crate::error::{fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::push::payload;
 
-/// Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_EXPIRED. States of 10 and above are final.
+/// Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_SHED. States of 10 and above are final.
 pub type fby_state = i32;
+
+/// Which rule against overload gave a job up: one of FBY_SHED_NEWEST to FBY_SHED_DELAYED; 0 for none.
+pub type fby_shed = i32;
 
 /// The dispatcher and the id that most of these functions begin with.
 //
@@ -25,9 +28,10 @@ unsafe fn job<'a>(handle: *const fby_dispatcher, id: *const fby_id) -> Result<(&
 /// Waits for the end of a job.
 ///
 /// Parameters: dispatcher; id; timeout_ms, FBY_FOREVER for no limit; state may be NULL, else takes the final
-/// state on FBY_OK and FBY_E_JOB_FAILED; result may be NULL, else takes what the handler answered, on FBY_OK.
-/// Returns: FBY_OK if the job has succeeded; FBY_E_JOB_FAILED, with the job's own error, if it ended
-/// otherwise; FBY_E_TIMEOUT; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_WOULD_DEADLOCK in
+/// state on FBY_OK, FBY_E_JOB_FAILED and FBY_E_SHED; result may be NULL, else takes what the handler answered,
+/// on FBY_OK.
+/// Returns: FBY_OK if the job has succeeded; FBY_E_SHED if a rule against overload gave it up;
+/// FBY_E_JOB_FAILED, with the job's own error, if it ended otherwise; FBY_E_TIMEOUT; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_WOULD_DEADLOCK in
 /// a handler that would wait for itself, or with every slot taken by a handler that waits; FBY_E_CLOSED if
 /// the dispatcher stopped first; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: *result is yours; free it with fby_buffer_free.
@@ -69,6 +73,26 @@ pub unsafe extern "C" fn fby_job_state(
     guard(err, || unsafe {
         let (d, id) = job(dispatcher, id)?;
         put(state, d.state(id)?.code());
+        Ok(())
+    })
+}
+
+/// Which rule against overload gave a job up, as it came or later.
+///
+/// Parameters: dispatcher; id; rule may be NULL, else takes the rule, 0 for a job that was not shed.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_job_shed(
+    dispatcher: *const fby_dispatcher,
+    id: *const fby_id,
+    rule: *mut fby_shed,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL.
+    guard(err, || unsafe {
+        let (d, id) = job(dispatcher, id)?;
+        put(rule, d.get(id)?.shed().map_or(0, ShedReason::code));
         Ok(())
     })
 }

@@ -30,6 +30,7 @@ mod record;
 mod buffer;
 mod consumer;
 mod dispatcher;
+mod forward;
 mod handler;
 mod jobs;
 mod options;

@@ -55,6 +55,9 @@ pub struct fby_job_spec {
     pub durability: fby_durability,
     /// Zero.
     pub reserved: u32,
+    /// The concurrency key: jobs of a queue that share it are started in turn with those of other keys, and
+    /// within the queue's options key_concurrency and key_rate. Empty is none.
+    pub concurrency_key: fby_bytes,
 }
 
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
@@ -82,6 +85,9 @@ impl fby_job_spec {
             }
             if let Some(key) = self.key.some_text("key")? {
                 job = job.key(key);
+            }
+            if let Some(key) = self.concurrency_key.some_text("concurrency_key")? {
+                job = job.concurrency_key(key);
             }
             if let Some(retry) = self.retry.some_text("retry")? {
                 job = job.retry(RetryPolicy::parse(retry)?);
@@ -156,7 +162,8 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 /// Parameters: dispatcher; job; wait_ms is how long to wait for room if the queue is full: 0 not at all,
 /// FBY_DEFAULT as the option on_full says; id may be NULL, else takes the job's id, which is another one's
 /// if the key was known; reached may be NULL, else takes what the job now survives.
-/// Returns: FBY_OK, once the job is as safe as it is to be; FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
+/// Returns: FBY_OK, once the job is as safe as it is to be, also for one that the option on_full has shed as it
+/// came (fby_job_shed tells); FBY_E_FULL, also for a full disk; FBY_E_CONFLICT;
 /// FBY_E_UNKNOWN_KIND if so configured; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_WOULD_DEADLOCK;
 /// FBY_E_STORAGE; FBY_E_INVALID. On any of these but FBY_OK the job was not accepted. FBY_E_UNKNOWN if the
 /// store failed first: whether the job was kept shows when it is opened again. Who gave the job an id or a

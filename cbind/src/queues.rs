@@ -1,4 +1,4 @@
-//! What owners of queues do: pause, purge, count, dump and restore.
+//! What owners of queues do: configure, pause, purge, count, explain, dump and restore.
 
 use forebay_core::{DumpReport, JSON};
 
@@ -32,6 +32,78 @@ impl From<DumpReport> for fby_dump_report {
             known: report.known as u64,
         }
     }
+}
+
+/// Sets one option of a queue by its name; what was said of the others stays. docs/configuration.md lists them
+/// with the form of their values.
+///
+/// Parameters: dispatcher; queue; name, for example "on_full"; value, for example "drop_oldest" or "100/s", or
+/// "default", which leaves it to the dispatcher's options.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for a name that no option has; FBY_E_INVALID for a value that is not of its
+/// form, or does not go with the other options; FBY_E_UNSUPPORTED for one that the engine cannot keep;
+/// FBY_E_CLOSED; FBY_E_FORKED. On any but FBY_OK nothing was changed.
+/// Memory: nothing is kept.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_queue_option(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    name: fby_bytes,
+    value: fby_bytes,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for a live dispatcher or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let (name, value) = (name.text("name")?, value.text("value")?);
+        let d = self::dispatcher(dispatcher)?;
+        d.adjust_queue(queue.text("queue")?, |own| own.set(name, value))
+            .map(|_| ())
+    })
+}
+
+/// How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
+/// option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
+/// like.
+///
+/// Parameters: dispatcher; queue; pressure may be NULL, else takes it, 0 for a queue nobody has named.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_pressure(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    pressure: *mut f64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        put(
+            pressure,
+            self::dispatcher(dispatcher)?.pressure(queue.text("queue")?)?,
+        );
+        Ok(())
+    })
+}
+
+/// What a queue holds and what keeps its jobs from starting, as a sentence.
+///
+/// Parameters: dispatcher; queue; text takes it.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for a queue nobody has named; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_explain_queue(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    text: *mut *mut fby_buffer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let why = self::dispatcher(dispatcher)?.explain_queue(queue.text("queue")?)?;
+        fby_buffer::put_text(text, why.to_string(), "text/plain");
+        Ok(())
+    })
 }
 
 /// Stops handing out jobs of a queue. Pushes go on, running jobs too.

@@ -26,8 +26,8 @@ pub struct fby_outcome {
     pub content_type: fby_bytes,
     /// The text that goes with FBY_FAILED, FBY_FATAL, FBY_RETRY and FBY_CANCELLED.
     pub error: fby_bytes,
-    /// The pause that goes with FBY_RETRY and FBY_SNOOZE; 0 for the pause of the retry policy (none for
-    /// FBY_SNOOZE).
+    /// The pause that goes with FBY_RETRY, FBY_SNOOZE and FBY_RATE_LIMITED; 0 for the pause of the retry policy
+    /// (none for FBY_SNOOZE).
     pub delay_ms: i64,
     /// What became of it. FBY_PENDING is FBY_E_INVALID here.
     pub verdict: fby_verdict,

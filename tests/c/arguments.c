@@ -87,6 +87,18 @@ static void null_pointers_are_codes(void) {
     INVALID(fby_retry(d, NULL, NULL, k, NULL, &err));
     INVALID(fby_retry(d, &id, NULL, k, NULL, &err));
 
+    INVALID(fby_job_shed(NULL, &id, NULL, &err));
+    INVALID(fby_job_shed(d, NULL, NULL, &err));
+    OK(fby_job_shed(d, &id, NULL, &err));
+    INVALID(fby_queue_option(NULL, k, fby_str("capacity"), fby_str("1"), &err));
+    INVALID(fby_pressure(NULL, k, NULL, &err));
+    OK(fby_pressure(d, k, NULL, &err));
+    INVALID(fby_explain_queue(NULL, k, &buffer, &err));
+    OK(fby_explain_queue(d, fby_str("default"), NULL, &err));
+    INVALID(fby_forward(NULL, k, fby_str("memory:"), k, bytes(NULL, 0), NULL, &err));
+    INVALID(fby_forwarder_stop(NULL, 0, &err));
+    OK(fby_forward(d, k, fby_str("memory:"), bytes(NULL, 0), bytes(NULL, 0), NULL, &err));
+
     INVALID(fby_pause(NULL, k, &err));
     INVALID(fby_resume(NULL, k, &err));
     INVALID(fby_purge(NULL, k, NULL, &err));
@@ -112,6 +124,7 @@ static void null_pointers_are_codes(void) {
     fby_error_free(NULL);
     fby_options_free(NULL);
     fby_consumer_free(NULL);
+    fby_forwarder_free(NULL);
     fby_release(NULL);
 
     fby_options_free(options);
@@ -171,12 +184,24 @@ static void wrong_lengths_are_codes(void) {
         PUSH_WITH(content_type);
         PUSH_WITH(queue);
         PUSH_WITH(key);
+        PUSH_WITH(concurrency_key);
         PUSH_WITH(retry);
         INVALID(fby_register(d, w, NULL, never, NULL, NULL, &err));
         kind.retry = w;
         INVALID(fby_register(d, k, &kind, never, NULL, NULL, &err));
         INVALID(fby_declare(d, w, NULL, &err));
         INVALID(fby_declare(d, k, &kind, &err));
+        kind.retry = bytes(NULL, 0), kind.options = w;
+        INVALID(fby_declare(d, k, &kind, &err));
+        INVALID(fby_queue_option(d, w, fby_str("capacity"), fby_str("1"), &err));
+        INVALID(fby_queue_option(d, k, w, fby_str("1"), &err));
+        INVALID(fby_queue_option(d, k, fby_str("capacity"), w, &err));
+        INVALID(fby_pressure(d, w, NULL, &err));
+        INVALID(fby_explain_queue(d, w, NULL, &err));
+        INVALID(fby_forward(d, w, fby_str("memory:"), k, bytes(NULL, 0), NULL, &err));
+        INVALID(fby_forward(d, k, w, k, bytes(NULL, 0), NULL, &err));
+        INVALID(fby_forward(d, k, fby_str("memory:"), w, bytes(NULL, 0), NULL, &err));
+        INVALID(fby_forward(d, k, fby_str("memory:"), k, w, NULL, &err));
         INVALID(fby_unregister(d, w, NULL, &err));
         INVALID(fby_consumer_new(d, &w, 1, NULL, &c, &err));
         from.queues = &w;
@@ -228,10 +253,11 @@ static void empty_is_empty_whatever_the_pointer(void) {
     fby_job_spec job = spec("k");
     fby_consumer *c;
     fby_job polled;
-    job.payload = job.queue = job.key = job.retry = job.content_type = nowhere;
+    job.payload = job.queue = job.key = job.concurrency_key = job.retry = job.content_type = nowhere;
     OK(fby_push(d, &job, 0, NULL, NULL, &err));
     c = consumer_of(d);
     polled = poll_one(c);
+    CHECK(polled.concurrency_key.len == 0);
     CHECK(polled.payload.len == 0 && polled.key.len == 0 && same(polled.queue, "default"));
     CHECK(same(polled.content_type, "application/octet-stream"));
     CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);

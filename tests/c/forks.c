@@ -27,7 +27,7 @@ static void reap(pid_t child) {
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ticket) {
+static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id id, fby_ticket ticket) {
     fby_job_spec job = spec("k");
     fby_outcome outcome = FBY_INIT(fby_outcome);
     fby_bytes k = fby_str("k");
@@ -55,6 +55,12 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ti
     FORKED(fby_explain(d, &id, NULL, &err));
     FORKED(fby_cancel(d, &id, NULL, &err));
     FORKED(fby_retry(d, &id, NULL, k, NULL, &err));
+    FORKED(fby_job_shed(d, &id, NULL, &err));
+    FORKED(fby_queue_option(d, k, fby_str("capacity"), fby_str("1"), &err));
+    FORKED(fby_pressure(d, k, NULL, &err));
+    FORKED(fby_explain_queue(d, k, NULL, &err));
+    FORKED(fby_forward(d, k, fby_str("memory:"), k, bytes(NULL, 0), NULL, &err));
+    FORKED(fby_forwarder_stop(f, FBY_FOREVER, &err));
     FORKED(fby_pause(d, k, &err));
     FORKED(fby_resume(d, k, &err));
     FORKED(fby_purge(d, k, NULL, &err));
@@ -66,6 +72,7 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_id id, fby_ticket ti
     FORKED(fby_request_stop(d, &err));
     FORKED(fby_stop(d, FBY_DEFAULT, NULL, &err));
     fby_consumer_free(c);
+    fby_forwarder_free(f);
     fby_release(d);
 }
 
@@ -75,6 +82,7 @@ static void a_child_gets_codes_and_ends_clean(void) {
     fby_options *options = fby_options_new();
     fby_dispatcher *d = NULL;
     fby_consumer *c;
+    fby_forwarder *f = NULL;
     fby_id id, polled_id;
     fby_job polled;
     pid_t child;
@@ -88,11 +96,12 @@ static void a_child_gets_codes_and_ends_clean(void) {
     OK(fby_start(d, &err));
     id = push(d, "k");
     await(&gates[0], 1);
+    OK(fby_forward(d, fby_str("outbox"), fby_str("memory:"), bytes(NULL, 0), bytes(NULL, 0), &f, &err));
 
     child = fork();
     if (child == 0) {
         in_child = 1;
-        use_all(d, c, id, polled.ticket);
+        use_all(d, c, f, id, polled.ticket);
         CHECK(access(path, F_OK) != 0);
         /* A dispatcher of its own works. */
         d = open_plain();
@@ -114,6 +123,8 @@ static void a_child_gets_codes_and_ends_clean(void) {
     await_state(d, &id, FBY_STATE_SUCCEEDED);
     CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);
     CHECK(state_of(d, &polled_id) == FBY_STATE_SUCCEEDED);
+    OK(fby_forwarder_stop(f, SOON_MS, &err));
+    fby_forwarder_free(f);
     fby_consumer_free(c);
     stop_and_release(d);
     fby_options_free(options);

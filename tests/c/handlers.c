@@ -29,7 +29,7 @@ static void every_verdict_has_its_meaning(void) {
         {FBY_RETRY, "again", 1, FBY_STATE_SUCCEEDED, "again"},
         {FBY_RETRY, NULL, 0, FBY_STATE_SUCCEEDED, "FBY_RETRY"},
         {FBY_CANCELLED, "no need", 0, FBY_STATE_CANCELLED, "no need"},
-        {7, NULL, 0, FBY_STATE_SUCCEEDED, "the handler answered 7, which is no verdict"},
+        {8, NULL, 0, FBY_STATE_SUCCEEDED, "the handler answered 8, which is no verdict"},
         {-1, NULL, 0, FBY_STATE_SUCCEEDED, "the handler answered -1, which is no verdict"},
         {FBY_FAILED, "\xff is no UTF-8", 0, FBY_STATE_SUCCEEDED, "is no UTF-8"},
     };
