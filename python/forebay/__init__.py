@@ -21,6 +21,7 @@ it was given changes it for whoever pushed it, and for its own next attempt.
 from forebay._forebay import (
     Attempt,
     Event,
+    Forwarder,
     Handle,
     Handler,
     Job,
@@ -72,6 +73,7 @@ __all__ = [
     "Fatal",
     "ForebayError",
     "ForkedError",
+    "Forwarder",
     "FutureFormatError",
     "Handle",
     "Handler",

@@ -45,7 +45,8 @@ def watch(dispatcher: Dispatcher) -> None:
 def join(threads: Iterable[threading.Thread]) -> list[str]:
     """Waits for worker threads, which end at once unless their handler hangs. Names those that do."""
     deadline = time.monotonic() + _JOIN
-    alive = [thread for thread in threads if thread.is_alive()]
+    here = threading.current_thread()
+    alive = [thread for thread in threads if thread.is_alive() and thread is not here]
     for thread in alive:
         thread.join(max(0.0, deadline - time.monotonic()))
     return [thread.name for thread in alive if thread.is_alive()]

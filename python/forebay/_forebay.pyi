@@ -9,12 +9,24 @@ from uuid import UUID
 
 from typing_extensions import disjoint_base
 
-from forebay._types import Delay, Durability, Id, KindOptions, OptionValue, QueueOptions, Url, When
+from forebay._types import (
+    Delay,
+    Durability,
+    ForwardOptions,
+    Id,
+    KindOptions,
+    OptionValue,
+    QueueOptions,
+    Url,
+    When,
+)
 
 __all__ = [
     "Attempt",
     "Core",
+    "Courier",
     "Event",
+    "Forwarder",
     "Handle",
     "Handler",
     "Job",
@@ -258,6 +270,31 @@ class Outbox:
     def drain(self) -> list[tuple[int, Handle[Any] | None, BaseException | None]]: ...
 
 @final
+class Courier:
+    """The body of a thread that calls a function with the jobs of a queue."""
+
+    def __new__(cls, function: Callable[[list[Job]], int | None]) -> Self: ...
+    def run(self) -> None: ...
+
+@final
+class Forwarder:
+    """A queue whose jobs are passed on."""
+
+    @property
+    def delivered(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def deliveries(self) -> int: ...
+    @property
+    def busy(self) -> int: ...
+    @property
+    def failing_since(self) -> datetime | None: ...
+    @property
+    def last_error(self) -> str | None: ...
+    def stop(self, grace: Delay | None = None) -> None: ...
+
+@final
 class Worker:
     """The body of one worker thread."""
 
@@ -345,6 +382,14 @@ class Core:
     def configure_queue(self, queue: str, /, **options: Unpack[QueueOptions]) -> None: ...
     def queue_options(self, queue: str = "default") -> dict[str, str]: ...
     def pressure(self, queue: str = "default") -> float: ...
+    def begin_forward(
+        self,
+        queue: str,
+        to: Courier | Core | Url,
+        *,
+        to_queue: str | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> Forwarder: ...
     def pause(self, queue: str = "default") -> None: ...
     def resume(self, queue: str = "default") -> None: ...
     def purge(self, queue: str = "default") -> int: ...

@@ -80,3 +80,12 @@ class QueueOptions(TypedDict, total=False):
     """The pressure, from 0 to 1, at which it raises the event "high_watermark"."""
     low_watermark: float | Left
     """The pressure at which it raises "low_watermark", after it was high."""
+
+
+class ForwardOptions(TypedDict, total=False):
+    """How the jobs of a queue are passed on."""
+
+    batch: int
+    """The most jobs at once."""
+    retry: str
+    """The pause after a delivery that failed: "constant(1s)", "exponential(100ms, cap=30s, jitter=0.1)"."""

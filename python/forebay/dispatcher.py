@@ -21,15 +21,15 @@ from typing import (
 )
 
 from forebay import _exit
-from forebay._forebay import Core, Handler, Job, JobHandler, JobInfo, Worker
-from forebay.errors import InvalidError
+from forebay._forebay import Core, Courier, Forwarder, Handler, Job, JobHandler, JobInfo, Worker
+from forebay.errors import InvalidError, WaitTimeout
 
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
     from typing import Self, Unpack
 
-    from forebay._types import Delay, Id, KindOptions, OptionValue, Url
+    from forebay._types import Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,6 +81,7 @@ class Dispatcher(Core):
     def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""
         self._threads: list[threading.Thread] = []
+        self._couriers: list[threading.Thread] = []
         self._starting = threading.Lock()
         # Locked until somebody asks for a stop. A lock, and not an Event: a signal handler may release it
         # while the main thread is in the middle of waiting for it.
@@ -152,6 +153,47 @@ class Dispatcher(Core):
 
         return register if function is None else register(function)
 
+    # ---- passing on -------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        queue: str,
+        to: Callable[[list[Job]], int | None] | Dispatcher | Url,
+        *,
+        to_queue: str | None = None,
+        **options: Unpack[ForwardOptions],
+    ) -> Forwarder:
+        """Passes the jobs of a queue on from now on, in order and whatever their kinds; none runs here.
+
+        While nothing can be delivered they wait here, and pushes go on up to the capacity of the queue. A job
+        has ended here once it was taken; where it could arrive twice is in docs/forwarding.md.
+
+        Args:
+            queue: Whose jobs.
+            to: The URL or the path of another dispatcher, which is opened when there is a job for it; a
+                dispatcher; or a function. A function is called on a thread of its own with a list of up to
+                `batch` jobs, and returns how many it took, the first ones; None is all of them. The others
+                are offered again before any other. If it raises, it took none: RateLimited, Retry and Snooze
+                say when to come again; Fatal that the first job will never be taken, which then fails; and
+                anything else that deliveries fail, which are tried again after pauses that grow.
+            to_queue: The queue of the other dispatcher; that of the same name if left out.
+            **options: `batch`: the most jobs at once. `retry`: the pause after a delivery that failed, for
+                example "exponential(100ms, cap=30s, jitter=0.1)".
+        """
+        if isinstance(to, Dispatcher) or not callable(to):
+            return self.begin_forward(queue, to, to_queue=to_queue, **options)
+        courier = Courier(to)
+        forwarder = self.begin_forward(queue, courier, to_queue=to_queue, **options)
+        thread = threading.Thread(target=courier.run, name=f"{_exit.WORKER}forward-{queue}", daemon=False)
+        try:
+            thread.start()
+        except RuntimeError:
+            with suppress(WaitTimeout):
+                forwarder.stop(0)
+            raise
+        self._couriers.append(thread)
+        return forwarder
+
     # ---- life -------------------------------------------------------------------------------------------
 
     def start(self, threads: int | None = None) -> None:
@@ -209,7 +251,7 @@ class Dispatcher(Core):
         """
         report = StopReport(*self.finish_stop(grace))
         self._announce_stop()
-        _exit.join(self._threads)
+        _exit.join([*self._threads, *self._couriers])
         return report
 
     def __enter__(self) -> Self:

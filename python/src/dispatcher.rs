@@ -15,6 +15,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::errors::{OrRaise, guard, invalid};
 use crate::events::Subscription;
+use crate::forward::Forwarder;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::handler::Handler;
@@ -344,6 +345,22 @@ impl Core {
         // Attached where nothing but memory is read. Only a file that other processes write has to be asked.
         guard(py, || {
             self.shared.look(py, |core| core.pressure(queue)).or_raise(py)
+        })
+    }
+
+    /// Begins to pass the jobs of a queue on: to a courier, which needs a thread, or to another dispatcher.
+    #[pyo3(signature = (queue, to, *, to_queue=None, **options))]
+    fn begin_forward(
+        &self,
+        py: Python<'_>,
+        queue: &str,
+        to: &Bound<'_, PyAny>,
+        to_queue: Option<String>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Forwarder> {
+        guard(py, || {
+            let options = read::options(py, options)?;
+            Forwarder::begin(py, &self.shared, queue, to, to_queue, options)
         })
     }
 

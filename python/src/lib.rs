@@ -21,6 +21,7 @@ mod crew;
 mod dispatcher;
 mod errors;
 mod events;
+mod forward;
 mod given;
 mod graveyard;
 mod handle;
@@ -55,6 +56,8 @@ mod _forebay {
     use crate::errors::{error_kinds, provoke_panic};
     #[pymodule_export]
     use crate::events::{Event, Subscription};
+    #[pymodule_export]
+    use crate::forward::{Courier, Forwarder};
     #[pymodule_export]
     use crate::graveyard::forked;
     #[pymodule_export]

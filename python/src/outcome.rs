@@ -30,7 +30,8 @@ fn success(py: Python<'_>, shared: &Shared, result: Payload) -> Outcome {
     })
 }
 
-fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {
+/// The outcome of a call that raised, and whether the worker that made it should end.
+pub fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {
     if error.is_instance_of::<PySystemExit>(py) || error.is_instance_of::<PyKeyboardInterrupt>(py) {
         return (Outcome::Interrupted, true);
     }

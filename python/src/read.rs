@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{JobId, KindOptions, Options, QueueOptions, Timestamp, parse_duration};
+use forebay::{ForwardOptions, JobId, KindOptions, Options, QueueOptions, Timestamp, parse_duration};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -154,7 +154,7 @@ macro_rules! tables {
     )+};
 }
 
-tables!(Options: "none", QueueOptions: "default", KindOptions: "default");
+tables!(Options: "none", QueueOptions: "default", KindOptions: "default", ForwardOptions: "none");
 
 /// What keywords say of options: read while Python may run, to be set where it may not.
 pub struct Said(Vec<(String, Value)>);
@@ -220,8 +220,14 @@ fn option_text(name: &str, value: &Bound<'_, PyAny>, none: &str) -> PyResult<Str
     })
 }
 
-/// The names of the options of a dispatcher, of one queue, and of one kind.
+/// The names of the options of a dispatcher, of one queue, of one kind, and of a forwarder.
 #[pyfunction]
-pub fn option_names() -> [Vec<&'static str>; 3] {
-    [Options::NAMES, QueueOptions::NAMES, KindOptions::NAMES].map(<[_]>::to_vec)
+pub fn option_names() -> [Vec<&'static str>; 4] {
+    let names = [
+        Options::NAMES,
+        QueueOptions::NAMES,
+        KindOptions::NAMES,
+        ForwardOptions::NAMES,
+    ];
+    names.map(<[_]>::to_vec)
 }

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 
 import forebay
 import pytest
-from conftest import Gate
+from conftest import LIMIT, Gate
 from forebay import Dispatcher, _forebay, _types
 
 Opened = Callable[..., Dispatcher]
 
 
 def test_the_types_name_every_option() -> None:
-    _, queue, kind = _forebay.option_names()
+    _, queue, kind, _ = _forebay.option_names()
     assert list(_types.QueueOptions.__annotations__) == queue
     assert list(_types.KindOptions.__annotations__) == kind
 
@@ -117,3 +118,23 @@ def test_explain_queue_says_why_nothing_starts(opened: Opened, gate: Gate) -> No
     gate.reached()
     d.push("work", 2)
     assert "1 that run: the dispatcher runs as many bodies as it may (1)" in d.explain_queue()
+
+
+def test_a_queue_with_a_rate_starts_no_faster(opened: Opened) -> None:
+    d = opened(concurrency=4)
+    d.configure_queue("slow", rate="1/h burst=2")
+    ran = threading.Semaphore(0)
+    d.handler(kind="work")(lambda _: ran.release())
+    d.start()
+    handles = [d.push("work", queue="slow") for _ in range(5)]
+    for _ in range(2):
+        assert ran.acquire(timeout=LIMIT)
+    d.push("work").result(LIMIT)
+    assert ran.acquire(timeout=LIMIT)
+    assert sorted(handle.status for handle in handles) == ["queued"] * 3 + ["succeeded"] * 2
+    waiting = next(handle for handle in handles if handle.status == "queued")
+    assert "rate" in d.explain(waiting)
+    assert "rate" in d.explain_queue("slow")
+    d.configure_queue("slow", rate="none")
+    d.drain(LIMIT)
+    assert {handle.status for handle in handles} == {"succeeded"}
