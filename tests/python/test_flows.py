@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import forebay
-from conftest import LIMIT
+from conftest import LIMIT, Gate
 from forebay import Dispatcher
 
 Opened = Callable[..., Dispatcher]
@@ -42,3 +43,28 @@ def test_a_noisy_key_starves_nobody(opened: Opened) -> None:
     assert len(order) == 54
     assert set(order[:3]) == {"noisy", "quiet", "none"}
     assert order[:7].count("quiet") >= 2
+
+
+def test_as_many_of_a_key_as_may(opened: Opened, gate: Gate) -> None:
+    d = opened(concurrency=4)
+    d.configure_queue("default", key_concurrency=1)
+    running: list[str] = []
+    lock = threading.Lock()
+
+    @d.handler
+    def work(key: str) -> None:
+        with lock:
+            running.append(key)
+        gate.enter()
+
+    handles = [work.options(concurrency_key=key).push(key) for key in "aaabb"]
+    d.start()
+    gate.reached()
+    gate.reached()
+    assert sorted(running) == ["a", "b"]
+    assert [handle.status for handle in handles] == ["running", "queued", "queued", "running", "queued"]
+    why = d.explain(handles[1])
+    assert '"a"' in why
+    gate.open()
+    d.drain(LIMIT)
+    assert {handle.status for handle in handles} == {"succeeded"}

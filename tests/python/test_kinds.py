@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -73,3 +74,35 @@ def test_a_bad_pause_fails_the_attempt(d: Dispatcher) -> None:
     with pytest.raises(forebay.JobFailed) as caught:
         odd.push().result(LIMIT)
     assert caught.value.message.startswith("InvalidError: retry_after: ")
+
+
+def test_a_kind_with_a_rate_starts_no_faster(opened: Opened) -> None:
+    d = opened(concurrency=4)
+    ran = threading.Semaphore(0)
+    slow = d.handler(kind="slow", rate="1/h burst=2")(ran.release)
+    other = d.handler(kind="other")(lambda: None)
+    d.start()
+    handles = [slow.push() for _ in range(5)]
+    for _ in range(2):
+        assert ran.acquire(timeout=LIMIT)
+    other.push().result(LIMIT)
+    assert sorted(handle.status for handle in handles) == ["queued"] * 3 + ["succeeded"] * 2
+    waiting = next(handle for handle in handles if handle.status == "queued")
+    assert "rate" in d.explain(waiting)
+
+
+def test_a_breaker_opens_and_is_told_of(opened: Opened) -> None:
+    d = opened(concurrency=1, max_attempts=1)
+    events = d.subscribe()
+    broken = d.handler(kind="broken", breaker="failures(3, open=1h)")(lambda: 1 / 0)
+    d.start()
+    handles = [broken.push() for _ in range(10)]
+    kinds: list[str] = []
+    while "breaker_opened" not in kinds:
+        event = events.next(LIMIT)
+        assert event is not None, "no breaker opened"
+        kinds.append(event.kind)
+    d.handler(kind="fine")(lambda: "fine").push().result(LIMIT)
+    ends = [handle.status for handle in handles]
+    assert ends.count("failed") in (3, 4), "one may have been claimed with the answer that opened it"
+    assert "breaker" in d.explain(handles[-1])

@@ -52,6 +52,12 @@ def test_who_goes_when_it_is_full(opened: Opened) -> None:
             [1, 2],
             {0: "shed_lowest", 3: "shed_lowest"},
         ),
+        (
+            "coalesce",
+            [(0, 0, "a"), (1, 0, "b"), (2, 0, "a"), (3, 0, "a")],
+            [1, 3],
+            {0: "shed_coalesced", 2: "shed_coalesced"},
+        ),
         ("sample(0)", [(n, 0, None) for n in range(4)], [0, 1], {2: "shed_sampled", 3: "shed_sampled"}),
         ("sample(1)", [(n, 0, None) for n in range(4)], [2, 3], {0: "shed_oldest", 1: "shed_oldest"}),
     ):
