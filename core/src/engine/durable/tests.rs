@@ -3,6 +3,7 @@
 //! A crash is made without a second process: the files are copied while the engine has them open, and the copy
 //! is opened. That is what a killed process leaves behind, page for page.
 
+mod flows;
 mod shed;
 
 use std::path::{Path, PathBuf};
