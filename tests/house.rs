@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! id, time, error ← job, retry, outcome, config, event ← engine (trait) ← engine/{memory, …}
-//! engine (trait), outcome ← dispatcher, admission ← worker, stats ← dump ← python | cbind
+//! engine (trait), outcome, admission ← dispatcher ← worker, stats ← dump ← python | cbind
 //! ```
 //!
 //! An import against the arrow is how a core stops being small: a store that knows retry rules has to be
@@ -35,6 +35,11 @@ const RULES: &[Rule] = &[
         from: "forebay::retry",
         never: ABOVE_THE_MODEL,
         because: "a retry policy is a pure function: now and randomness are arguments",
+    },
+    Rule {
+        from: "forebay::admission",
+        never: ABOVE_THE_MODEL,
+        because: "a rule against overload is a pure function of what was counted: now and randomness are arguments",
     },
     Rule {
         from: "forebay::engine::memory",

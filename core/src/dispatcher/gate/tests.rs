@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{KindOptions, QueueOptions};
-use crate::engine::memory::MemoryEngine;
 use crate::{
     Answer, Consumer, Deadline, Dispatcher, ErrorKind, EventKind, JobId, KindSet, Lease, ManualClock, NewJob,
     Options, Outcome, RetryPolicy, ShedReason, State,
@@ -45,8 +44,8 @@ fn kind(pairs: &[(&str, &str)]) -> KindOptions {
 impl Stand {
     fn new(pairs: &[(&str, &str)]) -> Self {
         let clock = Arc::new(ManualClock::new());
-        let engine = Arc::new(MemoryEngine::new(1000));
-        let d = Dispatcher::with_clock(engine, options(pairs), clock.clone()).expect("the options fit");
+        let d = Dispatcher::open_with_clock("memory:", options(pairs), clock.clone());
+        let d = d.expect("the options fit");
         let consumer = d.consumer(Arc::new(KindSet::any()));
         Self { d, clock, consumer }
     }
