@@ -43,6 +43,7 @@ pub mod manage;
 pub mod model;
 pub mod newcomer;
 pub mod overflow;
+pub mod overload;
 pub mod payloads;
 pub mod retry;
 mod stage;

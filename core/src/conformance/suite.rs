@@ -301,6 +301,23 @@ macro_rules! conformance_cases {
                 events_tell_of_a_life
                 a_wait_ends_with_every_end
                 times_are_those_of_the_clock;
+            overload:
+                not_now_is_no_failure
+                a_queue_starts_at_its_rate
+                a_kind_starts_at_its_rate
+                an_empty_claim_uses_up_no_rate
+                a_rate_wakes_who_waits
+                a_standing_queue_sheds
+                a_queue_that_recovers_sheds_no_more
+                a_burst_is_no_overload
+                a_sojourn_begins_when_a_job_may_start
+                retries_keep_to_their_budget
+                a_budget_has_a_floor
+                a_breaker_opens_probes_and_closes
+                a_breaker_hears_only_of_what_was_called
+                an_adaptive_limit_keeps_to_its_bounds
+                an_adaptive_limit_may_be_fixed
+                the_smaller_limit_of_a_kind_holds;
             manage:
                 a_waiting_job_is_cancelled_at_once
                 a_cancelled_job_that_times_out_is_cancelled
@@ -340,6 +357,8 @@ macro_rules! conformance_cases {
                 the_newest_may_go_first
                 a_bound_is_exact_while_it_sheds
                 what_is_evicted_is_never_run;
+            overload:
+                the_newest_go_first_while_overloaded;
         }
         $crate::conformance_group! { weighs $named
             weight:
@@ -375,6 +394,11 @@ macro_rules! conformance_cases {
                 key_limits_hold_in_a_crowd
                 a_key_starts_at_its_rate
                 only_what_starts_uses_the_rate;
+            overload:
+                a_queue_limits_its_keys
+                a_queue_has_a_rate_for_each_key
+                each_key_has_its_own_breaker
+                a_key_whose_job_is_shed_goes_on;
         }
         $crate::conformance_group! { coalesces $named
             flows:
