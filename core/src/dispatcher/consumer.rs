@@ -415,7 +415,9 @@ impl Ask {
         result.map(|()| got)
     }
 
-    /// Settles, and claims what there is room for beside what has been claimed already.
+    /// Settles, and claims what there is room for beside what has been claimed already. In place, because every
+    /// job comes this way.
+    #[inline(always)]
     fn draw(
         &mut self,
         inner: &Inner,
@@ -448,6 +450,7 @@ impl Ask {
 
     /// Turns away what was claimed and is not to run, and claims on until there is as much as was wanted, or
     /// nothing left.
+    #[inline(never)]
     fn sift(&mut self, inner: &Inner, baton: &mut Baton<'_>, room: &Room, mut now: Timestamp) -> Result<()> {
         let (mut from, mut turning) = (0, std::mem::take(&mut self.turning));
         let result = loop {
@@ -572,11 +575,13 @@ impl Limited {
     }
 }
 
+#[inline]
 fn pace_of(gate: Option<&QueueGate>) -> Option<&Pace> {
     gate?.pace.as_ref()
 }
 
 /// Takes up to `want` permits where there is a limit, and a start for each where there is a rate.
+#[inline]
 fn reserve(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, want: usize) -> usize {
     let got = permits.map_or(want, |permits| inner.slots.take(permits, want));
     let Some(pace) = pace else { return got };
@@ -588,6 +593,7 @@ fn reserve(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, want: 
 }
 
 /// Gives permits and starts back. True if somebody may be waiting for one.
+#[inline]
 fn give(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, count: usize) -> bool {
     let permit = permits.is_some_and(|permits| inner.slots.give(permits, count));
     let start = pace.is_some_and(|pace| pace.give(count));

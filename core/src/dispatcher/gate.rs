@@ -271,10 +271,16 @@ impl KindGate {
 
 impl Inner {
     /// What holds back the starts of a queue, if anything does.
+    #[inline]
     pub(super) fn gate(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
         if !self.gates.of_queues.load(Ordering::Acquire) {
             return None;
         }
+        self.gate_in_force(queue)
+    }
+
+    #[inline(never)]
+    fn gate_in_force(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
         self.gates.found(queue).or_else(|| {
             self.gates.set_queue(queue, &self.rules(queue));
             self.gates.found(queue)
@@ -399,10 +405,15 @@ impl Inner {
     }
 
     /// Learns from attempts that have ended, before what becomes of them is decided.
+    #[inline]
     pub(super) fn hear(&self, ended: &[Ended], now: Timestamp) {
-        if !self.gates.of_ends.load(Ordering::Acquire) {
-            return;
+        if self.gates.of_ends.load(Ordering::Acquire) {
+            self.hear_all(ended, now);
         }
+    }
+
+    #[inline(never)]
+    fn hear_all(&self, ended: &[Ended], now: Timestamp) {
         let leased = ended.iter().filter(|e| e.is_leased()).count();
         for ended in ended {
             let gate = self.kinds.gate(ended.whose().kind);

@@ -257,6 +257,7 @@ impl Inner {
         self.store_heard(settling, claim, now)
     }
 
+    #[inline]
     fn store_heard(
         &self,
         settling: &mut Settling,
