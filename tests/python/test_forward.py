@@ -31,8 +31,8 @@ class Sink:
         answer = next(self._answers, None)
         if isinstance(answer, BaseException):
             raise answer
-        if answer is None or answer in range(len(payloads)):
-            self.taken += payloads[:answer]
+        taken = answer if isinstance(answer, int) else len(payloads)
+        self.taken += payloads[: taken if taken <= len(payloads) else 0]
         return answer
 
 
