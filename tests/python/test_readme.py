@@ -1,4 +1,4 @@
-"""The program in the README does what the README says."""
+"""The programs in the README and in docs/bindings.md do what the pages say."""
 
 from __future__ import annotations
 
@@ -7,13 +7,23 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(program: str, folder: Path) -> tuple[int, str, str]:
+    run = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
+    return run.returncode, run.stdout, run.stderr
 
 
 def test_the_python_example_runs(tmp_path: Path) -> None:
-    (program,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    run = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (run.returncode, run.stdout, run.stderr) == (0, "good day, world\n", "")
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert run(program, tmp_path) == (0, "good day, world\n", "")
     assert (tmp_path / "jobs.db").exists()
+
+
+def test_the_example_of_load_shedding_runs(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "bindings.md").read_text()
+    program, printed = re.findall(r"```python\n(.*?)```.*?```text\n(.*?)```", page, re.DOTALL)[0]
+    assert run(program, tmp_path) == (0, printed, "")
