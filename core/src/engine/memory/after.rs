@@ -64,6 +64,7 @@ struct Lists {
 
 impl After {
     /// A job has ended.
+    #[inline(always)]
     pub(super) fn end(&mut self, id: JobId) {
         self.lists().ended.push(id);
     }

@@ -74,6 +74,7 @@ impl Default for Part {
 
 impl Finished {
     /// Notes a job that ended. If more than `slack` are to be counted, they are: returns how many.
+    #[inline(always)]
     pub(super) fn push(
         &self,
         stripe: usize,

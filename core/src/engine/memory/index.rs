@@ -42,6 +42,7 @@ impl Default for Index {
 impl Index {
     /// Enters a job whose record is written. False, and nothing is changed, if there is one with its id; a
     /// fresh id is not looked for.
+    #[inline(always)]
     pub(super) fn insert(&self, (id, fresh): (JobId, bool), slot: u32, slab: &Slab) -> bool {
         let hash = self.hash(id);
         let mut table = self.table(hash).lock();

@@ -16,16 +16,19 @@ impl MemoryEngine {
         receipt: &mut Vec<Inserted>,
         after: &mut After,
     ) {
-        for job in jobs.iter().filter(|job| weighs(job)) {
-            self.weigh(job.queue);
-        }
         if let [job] = jobs
             && key(job).is_none()
         {
             // The most frequent push of all.
+            if weighs(job) {
+                self.weigh(job.queue);
+            }
             let mut stripe = self.stripes.mine();
             receipt.push(self.session(&mut stripe, after, now).insert(job, bound(job)));
             return;
+        }
+        for job in jobs.iter().filter(|job| weighs(job)) {
+            self.weigh(job.queue);
         }
         receipt.reserve(jobs.len());
         let mut left = jobs;

@@ -117,6 +117,7 @@ impl Lanes {
     }
 
     /// Takes the first ticket of the line.
+    #[inline(always)]
     pub(super) fn pop(&self, lane: &Lane) -> Popped {
         match lane.line.pop() {
             first @ Some(_) => Popped { first, ring: false },

@@ -124,6 +124,7 @@ impl Default for Record {
 
 impl Record {
     /// Puts a job here. Everything that the last one left is overwritten, but for the generation.
+    #[inline(always)]
     pub(super) fn fill(&mut self, job: &Insert<'_>, now: Timestamp) {
         self.id = job.id.to_bytes();
         (self.attempt, self.fence, self.created) = (0, 0, now);
@@ -149,6 +150,7 @@ impl Record {
     }
 
     /// Takes the job away.
+    #[inline(always)]
     pub(super) fn vacate(&mut self) -> Remains {
         self.flags.set(TAKEN, false);
         self.generation = self.generation.wrapping_add(1).max(1);
@@ -532,6 +534,7 @@ impl Record {
 
     /// Ends the present attempt. A first attempt that succeeds leaves no trace: its entry is written when
     /// somebody asks. One that is given back without a failure did not happen.
+    #[inline(always)]
     pub(super) fn end_attempt(&mut self, t: &mut Transition, now: Timestamp, nodes: &Nodes) {
         let (failure, timeout) = (t.failure.take(), self.timeout());
         let unremarkable = match t.to {

@@ -607,6 +607,7 @@ impl<'a> Session<'a> {
     }
 
     /// Forgets a finished job that no line has any more.
+    #[inline(always)]
     pub(super) fn forget(&mut self, slot: u32) {
         if let Some(mut record) = self.engine.slab.lock(slot) {
             self.strike(&mut record, slot);
@@ -712,6 +713,7 @@ impl<'a> Session<'a> {
     }
 
     /// Takes a job out of the state in which a transition found it.
+    #[inline(always)]
     pub(super) fn leave(&mut self, record: &mut Record, slot: u32, t: &mut Transition) {
         let shared = &self.engine.shared;
         if record.state() == State::Running {
@@ -764,6 +766,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends a job for good.
+    #[inline(always)]
     pub(super) fn finish(&mut self, mut record: MutexGuard<'_, Record>, slot: u32, t: &mut Transition) {
         if let Some(payload) = record.end(t, self.now) {
             self.after.drop_later(payload);
@@ -789,6 +792,7 @@ impl<'a> Session<'a> {
     }
 
     /// Puts a job that is over among the finished ones.
+    #[inline(always)]
     pub(super) fn keep(&mut self, end: (Fate, Timestamp, u32)) {
         let shared = &self.engine.shared;
         let counted = self.engine.finished.push(self.number, end, shared.slack());

@@ -163,6 +163,7 @@ impl<'a> Session<'a> {
     }
 
     /// Ends a queued job as shed.
+    #[cold]
     pub(super) fn shed(
         &mut self,
         mut record: MutexGuard<'_, Record>,
@@ -182,6 +183,7 @@ impl<'a> Session<'a> {
     }
 
     /// Counts a job by the reason for which it is shed, if it is.
+    #[inline(always)]
     pub(super) fn count_shed(&mut self, queue: QueueId, t: &Transition) {
         if let Some(FailureKind::Shed(reason)) = t.failure.as_ref().map(|failure| failure.kind) {
             *self.stripe.tally(queue).totals.of_mut(reason) += 1;
@@ -189,6 +191,7 @@ impl<'a> Session<'a> {
     }
 
     /// Stores a new job as one that was shed, if its id is new.
+    #[cold]
     pub(super) fn insert_shed(&mut self, job: &Insert<'_>, reason: ShedReason) -> Inserted {
         let engine = self.engine;
         let Some(slot) = engine.slab.take(&mut self.stripe.free) else {

@@ -13,6 +13,8 @@ mod races;
 mod shed;
 #[cfg(shuttle)]
 mod shuttle_flows;
+#[cfg(shuttle)]
+mod shuttle_shed;
 mod speed;
 mod time;
 
