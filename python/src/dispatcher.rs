@@ -131,7 +131,9 @@ unsafe extern "C" fn apush_body(
 /// core refuses both, as it should.
 impl Drop for Core {
     fn drop(&mut self) {
-        let stopped = Python::attach(|py| self.shared.change(py, |core| core.stop(Duration::ZERO)));
+        // Detached, as a function that is passed jobs may be in the middle of a delivery.
+        let stop = || self.core().stop(Duration::ZERO);
+        let stopped = Python::attach(|py| self.shared.detached(py, stop));
         if stopped.is_err() {
             self.core().request_stop();
         }

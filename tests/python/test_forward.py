@@ -171,6 +171,60 @@ def test_a_stop_waits_for_a_delivery(opened: Opened) -> None:
         assert not thread.is_alive()
 
 
+def test_a_dispatcher_may_go_in_the_midst_of_a_delivery() -> None:
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(jobs: list[forebay.Job]) -> None:
+        entered.set()
+        assert go.wait(LIMIT)
+
+    d = Dispatcher()
+    d.forward("log", slow)
+    d.push("line", queue="log")
+    assert entered.wait(LIMIT)
+    (courier,) = d._couriers
+    threading.Timer(0.01, go.set).start()
+    del d
+    courier.join(LIMIT)
+    assert not courier.is_alive()
+
+
+def test_a_function_may_stop_its_dispatcher(d: Dispatcher) -> None:
+    stopped = threading.Event()
+
+    def last(jobs: list[forebay.Job]) -> int:
+        d.stop(0)
+        stopped.set()
+        return 0
+
+    handle = d.push("line", queue="log")
+    d.forward("log", last)
+    assert stopped.wait(LIMIT)
+    assert handle.status == "queued"
+
+
+def test_a_child_of_a_fork_has_no_forwarder() -> None:
+    code, out, err = run(
+        """
+        d = forebay.Dispatcher()
+        d.push("line", queue="log")
+        forwarder = d.forward("log", lambda jobs: None)
+        d.drain(20)
+        child = os.fork()
+        if child == 0:
+            for call in (forwarder.stop, lambda: d.forward("other", print)):
+                try:
+                    call()
+                except forebay.ForkedError:
+                    say("forked")
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        forwarder.stop()
+        """
+    )
+    assert (code, out, err) == (0, "forked\nforked\n", "")
+
+
 def test_the_interpreter_ends_while_jobs_are_passed_on() -> None:
     for _ in range(ROUNDS):
         code, out, err = run(
