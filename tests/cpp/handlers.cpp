@@ -43,11 +43,19 @@ dispatcher open() {
     return dispatcher(d);
 }
 
+// What a handler throws when the service behind it says "not now".
+struct rate_limited {
+    int64_t retry_after_ms;
+};
+
 // No exception may leave a handler, so this is where they end.
 template <class F>
 fby_verdict trampoline(void *cell, const fby_job *job, fby_reply *reply) noexcept {
     try {
         return (*static_cast<F *>(cell))(*job, reply);
+    } catch (const rate_limited &e) {
+        fby_reply_set_delay(reply, e.retry_after_ms, nullptr);
+        return FBY_RATE_LIMITED;
     } catch (const std::exception &e) {
         fby_reply_set_error(reply, bytes(e.what()), nullptr);
     } catch (...) {
@@ -58,8 +66,10 @@ fby_verdict trampoline(void *cell, const fby_job *job, fby_reply *reply) noexcep
 
 // The callable moves to the heap; the library's drop is its deleter.
 template <class F>
-fby_status add(const dispatcher &d, const char *kind, F f) {
-    return fby_register(d.get(), fby_str(kind), nullptr, trampoline<F>, new F(std::move(f)),
+fby_status add(const dispatcher &d, const char *kind, F f, const std::string &named = {}) {
+    auto options = FBY_INIT(fby_kind_options);
+    options.options = bytes(named);
+    return fby_register(d.get(), fby_str(kind), &options, trampoline<F>, new F(std::move(f)),
                         [](void *cell) { delete static_cast<F *>(cell); }, nullptr);
 }
 
@@ -113,6 +123,37 @@ void what_is_thrown_fails_the_attempt() {
     const auto [other, because] = wait(d, push(d, "throw", "int"));
     CHECK(other == FBY_E_JOB_FAILED && because.find("no std::exception") != std::string::npos);
     stop(d);
+}
+
+void what_is_thrown_may_be_no_failure() {
+    const auto d = open();
+    std::atomic<int> calls{0};
+    const auto handler = [&calls](const fby_job &job, fby_reply *) -> fby_verdict {
+        CHECK(job.attempt == 1);
+        if (++calls < 4) throw rate_limited{1};
+        return FBY_DONE;
+    };
+    CHECK(add(d, "busy", handler, "max_attempts=1&rate=1000/s") == FBY_OK);
+    CHECK(add(d, "busy", handler, "max_attempt=1") == FBY_E_NOT_FOUND);
+    CHECK(fby_start(d.get(), nullptr) == FBY_OK);
+    CHECK(wait(d, push(d, "busy")).first == FBY_OK);
+    CHECK(calls == 4);
+    stop(d);
+}
+
+void what_is_shed_is_told_to_who_waits() {
+    const auto d = open();
+    const auto set = [&d](const char *name, const std::string &value) {
+        CHECK(fby_queue_option(d.get(), fby_str("default"), fby_str(name), bytes(value), nullptr) == FBY_OK);
+    };
+    set("capacity", "1");
+    set("on_full", "drop_oldest");
+    const fby_id first = push(d, "k"), second = push(d, "k");
+    fby_shed rule = 0;
+    CHECK(fby_job_shed(d.get(), &first, &rule, nullptr) == FBY_OK && rule == FBY_SHED_OLDEST);
+    CHECK(fby_job_shed(d.get(), &second, &rule, nullptr) == FBY_OK && rule == 0);
+    const auto [status, why] = wait(d, first);
+    CHECK(status == FBY_E_SHED && why.find("waited longest") != std::string::npos);
 }
 
 // What a callable owns may only move, and is destroyed once: at the stop, at the release, when it is
@@ -193,6 +234,8 @@ struct test_case {
 const test_case cases[] = {
     CASE(a_lambda_is_a_handler),
     CASE(what_is_thrown_fails_the_attempt),
+    CASE(what_is_thrown_may_be_no_failure),
+    CASE(what_is_shed_is_told_to_who_waits),
     CASE(what_a_callable_owns_is_destroyed_once),
     CASE(a_job_is_handed_to_another_thread),
 };
