@@ -290,6 +290,7 @@ impl Consumer {
             }
         }
         let ended = settling.ended.len();
+        inner.hear_first(settling);
         let got = ask.claim(inner, settling, &mut baton, &mut Place::new(inner), max, out)?;
         *dry = got == 0 && max > 0;
         drop(baton);

@@ -18,7 +18,7 @@ use super::consumer::Room;
 use super::governor::{Governor, Heard, Rules, answer};
 use super::keys::Keys;
 use super::pace::{Pace, Starts};
-use super::settle::{Ended, Whose, random};
+use super::settle::{Ended, Settling, Whose, random};
 use super::slots::Permits;
 use crate::admission::{Budget, Codel, Delay, RetryBudget, Turn};
 use crate::config::{KindOptions, QueueOptions};
@@ -404,16 +404,27 @@ impl Inner {
         None
     }
 
-    /// Learns from attempts that have ended, before what becomes of them is decided.
+    /// Learns from attempts that have ended, once, and before what becomes of them is decided.
     #[inline]
-    pub(super) fn hear(&self, ended: &[Ended], now: Timestamp) {
+    pub(super) fn hear(&self, settling: &mut Settling, now: Timestamp) {
         if self.gates.of_ends.load(Ordering::Acquire) {
-            self.hear_all(ended, now);
+            self.hear_all(settling, now);
+        }
+    }
+
+    /// The same before anything is reserved for the claim that goes with it: what they say holds for that, too.
+    #[inline]
+    pub(super) fn hear_first(&self, settling: &mut Settling) {
+        if self.gates.of_ends.load(Ordering::Acquire) {
+            self.hear_all(settling, self.now());
         }
     }
 
     #[inline(never)]
-    fn hear_all(&self, ended: &[Ended], now: Timestamp) {
+    fn hear_all(&self, settling: &mut Settling, now: Timestamp) {
+        let Some(ended) = settling.unheard() else {
+            return;
+        };
         let leased = ended.iter().filter(|e| e.is_leased()).count();
         for ended in ended {
             let gate = self.kinds.gate(ended.whose().kind);

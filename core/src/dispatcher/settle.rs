@@ -37,6 +37,8 @@ pub(crate) struct Settling {
     pub(crate) ended: Vec<Ended>,
     /// Whether each answer counted, in the order of `ended`.
     pub(crate) answers: Vec<Answer>,
+    /// Whether the rules have learned from what has ended.
+    heard: bool,
     transitions: Vec<Transition>,
     applied: Vec<Applied>,
     /// What leases were made of, for new ones.
@@ -65,12 +67,14 @@ impl Settling {
 
     /// Forgets the answers of the last time.
     pub(crate) fn clear(&mut self) {
+        self.heard = false;
         self.ended.clear();
         self.answers.clear();
     }
 
     /// Lets go of what has been settled.
     fn let_go(&mut self) {
+        self.heard = false;
         for ended in self.ended.drain(..) {
             let Of::Lease(mut body) = ended.of else { continue };
             if self.spare.len() < self.spares {
@@ -213,6 +217,13 @@ impl Ended {
     }
 }
 
+impl Settling {
+    /// What has ended, if the rules have not learned from it as yet.
+    pub(super) fn unheard(&mut self) -> Option<&[Ended]> {
+        (!std::mem::replace(&mut self.heard, true)).then_some(&self.ended)
+    }
+}
+
 impl Inner {
     /// What became of this many ended bodies has been stored, or has failed to be.
     pub(super) fn settled(&self, count: usize) {
@@ -253,17 +264,7 @@ impl Inner {
     }
 
     fn store(&self, settling: &mut Settling, claim: Option<&mut Claim<'_>>, now: Timestamp) -> Result<()> {
-        self.hear(&settling.ended, now);
-        self.store_heard(settling, claim, now)
-    }
-
-    #[inline]
-    fn store_heard(
-        &self,
-        settling: &mut Settling,
-        claim: Option<&mut Claim<'_>>,
-        now: Timestamp,
-    ) -> Result<()> {
+        self.hear(settling, now);
         let Settling {
             ended,
             answers,
@@ -317,7 +318,7 @@ impl Inner {
 
     fn store_with(&self, settling: &mut Settling, jobs: &[NewJob<'_>]) -> Result<Answer> {
         let now = self.now();
-        self.hear(&settling.ended, now);
+        self.hear(settling, now);
         let prepared = jobs
             .iter()
             .map(|job| self.prepare(job, now))
@@ -371,7 +372,7 @@ impl Inner {
     fn fail_follow_up(&self, settling: &mut Settling, error: Error) -> Result<Answer> {
         let text = format!("a follow-up job could not be pushed: {error}");
         settling.ended[0].outcome = Outcome::failed(text);
-        self.store_heard(settling, None, self.now())?;
+        self.store(settling, None, self.now())?;
         Err(error)
     }
 

@@ -359,6 +359,25 @@ fn a_breaker_opens_probes_and_closes() {
 }
 
 #[test]
+fn the_claim_that_goes_with_the_last_failure_starts_nothing() {
+    let mut s = Stand::new(&[("concurrency", "1"), ("max_attempts", "1")]);
+    s.d.declare("k", kind(&[("breaker", "failures(3, open=1h)")]))
+        .unwrap();
+    s.push_many("k", 9);
+    let mut next = s.take(1).pop();
+    let mut ran = 0;
+    while let Some(lease) = next {
+        ran += 1;
+        next = s
+            .consumer
+            .complete_and_next(lease, Outcome::failed("down"))
+            .unwrap()
+            .1;
+    }
+    assert_eq!((ran, s.total("failed")), (3, 3));
+}
+
+#[test]
 fn timeouts_open_a_breaker_and_late_answers_do_not_count() {
     let mut s = Stand::new(&[("max_attempts", "1")]);
     s.d.declare("k", kind(&[("breaker", "failures(2)"), ("timeout", "1s")]))
