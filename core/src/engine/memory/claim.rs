@@ -98,6 +98,7 @@ impl Hunt<'_, '_, '_> {
     }
 
     fn lease_of_flow(&mut self, queue: &Queue, lane: &Lane, taken: Taken) {
+        self.session.engine.slab.fetch(None, taken.later);
         let found = Found {
             ticket: taken.ticket,
             lane,

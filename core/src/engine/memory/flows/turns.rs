@@ -152,6 +152,8 @@ pub(in super::super) struct Taken {
     pub(in super::super) ticket: Ticket,
     /// The number of its key, for [`Turns::end`] or [`Turns::give_back`].
     pub(in super::super) key: u32,
+    /// One that is to be taken a little later, if nobody comes in between.
+    pub(in super::super) later: Option<Ticket>,
 }
 
 impl Linked for Strand {
@@ -247,7 +249,7 @@ impl Turns {
                 rings.line = self.stamp;
                 return Turn::Line;
             }
-            let key = self.strands[first].key;
+            let (key, kind) = (self.strands[first].key, self.strands[first].kind);
             let Some(entry) = self.first_entry(key, |s| s.priority == priority && asked(s.kind)) else {
                 return Turn::Nobody;
             };
@@ -256,7 +258,8 @@ impl Turns {
                 self.detach(lanes, entry);
                 self.review(lanes, key, now);
                 self.pass_on(key, priority);
-                return Turn::Flow(Taken { ticket, key });
+                let later = self.later(priority, kind);
+                return Turn::Flow(Taken { ticket, key, later });
             }
             // The claimer's clock stands before that of the one who found that it may.
             self.review(lanes, key, now);
@@ -459,6 +462,15 @@ impl Turns {
             let (one, other) = (self.entries[a].ticket, self.entries[b].ticket);
             if other.is_before(one) { b } else { a }
         })
+    }
+
+    /// The job whose turn comes after the next one's, if claims go on asking for this kind.
+    fn later(&self, priority: Priority, kind: KindId) -> Option<Ticket> {
+        let rings = &self.rings.get(&priority)?.rings;
+        let first = rings.iter().find(|ring| ring.kind == kind)?.strands.first()?;
+        let strand = next(&self.strands, first)?;
+        let entry = self.strands[strand].entries.first()?;
+        Some(self.entries[entry].ticket)
     }
 
     /// Takes an entry away, and its strand if it was the last; returns the key.
