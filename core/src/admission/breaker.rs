@@ -222,13 +222,15 @@ impl Circuit {
         }
     }
 
-    /// Whether it is as good as new, so that it need not be remembered: closed, and nothing has failed, or nothing
-    /// was heard for as long as it would have been open.
+    /// Whether it is as good as new, so that it need not be remembered: closed, and nothing has failed; or not open,
+    /// and nothing was heard for longer than it is open for.
     #[must_use]
     pub fn is_idle(&self, breaker: &Breaker, now: Timestamp) -> bool {
+        let quiet = now.since(self.heard.max(self.since)) > breaker.open;
         match self.stand {
-            Stand::Closed { failures } => failures == 0 || now.since(self.heard) > breaker.open,
-            _ => false,
+            Stand::Closed { failures } => failures == 0 || quiet,
+            Stand::Open { .. } => false,
+            Stand::HalfOpen { .. } => quiet,
         }
     }
 
@@ -321,6 +323,14 @@ mod tests {
         assert!(c.is_idle(&b, at(0)));
         c.record(&b, false, at(0), at(1));
         assert!(!c.is_idle(&b, at(11)) && c.is_idle(&b, at(12)));
+        c.record(&b, false, at(12), at(12));
+        c.record(&b, false, at(12), at(12));
+        assert!(!c.is_idle(&b, at(9_999)), "it is open until somebody looks");
+        c.tick(at(9_999));
+        assert!(
+            !c.is_idle(&b, at(10_009)) && c.is_idle(&b, at(10_010)),
+            "no probe came"
+        );
     }
 
     proptest! {

@@ -242,6 +242,11 @@ impl KindGate {
         (next > now).then_some(next)
     }
 
+    /// The rules of each concurrency key.
+    pub(super) fn key_rules(&self) -> &Rules {
+        &self.of_key
+    }
+
     /// The rules of each concurrency key, if its limit has to be found.
     pub(super) fn adapts_keys(&self) -> Option<&Rules> {
         self.of_key.adaptive.is_some().then_some(&self.of_key)

@@ -153,7 +153,7 @@ mod tests {
             (governor.tick(at(1000)), governor.limit(&rules)),
             (Some(Turn::Probing), Some(2))
         );
-        assert!(!governor.is_idle(&rules, at(100_000)));
+        assert!(!governor.is_idle(&rules, at(1_500)));
         for turn in [None, Some(Turn::Closed)] {
             assert_eq!(governor.hear(&rules, &heard(Answer::Ok, false, 1000)), turn);
         }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use super::Inner;
 use super::governor::{Governor, Heard, Rules};
 use crate::admission::Turn;
+use crate::engine::KeyStanding;
 use crate::names::{KindId, QueueId};
 use crate::time::Timestamp;
 
@@ -152,14 +153,34 @@ impl Inner {
         }
     }
 
-    /// Whether a key is forgotten now; its limit is taken away then.
+    /// Whether a key is forgotten now; its limit is taken away then. One with a limit is kept while it has jobs: a
+    /// slow probe may still say whether the limit is right.
     fn forget_key(&self, queue: QueueId, name: &str, key: &mut Key, now: Timestamp) -> bool {
-        let idle = key.is_idle(now);
-        if idle && key.told.is_some() {
+        if !key.is_idle(now) {
+            return false;
+        }
+        if key.told.is_some() {
+            let standing = self.engine.key_standing(queue, name);
+            let has_jobs = |standing: KeyStanding| standing.queued + standing.running > 0;
+            if standing.is_ok_and(|standing| standing.is_some_and(has_jobs)) {
+                return false;
+            }
             key.governors.clear();
             self.tell(queue, name, key);
         }
-        idle
+        true
+    }
+
+    /// The rules of a kind are these now: what was learned by others holds no longer.
+    pub(super) fn change_key_rules(&self, kind: KindId, rules: Option<&Rules>) {
+        let mut known = self.gates.keys.0.lock();
+        for (queue, keys) in &mut known.queues {
+            for (name, key) in keys {
+                key.governors
+                    .retain(|(k, old, _)| *k != kind || Some(old) == rules);
+                self.tell(*queue, name, key);
+            }
+        }
     }
 
     fn knows_key(&self, queue: QueueId, key: &str) -> bool {

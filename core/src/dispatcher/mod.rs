@@ -493,7 +493,9 @@ impl Inner {
         }
         let id = self.engine.names().kind(kind)?;
         self.kinds.set(id, options, handler, &self.kind_defaults())?;
-        if self.kinds.gate(id).is_some_and(|gate| gate.hears()) {
+        let gate = self.kinds.gate(id);
+        self.change_key_rules(id, gate.as_ref().map(|gate| gate.key_rules()));
+        if gate.is_some_and(|gate| gate.hears()) {
             self.gates.listen();
         }
         // Jobs of this kind may be waiting for exactly this.

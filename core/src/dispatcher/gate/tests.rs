@@ -469,6 +469,32 @@ fn keys_of_which_nothing_is_to_be_remembered_are_forgotten() {
 }
 
 #[test]
+fn a_key_that_was_left_alone_and_never_came_back_is_forgotten() {
+    let mut s = Stand::new(&[("max_attempts", "1")]);
+    s.d.declare("k", kind(&[("breaker", "failures(1, open=5s)")]))
+        .unwrap();
+    push_key(&s, "gone");
+    finish(s.take(1), || Outcome::failed("down"));
+    push_key(&s, "waits");
+    finish(s.take(1), || Outcome::failed("down"));
+    let waits = push_key(&s, "waits");
+    s.pass(5_000);
+    for _ in 0..3 {
+        s.pass(60_000);
+    }
+    assert_eq!(s.d.0.known_keys(), 1, "only what has a job");
+    assert_eq!(s.d.state(waits).unwrap(), State::Queued);
+    s.d.declare("k", KindOptions::new()).unwrap();
+    let queue = s.d.queue("default").unwrap();
+    let standing = s.d.0.engine.key_standing(queue, "waits").unwrap();
+    assert_eq!(
+        standing.and_then(|standing| standing.limit),
+        None,
+        "the rule is gone, and its limit"
+    );
+}
+
+#[test]
 fn a_breaker_remembers_no_key_that_only_succeeds() {
     let mut s = Stand::new(&[]);
     s.d.declare("k", kind(&[("breaker", "failures(2)")])).unwrap();
