@@ -25,8 +25,11 @@
 //! # Limits
 //!
 //! Jobs with a key are never [spilled](super::spill) and are not among those that take the newest first: a flow
-//! keeps its order. A flow has one turn per priority. A key without jobs is forgotten, unless it has a limit
-//! of its own; one whose rate is partly used up is kept until that is over, and looked for about once a second.
+//! keeps its order. A flow has one turn per priority. A turn looks at the ring of every kind of which the lane
+//! ever had such a job, and a key that begins or stops to be able to start moves a strand for each of its
+//! priorities and kinds. Other limits for all keys than at the last claim are a look at every key. A key without
+//! jobs is forgotten, unless it has a limit of its own; one whose rate is partly used up is kept until that is
+//! over, and looked for about once a second.
 
 mod book;
 mod chain;
