@@ -15,7 +15,7 @@ Opened = Callable[..., Dispatcher]
 
 
 def test_every_way_to_push_takes_a_key(opened: Opened, tmp_path: Path) -> None:
-    for d in (opened(), opened(url=tmp_path / "jobs.db")):
+    for d in (opened(), opened(url=tmp_path / "jobs.db"), opened(url=tmp_path / "shared.db", shared=True)):
         noop = d.handler(kind="noop", pass_job=True)(lambda job: job.concurrency_key)
         handles: list[forebay.Handle[Any]] = [
             d.push("noop", {"args": [], "kwargs": {}}, concurrency_key="a"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import forebay
 import pytest
@@ -96,12 +97,19 @@ def test_pressure_is_a_share(opened: Opened) -> None:
     assert (d.pressure(), d.stats()["queues"]["default"]["pressure"]) == (1.0, 1.0)
 
 
-def test_asking_for_the_pressure_does_not_detach(d: Dispatcher) -> None:
-    d.push("k")
-    before = d.stats()["python"]["detaches"]
-    for _ in range(1000):
-        d.pressure()
-    assert d.stats()["python"]["detaches"] == before
+def test_asking_for_the_pressure_does_not_detach(opened: Opened, tmp_path: Path) -> None:
+    for d in (opened(capacity=2), opened(url=tmp_path / "jobs.db", capacity=2)):
+        d.push("k")
+        before = d.stats()["python"]["detaches"]
+        assert {d.pressure() for _ in range(1000)} == {0.5}
+        assert d.stats()["python"]["detaches"] == before
+
+
+def test_a_file_that_others_write_is_asked(opened: Opened, tmp_path: Path) -> None:
+    d, other = (opened(url=tmp_path / "jobs.db", shared=True, capacity=4) for _ in range(2))
+    other.push("k")
+    assert d.pressure() == 0.25
+    assert "has 1 jobs that wait" in d.explain_queue()
 
 
 def test_explain_queue_says_why_nothing_starts(opened: Opened, gate: Gate) -> None:
