@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use forebay::engine::QueueCounts;
 use forebay::{
-    Deadline, Dispatcher, Durability, ErrorKind, KindSet, Lease, NewJob, Options, Outcome, RetryPolicy,
+    Deadline, Dispatcher, Durability, ErrorKind, EventKind, Filter, Job, KindSet, Lease, NewJob, Options,
+    Outcome, Pushed, RetryPolicy, State,
 };
 
 use crate::key::{Dice, Key, Temper, fingerprint};
@@ -46,6 +47,8 @@ pub struct Driver<'a> {
     troubled: AtomicBool,
     flushes: AtomicU64,
     fills: AtomicU64,
+    /// Whether the dispatcher has stopped.
+    stopped: AtomicBool,
 }
 
 impl<'a> Driver<'a> {
@@ -56,6 +59,7 @@ impl<'a> Driver<'a> {
             troubled: AtomicBool::new(false),
             flushes: AtomicU64::new(0),
             fills: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +76,9 @@ impl<'a> Driver<'a> {
         match Dispatcher::open(&self.plan.url, options) {
             Ok(d) => {
                 self.tell(Report::Opened);
+                if self.plan.sheds() {
+                    self.count_waiting(&d);
+                }
                 self.live_on(&d);
             }
             Err(error) => self.trouble(format!("cannot open: {error:?}")),
@@ -80,6 +87,10 @@ impl<'a> Driver<'a> {
 
     fn live_on(&self, d: &Dispatcher) {
         std::thread::scope(|scope| {
+            if self.plan.sheds() {
+                let events = d.subscribe(1 << 16);
+                scope.spawn(move || self.watch(d, &events));
+            }
             for n in 0..self.plan.workers {
                 scope.spawn(move || self.work(d, n));
             }
@@ -97,6 +108,7 @@ impl<'a> Driver<'a> {
                 Finish::Drains => {
                     self.wait_idle(d);
                     self.balance(d);
+                    self.show_shed(d);
                     self.stop(d);
                 }
             }
@@ -132,9 +144,61 @@ impl<'a> Driver<'a> {
 
     fn stop(&self, d: &Dispatcher) {
         self.tell(Report::Stopping);
-        match d.stop(LONG) {
+        let stopped = d.stop(LONG);
+        self.stopped.store(true, SeqCst);
+        match stopped {
             Ok(_) => self.tell(Report::Stopped),
             Err(error) => self.trouble(format!("cannot stop: {error:?}")),
+        }
+    }
+
+    /// Tells of every job that is shed, until the dispatcher has stopped.
+    fn watch(&self, d: &Dispatcher, events: &forebay::Subscription) {
+        while !self.stopped.load(SeqCst) {
+            let Some(event) = events.next(Deadline::after(Duration::from_millis(5))) else {
+                continue;
+            };
+            if event.kind != EventKind::Shed {
+                continue;
+            }
+            let reason = event.failure.map_or("none", |kind| kind.name());
+            // One that another pusher's jobs have pushed out of the store's memory of them by now is not told of.
+            if let Some(key) = d.get(event.id).ok().and_then(|job| key_of(&job)) {
+                self.tell(Report::Shed(key, reason.into()));
+            }
+        }
+    }
+
+    fn count_waiting(&self, d: &Dispatcher) {
+        match d.stats() {
+            Ok(stats) => self.tell(Report::Waiting(stats.total().waiting())),
+            Err(error) => self.trouble(format!("cannot count: {error:?}")),
+        }
+    }
+
+    /// Tells of every job that the store says was shed.
+    fn show_shed(&self, d: &Dispatcher) {
+        let mut filter = Filter {
+            states: vec![State::Shed],
+            limit: Some(1000),
+            ..Filter::default()
+        };
+        loop {
+            let page = match d.list(&filter) {
+                Ok(page) => page,
+                Err(error) => return self.trouble(format!("cannot list: {error:?}")),
+            };
+            for job in &page.jobs {
+                let reason = job.error.as_ref().map_or("none", |e| e.kind.name());
+                match key_of(job) {
+                    Some(key) => self.tell(Report::Gone(key, reason.into())),
+                    None => self.trouble(format!("a shed job without a key: {}", job.id)),
+                }
+            }
+            match page.jobs.last() {
+                Some(last) => filter.after = Some(last.id),
+                None => return,
+            }
         }
     }
 
@@ -143,13 +207,22 @@ impl<'a> Driver<'a> {
             Ok(stats) => {
                 let sum = stats.total();
                 let totals = sum.totals;
-                let ended = totals.succeeded + totals.failed + totals.cancelled + totals.expired;
+                let ended =
+                    totals.succeeded + totals.failed + totals.cancelled + totals.expired + totals.shed();
                 let pending = waiting(&sum);
                 self.tell(Report::Balance(totals.pushed + totals.restored, ended, pending));
             }
             Err(error) => self.trouble(format!("cannot count: {error:?}")),
         }
     }
+}
+
+/// The key of a job whose payload may be gone.
+fn key_of(job: &Job) -> Option<Key> {
+    let mut headers = job.headers().iter();
+    headers
+        .find(|(name, _)| name == "key")
+        .and_then(|(_, key)| Key::read(key))
 }
 
 fn pending(d: &Dispatcher) -> forebay::Result<u64> {
@@ -187,7 +260,7 @@ impl Driver<'_> {
     fn push_one(&self, d: &Dispatcher, key: Key, level: Level) {
         self.tell(Report::Intent(key, level));
         match d.push(job(key, level)) {
-            Ok(pushed) => self.tell(Report::Acked(key, reached(&pushed))),
+            Ok(pushed) => self.accepted(key, &pushed),
             Err(error) => self.refused(&[key], error.error()),
         }
     }
@@ -202,11 +275,18 @@ impl Driver<'_> {
             Err(stopped) => (stopped.pushed, Some(stopped.error)),
         };
         for (key, pushed) in keys.iter().zip(&pushed) {
-            self.tell(Report::Acked(*key, reached(pushed)));
+            self.accepted(*key, pushed);
         }
         if let Some(error) = error {
             self.refused(&keys[pushed.len()..], &error);
         }
+    }
+
+    fn accepted(&self, key: Key, pushed: &Pushed) {
+        self.tell(match pushed.shed {
+            Some(reason) => Report::Shed(key, reason.name().into()),
+            None => Report::Acked(key, reached(pushed)),
+        });
     }
 
     /// A full disk is no reason to stop, for a while; any other refusal is.
@@ -215,7 +295,8 @@ impl Driver<'_> {
             self.tell(Report::Refused(*key, error.kind().name().into()));
         }
         // There is no room, and there will be none: a few refusals tell as much as many.
-        let fills = error.kind() == ErrorKind::Full && self.fills.fetch_add(1, SeqCst) < 3;
+        let full = error.kind() == ErrorKind::Full;
+        let fills = full && (self.plan.sheds() || self.fills.fetch_add(1, SeqCst) < 3);
         if !fills {
             self.trouble(format!("cannot push: {error:?}"));
         }
@@ -240,14 +321,16 @@ fn job(key: Key, level: Level) -> NewJob<'static> {
         .durability(Durability::from_name(level.name()).expect("the names are the same"))
         .max_attempts(1_000_000)
         .retry(RetryPolicy::constant(Duration::from_millis(1)))
-        .priority((fingerprint(&key.payload()) % 3) as i8);
+        .priority((fingerprint(&key.payload()) % 3) as i8)
+        .concurrency_key(["a", "b", "c"][(fingerprint(&key.payload()) >> 9) as usize % 3])
+        .header("key", key.to_string());
     match key.temper() {
         Temper::Late => job.delay(Duration::from_millis(2)),
         _ => job,
     }
 }
 
-fn reached(pushed: &forebay::Pushed) -> Level {
+fn reached(pushed: &Pushed) -> Level {
     Level::read(pushed.durability.name()).expect("the names are the same")
 }
 

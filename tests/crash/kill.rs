@@ -20,7 +20,7 @@ const LANES: u64 = 2;
 #[test]
 fn no_kill_loses_what_was_acknowledged() {
     let (seed, cycles) = (seed(), size("FOREBAY_KILLS", 2_000));
-    let counts = lanes(seed, cycles, |folder| {
+    let counts = lanes(seed, cycles, None, |folder| {
         format!("sqlite:{}", folder.file("jobs.db").display())
     });
     say(&format!("{cycles} kills of a driver: {counts:?}"));
@@ -28,6 +28,41 @@ fn no_kill_loses_what_was_acknowledged() {
         ("kill", counts.killed),
         ("acknowledgement", counts.acked),
         ("repetition", counts.repeated),
+    ] {
+        assert!(
+            count > 0,
+            "no {what} in {cycles} cycles: the harness shows nothing"
+        );
+    }
+}
+
+/// The most jobs that wait in a queue that sheds.
+const ROOM: u64 = 12;
+
+#[test]
+fn no_kill_breaks_the_books_of_a_queue_that_sheds() {
+    let (seed, cycles) = (seed(), size("FOREBAY_KILLS", 2_000) / 8);
+    let mut sum = Counts::default();
+    let policies = [
+        "drop_oldest",
+        "drop_lowest",
+        "coalesce",
+        "drop_newest",
+        "sample(0.5)",
+    ];
+    for (n, policy) in policies.into_iter().enumerate() {
+        let query = format!("on_full={policy}&capacity={ROOM}&capacity_bytes=30000");
+        let each = cycles / policies.len() as u64;
+        let seed = seed ^ (n as u64) << 48;
+        sum += lanes(seed, each.max(LANES), Some(ROOM), |folder| {
+            format!("sqlite:{}?{query}", folder.file("jobs.db").display())
+        });
+    }
+    say(&format!("{cycles} kills of a driver whose queue sheds: {sum:?}"));
+    for (what, count) in [
+        ("kill", sum.killed),
+        ("shed job", sum.shed),
+        ("one in a file", sum.gone),
     ] {
         assert!(
             count > 0,
@@ -50,12 +85,12 @@ fn the_books_notice_a_store_that_loses() {
 }
 
 /// Cycles in lanes, each with its own file; what they counted together.
-fn lanes(seed: u64, cycles: u64, url: impl Fn(&Folder) -> String + Sync) -> Counts {
+fn lanes(seed: u64, cycles: u64, bound: Option<u64>, url: impl Fn(&Folder) -> String + Sync) -> Counts {
     let mut sum = Counts::default();
     std::thread::scope(|scope| {
         let url = &url;
         let lanes: Vec<_> = (0..LANES)
-            .map(|lane| scope.spawn(move || run_lane(seed ^ lane << 56, lane, cycles / LANES, url)))
+            .map(|lane| scope.spawn(move || run_lane(seed ^ lane << 56, lane, (cycles / LANES, bound), url)))
             .collect();
         for lane in lanes {
             sum += lane
@@ -66,7 +101,12 @@ fn lanes(seed: u64, cycles: u64, url: impl Fn(&Folder) -> String + Sync) -> Coun
     sum
 }
 
-fn run_lane(seed: u64, lane: u64, cycles: u64, url: &impl Fn(&Folder) -> String) -> Counts {
+fn run_lane(
+    seed: u64,
+    lane: u64,
+    (cycles, bound): (u64, Option<u64>),
+    url: &impl Fn(&Folder) -> String,
+) -> Counts {
     let mut dice = Dice::new(seed);
     let mut sum = Counts::default();
     let mut left = cycles;
@@ -76,6 +116,9 @@ fn run_lane(seed: u64, lane: u64, cycles: u64, url: &impl Fn(&Folder) -> String)
         // Many lives, unless there are few in all.
         let lives = left.min(1 + dice.below(2 * LIVES.min(1 + cycles / 4)));
         let mut ledger = Ledger::new(Level::Os);
+        if let Some(bound) = bound {
+            ledger = ledger.bound(bound);
+        }
         let mut life = 0;
         for _ in 0..lives {
             // Now and then one that is let to its end: what stops in order keeps everything, at any level.

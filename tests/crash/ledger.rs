@@ -40,7 +40,23 @@ struct Entry {
     closed: bool,
     /// Lives that ended while it ran.
     crashes: u32,
+    /// In which life it was shed last, and where among the reports that was told.
+    shed: Option<(u32, u64)>,
+    /// Whether it must stay so after whatever happens next.
+    shed_stored: bool,
+    /// Whether the store says in the end that it was shed.
+    gone: bool,
 }
+
+impl Entry {
+    /// Whether it is known what became of it.
+    fn is_accounted(&self) -> bool {
+        self.over || self.gone || self.shed.is_some()
+    }
+}
+
+/// Jobs beyond the bound that may be on their way: each worker may hold one that failed, for which another came.
+const ON_THEIR_WAY: u64 = 4;
 
 /// What the books count.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -59,6 +75,9 @@ pub struct Counts {
     pub forgone: u64,
     /// Calls that failed with an error.
     pub troubles: u64,
+    /// Jobs that were told to be shed, and those that the store says were, in the end.
+    pub shed: u64,
+    pub gone: u64,
 }
 
 impl std::ops::AddAssign for Counts {
@@ -72,6 +91,8 @@ impl std::ops::AddAssign for Counts {
         self.repeated += other.repeated;
         self.forgone += other.forgone;
         self.troubles += other.troubles;
+        self.shed += other.shed;
+        self.gone += other.gone;
     }
 }
 
@@ -95,6 +116,9 @@ pub struct Ledger {
     stopped: bool,
     /// Whether calls may fail in this life, as long as they say so.
     trouble_expected: bool,
+    /// The most jobs that may wait, and how many more did because they ran when their process died.
+    bound: Option<u64>,
+    over: u64,
     faults: Vec<String>,
     counts: Counts,
 }
@@ -112,6 +136,8 @@ impl Ledger {
             flushing: BTreeMap::new(),
             stopped: false,
             trouble_expected: false,
+            bound: None,
+            over: 0,
             faults: Vec::new(),
             counts: Counts::default(),
         }
@@ -126,6 +152,13 @@ impl Ledger {
     /// Never more bodies at once than this.
     pub fn concurrency(mut self, bodies: u32) -> Self {
         self.concurrency = bodies;
+        self
+    }
+
+    /// Never more jobs that wait in a store that was just opened, but for those that were on their way to run or
+    /// to run again.
+    pub fn bound(mut self, jobs: u64) -> Self {
+        self.bound = Some(jobs);
         self
     }
 
@@ -154,7 +187,9 @@ impl Ledger {
             self.counts.killed += 1;
         }
         let life = self.life;
+        self.over = 0;
         for entry in self.jobs.values_mut().filter(|e| e.life == life && e.held) {
+            self.over += 1;
             entry.held = false;
             entry.crashes += u32::from(!self.stopped);
         }
@@ -187,6 +222,14 @@ impl Ledger {
             Report::Refused(key, kind) => {
                 self.counts.refused += 1;
                 self.jobs.entry(*key).or_default().refused = Some(kind.clone());
+            }
+            Report::Shed(key, reason) => self.shed(*key, reason),
+            Report::Gone(key, reason) => self.gone(*key, reason),
+            Report::Waiting(jobs) => {
+                let most = self.bound.map(|bound| bound + self.over + ON_THEIR_WAY);
+                if most.is_some_and(|most| *jobs > most) {
+                    self.fault(format!("{jobs} jobs wait where {:?} may", self.bound));
+                }
             }
             Report::Started(key, bytes, attempt, fence) => self.started(*key, *bytes, *attempt, *fence),
             Report::Garbled(bytes) => {
@@ -260,6 +303,49 @@ impl Ledger {
         }
     }
 
+    /// It was told to be shed.
+    fn shed(&mut self, key: Key, reason: &str) {
+        let (life, at) = (self.life, self.at);
+        self.counts.shed += 1;
+        let entry = self.jobs.entry(key).or_default();
+        let here = entry.life == life;
+        let wrong = [
+            (entry.asked.is_none(), "which nobody pushed"),
+            (entry.refused.is_some(), "which was refused"),
+            (entry.closed, "whose end was stored"),
+            (here && entry.held && entry.end.is_none(), "which is held"),
+            (
+                here && entry.end.is_some_and(|end| end != End::Again),
+                "which ended in this life",
+            ),
+            (!reason.starts_with("shed_"), "for no reason"),
+        ];
+        // A newcomer's push and the event both tell of it.
+        if entry.shed.is_none_or(|(shed, _)| shed != life) {
+            entry.shed = Some((life, at));
+        }
+        for (_, what) in wrong.iter().filter(|(wrong, _)| *wrong) {
+            self.fault(format!("{key} was shed, {what}"));
+        }
+    }
+
+    /// The store says, once nothing is left to do, that it was shed.
+    fn gone(&mut self, key: Key, reason: &str) {
+        let life = self.life;
+        self.counts.gone += 1;
+        let entry = self.jobs.entry(key).or_default();
+        entry.gone = true;
+        let wrong = [
+            (entry.asked.is_none(), "which nobody pushed"),
+            (entry.closed, "whose end was stored"),
+            (entry.life == life && entry.over, "which ended in this life"),
+            (!reason.starts_with("shed_"), "for no reason"),
+        ];
+        for (_, what) in wrong.iter().filter(|(wrong, _)| *wrong) {
+            self.fault(format!("{key} is shed in the store, {what}"));
+        }
+    }
+
     /// The job, if its last delivery was under this fence. Between an answer and the word of it, a job may
     /// have been delivered again.
     fn holder(&mut self, key: Key, fence: u64) -> Option<&mut Entry> {
@@ -287,6 +373,12 @@ impl Ledger {
         }
         if let Some(kind) = entry.refused.as_ref().filter(|kind| *kind != "Unknown") {
             wrong.push(format!("which was refused ({kind})"));
+        }
+        if entry.shed_stored {
+            wrong.push("and that it was shed was stored".to_owned());
+        }
+        if entry.shed.is_some_and(|(shed, _)| shed == life) {
+            wrong.push("which was shed in this life".to_owned());
         }
         if entry.closed {
             wrong.push("whose end was stored".to_owned());
@@ -349,6 +441,7 @@ impl Ledger {
         for entry in self.jobs.values_mut() {
             entry.promised |= entry.acked.is_some_and(|(_, acked)| acked == life) && entry.acked_at <= before;
             entry.closed |= entry.life == life && entry.completed_at.is_some_and(|at| at <= before);
+            entry.shed_stored |= entry.shed.is_some_and(|(shed, at)| shed == life && at <= before);
         }
     }
 
@@ -364,7 +457,10 @@ impl Ledger {
         }
         let mut lost = Vec::new();
         for (key, entry) in &self.jobs {
-            if entry.promised && !entry.over && entry.crashes < self.max_crashes {
+            // What was pushed at memory and shed before it was ever written needs no row to say so.
+            let asked = entry.acked.is_some_and(|(level, _)| level >= self.survives);
+            let shed = entry.gone || !asked && entry.shed.is_some();
+            if entry.promised && !entry.over && !shed && entry.crashes < self.max_crashes {
                 lost.push(format!(
                     "{key} is lost: acknowledged {:?}, delivered {} times, ended never",
                     entry.acked, entry.deliveries
@@ -375,7 +471,7 @@ impl Ledger {
             if entry.promised
                 && entry.over
                 && has_child
-                && !self.jobs.get(&key.child()).is_some_and(|child| child.over)
+                && !self.jobs.get(&key.child()).is_some_and(Entry::is_accounted)
             {
                 lost.push(format!("{key} ended, and its follow-up is lost"));
             }
@@ -501,6 +597,38 @@ mod tests {
         wrong(&[&done[..3], &[started(9), ended(9)]], "as attempt 9");
         let again = Report::Started(KEY, fingerprint(&KEY.payload()), 2, 1);
         wrong(&[&done[..3], &[again, ended(1)]], "under fence 1 after 1");
+    }
+
+    #[test]
+    fn what_is_shed_is_accounted_for() {
+        let shed = || Report::Shed(KEY, "shed_oldest".into());
+        let gone = || Report::Gone(KEY, "shed_oldest".into());
+        let done = [started(1), ended(1), completed(1)];
+        let flushed = [Report::Flushing(1), Report::Flushed(1)];
+        sound(&[&[intent(), acked(), shed()], &[gone()]]);
+        // That it was shed was not stored when the process died.
+        sound(&[&[intent(), acked(), shed()], &done]);
+        sound(&[&[intent(), shed()], &[]]);
+        wrong(&[&[intent(), acked(), shed()], &[]], "is lost");
+        let stored = [&[intent(), acked(), shed()], &flushed[..]].concat();
+        wrong(&[&stored, &done], "that it was shed was stored");
+        let run = [&[intent(), acked(), shed()], &done[..]].concat();
+        wrong(&[&run], "which was shed in this life");
+        wrong(&[&[intent(), acked(), started(1), shed()]], "which is held");
+        let over = [&[intent(), acked()], &done[..], &[shed()]].concat();
+        wrong(&[&over], "which ended in this life");
+        let closed = [&[intent(), acked()], &done[..], &flushed].concat();
+        wrong(&[&closed, &[gone()]], "whose end was stored");
+        wrong(
+            &[&[intent(), acked(), Report::Gone(KEY, "none".into())]],
+            "for no reason",
+        );
+        wrong(&[&[shed()]], "which nobody pushed");
+        let full = judged(Ledger::new(Level::Os).bound(20), &[&[Report::Waiting(25)]]);
+        assert!(
+            full.iter().any(|fault| fault.contains("25 jobs wait")),
+            "{full:?}"
+        );
     }
 
     #[test]

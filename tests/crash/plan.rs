@@ -60,6 +60,11 @@ impl Plan {
         }
     }
 
+    /// Whether its queue sheds what it has no room for.
+    pub fn sheds(&self) -> bool {
+        self.url.contains("on_full=")
+    }
+
     /// As the text of the variable.
     pub fn write(&self) -> String {
         let mut text = String::new();

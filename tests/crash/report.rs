@@ -19,6 +19,12 @@ pub enum Report {
     Acked(Key, Level),
     /// A push of this job was refused, with this kind of error.
     Refused(Key, String),
+    /// A rule against overload gave this job up, for this reason: the push said so, or an event.
+    Shed(Key, String),
+    /// So many jobs wait in a store that was just opened.
+    Waiting(u64),
+    /// The store says of this job that it was shed, and why.
+    Gone(Key, String),
     /// A worker holds this job: what it was given, which attempt it is, and under which fence.
     Started(Key, u64, u32, u64),
     /// A payload was delivered that has no key any more.
@@ -96,6 +102,9 @@ impl fmt::Display for Report {
             Report::Intent(key, level) => write!(f, "intent {key} {}", level.name()),
             Report::Acked(key, level) => write!(f, "acked {key} {}", level.name()),
             Report::Refused(key, kind) => write!(f, "refused {key} {kind}"),
+            Report::Shed(key, reason) => write!(f, "shed {key} {reason}"),
+            Report::Waiting(n) => write!(f, "waiting {n}"),
+            Report::Gone(key, reason) => write!(f, "gone {key} {reason}"),
             Report::Started(key, bytes, attempt, fence) => {
                 write!(f, "started {key} {bytes} {attempt} {fence}")
             }
@@ -125,6 +134,9 @@ impl FromStr for Report {
             "intent" => Report::Intent(fields.key()?, Level::read(fields.word()?)?),
             "acked" => Report::Acked(fields.key()?, Level::read(fields.word()?)?),
             "refused" => Report::Refused(fields.key()?, fields.word()?.into()),
+            "shed" => Report::Shed(fields.key()?, fields.word()?.into()),
+            "waiting" => Report::Waiting(fields.number()?),
+            "gone" => Report::Gone(fields.key()?, fields.word()?.into()),
             "started" => Report::Started(
                 fields.key()?,
                 fields.number()?,
@@ -189,6 +201,9 @@ fn a_report_is_read_as_it_is_told() {
         Report::Intent(key, Level::Disk),
         Report::Acked(key.child(), Level::Os),
         Report::Refused(key, "Full".into()),
+        Report::Shed(key, "shed_oldest".into()),
+        Report::Waiting(7),
+        Report::Gone(key, "shed_newest".into()),
         Report::Started(key, u64::MAX, 2, 3),
         Report::Garbled(9),
         Report::Ended(key, 1, End::Again),
