@@ -9,7 +9,9 @@ use forebay::Timestamp;
 use forebay::engine::durable::{DurableEngine, Settings};
 use forebay::engine::memory::MemoryEngine;
 use forebay::engine::sqlite::{Sharing, SqliteEngine};
+use forebay::planted::Bug;
 use forebay_tests::scratch::Scratch;
+use forebay_tests::trap::{Trap, caught};
 
 forebay::conformance_suite!(
     memory,
@@ -61,6 +63,44 @@ fn on_a_file() -> Arc<DurableEngine> {
 fn on_a_shared_file() -> Arc<SqliteEngine> {
     let engine = SqliteEngine::open(&fresh_file(), Sharing::default(), Timestamp::EPOCH);
     Arc::new(engine.expect("a new file can be opened"))
+}
+
+macro_rules! traps {
+    ($($name:ident: $bug:ident, $test:literal, $says:literal;)*) => {
+        /// Which case is there for a bug, and what it says.
+        const TRAPS: &[(Bug, Trap)] = &[$((Bug::$bug, Trap { test: $test, says: $says }),)*];
+
+        $(#[test]
+        fn $name() {
+            let (bug, trap) = TRAPS.iter().find(|(bug, _)| *bug == Bug::$bug).expect("the macro made both");
+            caught(bug.name(), bug.describe(), trap, &[]);
+        })*
+    };
+}
+
+// Bugs that are planted in what an overloaded queue does: the case that is there for each must fail.
+traps! {
+    evicted_job_runs: EvictedJobRuns, "memory::the_oldest_makes_room", "is still queued";
+    bytes_kept: BytesKept, "memory::bytes_are_given_back_once", "left: 60";
+    room_taken_twice: RoomTakenTwice, "memory::capacity_is_exact_among_pushers", "right: (500, 500)";
+    key_counted_up: KeyCountedUp, "memory::a_key_runs_no_more_than_it_may", "one goes on after failure";
+    shed_without_overload: ShedWithoutOverload, "memory::a_burst_is_no_overload", "there is a job to take";
+    budget_ignored: BudgetIgnored, "memory::retries_keep_to_their_budget", "four fresh starts have paid for two";
+    put_off_counts: PutOffCounts, "memory::retries_keep_to_their_budget", "(Scheduled, 2)";
+    shed_not_counted: ShedNotCounted, "memory::the_oldest_makes_room", "right: (3, 5, 2)";
+    shed_told_accepted: ShedToldAccepted, "memory::a_newcomer_is_shed", "right: Some(Newest)";
+    shed_in_silence: ShedInSilence, "memory::the_oldest_makes_room", "left: []";
+    probes_unbounded: ProbesUnbounded, "memory::a_breaker_opens_probes_and_closes", "one probe";
+    starts_lost: StartsLost, "memory::an_empty_claim_uses_up_no_rate", "right: 1";
+}
+
+#[test]
+fn every_bug_has_a_trap() {
+    for bug in Bug::ALL.iter().filter(|bug| bug.is_of_the_suite()) {
+        let traps = TRAPS.iter().filter(|(of, _)| of == bug).count();
+        assert_eq!(traps, 1, "{}: {}", bug.name(), bug.describe());
+    }
+    assert!(TRAPS.len() >= 8);
 }
 
 /// A case that nobody lists would never run.

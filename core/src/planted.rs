@@ -1,4 +1,5 @@
-//! Bugs that a test can switch on, to show that the proofs of `tests/crash` would find them.
+//! Bugs that a test can switch on, to show that the proofs would find them: those of `tests/crash`, and for what an
+//! overloaded queue does the engine suite.
 //!
 //! Each stands at the place where it would be made. The switch exists only under the feature
 //! `conformance`: without it [`planted`] is a constant `false`, and nothing of a bug is compiled. With it,
@@ -20,6 +21,12 @@ macro_rules! bugs {
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Bug::$name => $text,)* }
+            }
+
+            /// Whether it is for the engine suite to find.
+            #[must_use]
+            pub fn is_of_the_suite(self) -> bool {
+                self as usize >= Bug::EvictedJobRuns as usize
             }
 
             /// What is wrong with it, taken from its documentation.
@@ -72,6 +79,33 @@ bugs! {
     LostAtStop = "lost-at-stop",
     /// Jobs of a kind that nobody asks for are dropped when the file is read.
     StrangeKindDropped = "strange-kind-dropped",
+    /// That a job was evicted does not reach the file.
+    ShedNotWritten = "shed-not-written",
+    // From here on: for the engine suite.
+    /// A job that was evicted can be claimed all the same.
+    EvictedJobRuns = "evicted-job-runs",
+    /// The bytes of a job that is cancelled while it waits are not given back.
+    BytesKept = "bytes-kept",
+    /// Two pushers that look at the same time both find the last room.
+    RoomTakenTwice = "room-taken-twice",
+    /// A concurrency key is not counted down when an attempt of it fails for good.
+    KeyCountedUp = "key-counted-up",
+    /// What has waited long is shed although its queue is not overloaded.
+    ShedWithoutOverload = "shed-without-overload",
+    /// Retries start whatever their budget says.
+    BudgetIgnored = "budget-ignored",
+    /// A retry that is put off for want of a budget has used up an attempt.
+    PutOffCounts = "put-off-counts",
+    /// A job that is evicted is not counted as shed.
+    ShedNotCounted = "shed-not-counted",
+    /// A newcomer that was shed is told to be accepted.
+    ShedToldAccepted = "shed-told-accepted",
+    /// That a job was evicted is told to nobody.
+    ShedInSilence = "shed-in-silence",
+    /// After its time a breaker lets everything start at once.
+    ProbesUnbounded = "probes-unbounded",
+    /// A start that a claim did not use is lost for its rate.
+    StartsLost = "starts-lost",
 }
 
 /// Whether this bug is active.

@@ -3,6 +3,7 @@
 
 pub mod scratch;
 pub mod source;
+pub mod trap;
 
 use std::path::{Path, PathBuf};
 

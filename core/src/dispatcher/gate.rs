@@ -26,6 +26,7 @@ use crate::engine::{Claimed, KeyLimits};
 use crate::event::EventKind;
 use crate::names::{KindId, QueueId};
 use crate::outcome::{Outcome, ShedReason};
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// How long a retry that there is no budget for is put off at least, so that a policy without pauses does not have
@@ -127,7 +128,10 @@ impl QueueGate {
 
     /// Whether a job that could have started at `ready` has waited too long to be worth it.
     pub(super) fn sheds(&self, ready: Timestamp, now: Timestamp) -> bool {
-        let sheds = |delay| self.codel.lock().sheds(delay, now.since(ready), now);
+        let sheds = |delay: &Delay| {
+            let long = planted(Bug::ShedWithoutOverload) && now.since(ready) > delay.most();
+            self.codel.lock().sheds(delay, now.since(ready), now) || long
+        };
         self.delay.as_ref().is_some_and(sheds)
     }
 
@@ -229,7 +233,7 @@ impl KindGate {
         };
         let mut state = state.lock();
         if attempt > 1 {
-            return state.withdraw(budget, now);
+            return state.withdraw(budget, now) || planted(Bug::BudgetIgnored);
         }
         state.deposit(budget);
         true
@@ -400,6 +404,9 @@ impl Inner {
                 .policy(claimed.kind, extras)
                 .pause(claimed.attempt - 1, random());
             let after = pause.max(LEAST_PUT_OFF);
+            if planted(Bug::PutOffCounts) {
+                return Some(Outcome::retry(after));
+            }
             return Some(Outcome::Snooze { after });
         }
         let key = extras.and_then(|extras| extras.concurrency_key.as_deref());

@@ -3,6 +3,7 @@
 
 use crate::admission::{Adaptive, Answer, Breaker, Circuit, Limiter, Sample, Turn};
 use crate::outcome::Outcome;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// The rules that it follows.
@@ -91,6 +92,7 @@ impl Governor {
     pub(super) fn limit(&self, rules: &Rules) -> Option<u32> {
         let adaptive = self.adaptive_limit();
         let breaker = rules.breaker.and_then(|breaker| self.circuit.limit(&breaker));
+        let breaker = breaker.filter(|limit| *limit == 0 || !planted(Bug::ProbesUnbounded));
         adaptive.into_iter().chain(breaker).min()
     }
 

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
 use crate::outcome::{Outcome, ShedReason};
 use crate::payload::Payload;
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 /// What a push does next that found its queue full.
@@ -74,6 +75,9 @@ impl Inner {
 
     /// Tells whoever listens that the engine has shed a job that stood there.
     fn announce_shed(&self, at: &Located, reason: ShedReason, now: Timestamp) {
+        if planted(Bug::ShedInSilence) {
+            return;
+        }
         let mut ended = Ended::located(at, Outcome::Shed(reason));
         let transition = self.decide(&mut ended);
         self.announce(&ended, &transition, Applied::Yes, now);
@@ -101,7 +105,7 @@ impl Inner {
             self.announce_shed(&at, reason, now);
         }
         Ok(Pushed {
-            shed: Some(reason),
+            shed: Some(reason).filter(|_| !planted(Bug::ShedToldAccepted)),
             ..pushed
         })
     }

@@ -15,6 +15,7 @@ use std::sync::OnceLock;
 use crossbeam_utils::CachePadded;
 
 use super::stripe::STRIPES;
+use crate::planted::{Bug, planted};
 use crate::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// What waits in one queue.
@@ -130,6 +131,14 @@ impl Count {
             return Ok(());
         }
         let add = |more: &dyn Fn(u64) -> Option<u64>| {
+            if planted(Bug::RoomTakenTwice) {
+                let come = self.arrivals.count.load(SeqCst);
+                let added = more(come).ok_or(come);
+                std::thread::yield_now();
+                return added.map(|_| {
+                    self.arrivals.count.fetch_add(amount as u64, SeqCst);
+                });
+            }
             let added = self.arrivals.count.fetch_update(SeqCst, SeqCst, more);
             added.map(drop)
         };

@@ -724,7 +724,8 @@ impl<'a> Session<'a> {
                 self.stripe.running.remove(t.job.handle, t.job.fence);
                 record.set_timed(false);
             }
-            if record.concurrency_key().is_some() {
+            let counts = !(t.to == State::Failed && planted(Bug::KeyCountedUp));
+            if record.concurrency_key().is_some() && counts {
                 self.end_in_flow(record);
             }
             record.end_attempt(t, self.now, &shared.nodes);
@@ -743,7 +744,8 @@ impl<'a> Session<'a> {
         if t.to.is_final() {
             record.end_waiting(t);
             let room = &shared.queues.get(record.queue()).room;
-            room.leave(self.number, 1, self.weight(record));
+            let kept = t.to == State::Cancelled && planted(Bug::BytesKept);
+            room.leave(self.number, 1, if kept { 0 } else { self.weight(record) });
             self.after.room = true;
         }
     }

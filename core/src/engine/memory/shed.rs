@@ -18,6 +18,7 @@ use crate::engine::{Insert, Inserted, JobRef, Load, Located, Victim};
 use crate::job::{Priority, State};
 use crate::names::QueueId;
 use crate::outcome::{FailureKind, ShedReason, Transition};
+use crate::planted::{Bug, planted};
 use crate::time::Timestamp;
 
 impl MemoryEngine {
@@ -156,7 +157,8 @@ impl<'a> Session<'a> {
             self.after.hungry_lane |= lane.runs_low(queue);
             return None;
         };
-        if found.listed == Listed::Lane && lane.take_if_first(found.ticket) {
+        let out = found.listed == Listed::Lane && !planted(Bug::EvictedJobRuns);
+        if out && lane.take_if_first(found.ticket) {
             record.list(Listed::No);
         }
         Some(self.shed(record, found.ticket.slot(), reason))
@@ -171,7 +173,14 @@ impl<'a> Session<'a> {
         reason: ShedReason,
     ) -> Located {
         let mut t = given_up(record.job_ref(slot), reason);
-        self.touch(&mut record, slot);
+        if planted(Bug::EvictedJobRuns) {
+            let room = &self.engine.shared.queues.get(record.queue()).room;
+            room.leave(self.number, 1, 0);
+            return record.located(slot);
+        }
+        if !planted(Bug::ShedNotWritten) {
+            self.touch(&mut record, slot);
+        }
         self.count_shed(record.queue(), &t);
         self.leave(&mut record, slot, &mut t);
         let located = Located {
@@ -185,7 +194,9 @@ impl<'a> Session<'a> {
     /// Counts a job by the reason for which it is shed, if it is.
     #[inline(always)]
     pub(super) fn count_shed(&mut self, queue: QueueId, t: &Transition) {
-        if let Some(FailureKind::Shed(reason)) = t.failure.as_ref().map(|failure| failure.kind) {
+        if let Some(FailureKind::Shed(reason)) = t.failure.as_ref().map(|failure| failure.kind)
+            && !planted(Bug::ShedNotCounted)
+        {
             *self.stripe.tally(queue).totals.of_mut(reason) += 1;
         }
     }
