@@ -134,7 +134,8 @@ impl Drain {
             Trouble::Busy { after } => {
                 stats.busy += 1;
                 self.works(stats);
-                Some(after.unwrap_or(pause))
+                // No pause at all would keep a core busy.
+                Some(after.filter(|after| !after.is_zero()).unwrap_or(pause))
             }
             _ => {
                 self.relay.fails(trouble.message.as_ref().into(), now);

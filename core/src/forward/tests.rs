@@ -204,6 +204,13 @@ fn a_sink_without_room_does_not_fail() {
     assert_eq!(forwarder.pass().unwrap(), stage.d.now().after(SECOND * 7));
     let stats = forwarder.stats();
     assert_eq!((stats.busy, stats.failing_since, stats.delivered), (1, None, 1));
+    stage.clock.advance(SECOND * 7);
+    script.lock().answer = Some(SinkError::busy(0, Some(Duration::ZERO), "full"));
+    assert_eq!(
+        forwarder.pass().unwrap(),
+        stage.d.now().after(SECOND * 2),
+        "that is no pause"
+    );
     assert_eq!(
         stage.why(),
         Why::Forwarded {
