@@ -13,7 +13,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
-use crate::errors::{OrRaise, guard, invalid};
+use crate::errors::{OrRaise, guard};
 use crate::events::Subscription;
 use crate::forward::Forwarder;
 use crate::given::{self, Given, Method};
@@ -252,11 +252,11 @@ impl Core {
             let filter = Filter {
                 queue,
                 kind,
-                states: status.map_or_else(|| Ok(Vec::new()), states)?,
+                states: status.map_or_else(|| Ok(Vec::new()), read::states)?,
                 key,
-                created_from: created_from.map(|t| datetime("created_from", t)).transpose()?,
+                created_from: created_from.map(|t| read::at("created_from", t)).transpose()?,
                 created_before: created_before
-                    .map(|t| datetime("created_before", t))
+                    .map(|t| read::at("created_before", t))
                     .transpose()?,
                 after: after.map(read::id).transpose()?,
                 limit,
@@ -584,25 +584,4 @@ impl Core {
         dict.set_item("detaches", self.shared.detaches())?;
         Ok(dict)
     }
-}
-
-/// States from one name, or several.
-fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
-    let names = match value.cast::<PyString>() {
-        Ok(one) => vec![one.to_str()?.to_owned()],
-        Err(_) => value
-            .try_iter()?
-            .map(|name| name?.extract())
-            .collect::<PyResult<Vec<String>>>()?,
-    };
-    let unknown = |name: &str| invalid(value.py(), format!("{name:?} is not a status of a job"));
-    names
-        .iter()
-        .map(|name| State::from_name(name).ok_or_else(|| unknown(name)))
-        .collect()
-}
-
-fn datetime(name: &str, value: &Bound<'_, PyAny>) -> PyResult<forebay::Timestamp> {
-    let wrong = || PyTypeError::new_err(format!("{name} must be a datetime with a time zone"));
-    read::instant(name, value)?.ok_or_else(wrong)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use forebay::{ForwardOptions, JobId, KindOptions, Options, QueueOptions, Timestamp, parse_duration};
+use forebay::{ForwardOptions, JobId, KindOptions, Options, QueueOptions, State, Timestamp, parse_duration};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -218,6 +218,28 @@ fn option_text(name: &str, value: &Bound<'_, PyAny>, none: &str) -> PyResult<Str
             "option {name} is a {kind}; give a number, a text, a path, a timedelta or None"
         ))
     })
+}
+
+/// States from one name, or several.
+pub fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
+    let names = match value.cast::<PyString>() {
+        Ok(one) => vec![one.to_str()?.to_owned()],
+        Err(_) => value
+            .try_iter()?
+            .map(|name| name?.extract())
+            .collect::<PyResult<Vec<String>>>()?,
+    };
+    let unknown = |name: &str| invalid(value.py(), format!("{name:?} is not a status of a job"));
+    names
+        .iter()
+        .map(|name| State::from_name(name).ok_or_else(|| unknown(name)))
+        .collect()
+}
+
+/// An instant, which nothing else will do for.
+pub fn at(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Timestamp> {
+    let wrong = || PyTypeError::new_err(format!("{name} must be a datetime with a time zone"));
+    instant(name, value)?.ok_or_else(wrong)
 }
 
 /// The names of the options of a dispatcher, of one queue, of one kind, and of a forwarder.
