@@ -10,6 +10,8 @@
 //! strands in no ring: it costs a claim nothing. It is looked at again when one of its jobs ends, when its
 //! time comes and when its limit changes.
 
+mod victims;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -25,8 +27,6 @@ use crate::job::Priority;
 use crate::names::KindId;
 use crate::time::Timestamp;
 
-/// How many keys [`Turns::first_of_longest`] looks at beside the one it remembers.
-const SAMPLE: u32 = 16;
 /// Keys that only their rate keeps here are looked through no more often than this.
 const SWEEP: Duration = Duration::from_secs(1);
 /// And no more of them at once.
@@ -358,48 +358,6 @@ impl Turns {
         [self.keys.len(), self.strands.len(), self.entries.len()]
     }
 
-    /// The job of the ticket that goes first if one of those with the least priority has to.
-    pub(super) fn first_of_lowest(&self) -> Option<(Priority, Ticket)> {
-        let strands = self.rings.iter().filter_map(|(priority, rings)| {
-            let firsts = rings.rings.iter().filter_map(|ring| ring.strands.first());
-            Some((
-                *priority,
-                rings
-                    .parked
-                    .first()
-                    .or_else(|| firsts.min_by_key(|s| self.strands[*s].stamp))?,
-            ))
-        });
-        let (priority, strand) = strands.into_iter().next()?;
-        let entry = self.strands[strand].entries.first()?;
-        Some((priority, self.entries[entry].ticket))
-    }
-
-    /// The job that was queued first of those that a key has at its lowest priority.
-    pub(super) fn first_of(&self, (name, print): (&str, Print)) -> Option<Ticket> {
-        self.least(self.find(name, print)?)
-    }
-
-    /// The same of a key that has more queued jobs than `than` and, as far as a look at some tells, than any
-    /// other.
-    pub(super) fn first_of_longest(&mut self, than: usize) -> Option<Ticket> {
-        let end = self.keys.end();
-        for _ in 0..SAMPLE.min(end) {
-            self.cursor = (self.cursor + 1) % end;
-            self.compare(self.cursor);
-        }
-        let fullest = self.fullest;
-        let long = fullest < end && self.keys[fullest].queued as usize > than;
-        if long { self.least(fullest) } else { None }
-    }
-
-    fn least(&self, key: u32) -> Option<Ticket> {
-        let strands = self.strands_of(key).map(|s| self.strands[s].priority);
-        let lowest = strands.min()?;
-        let entry = self.first_entry(key, |s| s.priority == lowest)?;
-        Some(self.entries[entry].ticket)
-    }
-
     fn find(&self, name: &str, print: Print) -> Option<u32> {
         self.book.find(print, |key| *self.keys[key].name == *name)
     }
@@ -505,13 +463,6 @@ impl Turns {
         entry.queued = entry.queued.wrapping_add_signed(change);
         self.parked = self.parked + usize::from(entry.is_parked()) - usize::from(parked);
         self.compare(key);
-    }
-
-    /// Remembers the key if more of its jobs are queued than of the one remembered.
-    fn compare(&mut self, key: u32) {
-        if self.keys[key].queued > self.keys[self.fullest].queued {
-            self.fullest = key;
-        }
     }
 
     /// Counts a job of the key as running, unless its rate is used up.
