@@ -417,7 +417,7 @@ mod tests {
                 (0..=round % 3).for_each(|_| lanes.push(lanes.lane(0), ticket(0)));
                 pushed += round % 3 + 1;
                 while taken.load(SeqCst) < pushed && !limit.passed() {
-                    std::hint::spin_loop();
+                    std::thread::yield_now();
                 }
             }
             stop.store(true, SeqCst);
