@@ -16,6 +16,7 @@
 //! | `given_time` | takes `now` from its caller (not [`own_clock`](crate::engine::Capabilities::own_clock)) |
 //! | `host_objects` | keeps [`host_objects`](crate::engine::Capabilities::host_objects) by reference |
 //! | `encodes` | does not, so that what cannot be encoded must be refused |
+//! | `alone` | nobody shares ([`shared`](crate::engine::Capabilities::shared)) |
 //! | `evicts` | sheds jobs that wait ([`evicts`](crate::engine::Capabilities::evicts)) |
 //! | `weighs` | bounds the bytes that wait ([`weighs`](crate::engine::Capabilities::weighs)) |
 //! | `evicts_and_weighs` | does both |
@@ -36,6 +37,7 @@ pub mod crowd;
 pub mod dump;
 pub mod flows;
 pub mod keys;
+pub mod law;
 pub mod life;
 pub mod limits;
 pub mod listing;
@@ -45,6 +47,7 @@ pub mod newcomer;
 pub mod overflow;
 pub mod overload;
 pub mod payloads;
+pub mod pressure;
 pub mod retry;
 mod stage;
 pub mod stop;
@@ -67,6 +70,7 @@ fn groups(of: Capabilities) -> Vec<&'static str> {
         ("given_time", !of.own_clock),
         ("host_objects", of.host_objects),
         ("encodes", !of.host_objects),
+        ("alone", !of.shared),
         ("evicts", of.evicts),
         ("weighs", of.weighs),
         ("evicts_and_weighs", of.evicts && of.weighs),

@@ -231,6 +231,13 @@ macro_rules! conformance_cases {
                 many_names_are_told_apart;
             flows:
                 a_concurrency_key_is_kept;
+            law:
+                every_operation_keeps_the_law
+                a_crowd_keeps_the_law;
+            pressure:
+                pressure_is_the_share_of_jobs
+                shed_jobs_are_shown
+                a_restore_sheds_nothing;
             newcomer:
                 a_newcomer_is_shed
                 a_shed_newcomer_holds_no_key
@@ -301,6 +308,9 @@ macro_rules! conformance_cases {
                 events_tell_of_a_life
                 a_wait_ends_with_every_end
                 times_are_those_of_the_clock;
+            pressure:
+                pressure_counts_the_wait
+                a_shed_job_is_forgotten_in_time;
             overload:
                 not_now_is_no_failure
                 a_queue_starts_at_its_rate
@@ -339,6 +349,10 @@ macro_rules! conformance_cases {
             model:
                 the_engine_follows_the_model;
         }
+        $crate::conformance_group! { alone $named
+            pressure:
+                watermarks_are_told_in_turns;
+        }
         $crate::conformance_group! { evicts $named
             overflow:
                 the_oldest_makes_room
@@ -370,6 +384,8 @@ macro_rules! conformance_cases {
                 a_refusal_names_the_bytes
                 a_push_waits_for_enough_room
                 a_bound_counts_what_waits_already;
+            pressure:
+                pressure_counts_bytes;
         }
         $crate::conformance_group! { evicts_and_weighs $named
             weight:
@@ -444,6 +460,9 @@ macro_rules! conformance_group {
         $crate::conformance_group!(always [] $($cases)*);
     };
     (encodes [encodes $($rest:ident)*] $($cases:tt)*) => {
+        $crate::conformance_group!(always [] $($cases)*);
+    };
+    (alone [alone $($rest:ident)*] $($cases:tt)*) => {
         $crate::conformance_group!(always [] $($cases)*);
     };
     (evicts [evicts $($rest:ident)*] $($cases:tt)*) => {
