@@ -380,16 +380,20 @@ fn the_claim_that_goes_with_the_last_failure_starts_nothing() {
 #[test]
 fn timeouts_open_a_breaker_and_late_answers_do_not_count() {
     let mut s = Stand::new(&[("max_attempts", "1")]);
-    s.d.declare("k", kind(&[("breaker", "failures(2)"), ("timeout", "1s")]))
+    s.d.declare("k", kind(&[("breaker", "failures(3)"), ("timeout", "1s")]))
         .unwrap();
-    s.push_many("k", 4);
+    s.push_many("k", 5);
     let hung = s.take(2);
     s.pass(1_000);
-    assert_eq!(s.take(9).len(), 0, "both have timed out");
     for lease in hung {
         assert_eq!(lease.complete(Outcome::done()).unwrap(), Answer::Stale);
     }
-    assert_eq!(s.take(9).len(), 0);
+    finish(s.take(1), || Outcome::failed("down"));
+    assert_eq!(
+        s.take(9).len(),
+        0,
+        "the third in a row: no late success was between"
+    );
 }
 
 /// Pushes a job with this concurrency key.
