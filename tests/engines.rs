@@ -97,7 +97,7 @@ traps! {
 }
 
 #[test]
-fn every_bug_has_a_trap() {
+fn every_bug_of_overload_has_a_trap() {
     for bug in Bug::ALL.iter().filter(|bug| bug.is_of_the_suite()) {
         let traps = TRAPS.iter().filter(|(of, _)| of == bug).count();
         assert_eq!(traps, 1, "{}: {}", bug.name(), bug.describe());
