@@ -138,7 +138,14 @@ fn live(before: Image, life: u32, dice: &mut Dice) -> Result<Vec<Image>, String>
         .serve(&disk)
         .map_err(|error| format!("no FUSE on this machine: {error}"))?;
     let _mounted = Mounted::on(&disk.join(Platter::FILE), &root)?;
-    let mut plan = Plan::new(url(&root), life, dice.next());
+    let mut url = url(&root);
+    // Every other life has a queue that sheds.
+    let policies = ["drop_oldest", "drop_lowest", "coalesce", "drop_newest"];
+    if dice.one_in(2) {
+        let policy = policies[dice.below(4) as usize];
+        url = format!("{url}?on_full={policy}&capacity=12");
+    }
+    let mut plan = Plan::new(url, life, dice.next());
     (plan.pushers, plan.pushes, plan.workers) = (4, 60, 2);
     // Pushes at every level share groups; where `os` is looked at, it must be alone.
     plan.level = before.ledger.counts_os().then_some(Level::Os);
