@@ -28,6 +28,7 @@ pub fn a_newcomer_is_shed(make: Make<'_>) {
     let counts = stage.counts();
     assert_eq!((counts.queued, counts.totals.pushed), (2, 3));
     assert_eq!((counts.totals.shed_newest, counts.totals.shed()), (1, 1));
+    assert_eq!(counts.totals.refused, 0, "it was not refused");
     stage.check_balance();
     assert_eq!(run_all(&stage), [first, second]);
     assert_eq!(stage.push(job()).to_string().len(), 36, "there is room again");

@@ -83,6 +83,7 @@ pub fn the_oldest_makes_room(make: Make<'_>) {
         (counts.queued, counts.totals.pushed, counts.totals.shed_oldest),
         (3, 5, 2)
     );
+    assert_eq!(counts.totals.refused, 0, "nobody was refused");
     stage.check_balance();
     assert_eq!(run_all(&stage), ids[2..]);
 }
