@@ -101,9 +101,7 @@ impl Inner {
         if receipts[0] != Inserted::New {
             return Ok(pushed);
         }
-        if let Some(at) = self.engine.standing(prepared.id)? {
-            self.announce_shed(&at, reason, now);
-        }
+        self.announce_shed(&prepared.standing_shed(), reason, now);
         Ok(Pushed {
             shed: Some(reason).filter(|_| !planted(Bug::ShedToldAccepted)),
             ..pushed
@@ -130,7 +128,7 @@ impl Inner {
 mod tests {
     use std::time::Duration;
 
-    use crate::{Dispatcher, ErrorKind, NewJob, Options, ShedReason, State};
+    use crate::{Dispatcher, ErrorKind, EventKind, NewJob, Options, ShedReason, State};
 
     fn full_queue(policy: &str) -> Dispatcher {
         let url = format!("memory:?capacity=2&on_full={policy}");
@@ -193,6 +191,21 @@ mod tests {
             states,
             [State::Shed, State::Queued, State::Queued],
             "the newest are left"
+        );
+    }
+
+    #[test]
+    fn a_shed_newcomer_is_told_of_where_nothing_is_remembered() {
+        let url = "memory:?capacity=1&on_full=drop_newest&keep_finished=0";
+        let d = Dispatcher::open(url, Options::default()).unwrap();
+        d.push(NewJob::new("k", b"1")).unwrap();
+        let events = d.subscribe(16);
+        let shed = d.push(NewJob::new("k", b"2")).unwrap().id;
+        let told: Vec<_> = events.drain().filter(|event| event.id == shed).collect();
+        assert_eq!(
+            told.last().map(|event| event.kind),
+            Some(EventKind::Shed),
+            "{told:?}"
         );
     }
 

@@ -14,11 +14,11 @@ use crate::config::OptionValue;
 use crate::config::UnknownKinds;
 use crate::config::check_endless;
 use crate::durability::Durability;
-use crate::engine::{Insert, Inserted, Parcel};
+use crate::engine::{Insert, Inserted, JobRef, Located, Parcel};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Extras, Name, NewJob, Priority, RunAt, check_payload};
+use crate::job::{Extras, Name, NewJob, Priority, RunAt, State, check_payload};
 use crate::names::{KindId, QueueId};
 use crate::outcome::ShedReason;
 use crate::payload::Payload;
@@ -154,6 +154,25 @@ impl Prepared<'_> {
             // What is lost of it in a crash is the news that it was shed.
             durability: Durability::Memory,
             ..self.insert(Parcel::Shared(nothing), Bounds::default())
+        }
+    }
+
+    /// Where it stands once it is stored so. The engine is not asked, which may remember none that are over.
+    pub(super) fn standing_shed(&self) -> Located {
+        let job = JobRef {
+            id: self.id,
+            ..JobRef::default()
+        };
+        Located {
+            job,
+            queue: self.queue,
+            kind: self.kind,
+            state: State::Shed,
+            attempt: 0,
+            max_attempts: self.job.max_attempts.unwrap_or(0),
+            cancel_requested: false,
+            started: None,
+            extras: self.extras.clone(),
         }
     }
 
