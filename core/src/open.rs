@@ -167,6 +167,7 @@ fn sqlite(_: &Path, _: &mut Options, _: Timestamp) -> Result<Arc<dyn Engine>> {
 mod tests {
     use super::*;
     use crate::job::NewJob;
+    use crate::outcome::Outcome;
     use crate::time::Deadline;
     use parking_lot::Mutex;
     use std::sync::{Weak, mpsc};
@@ -272,6 +273,31 @@ mod tests {
         heard
             .recv_timeout(LONG)
             .expect("dropping it in a handler does not hang");
+        let deadline = Deadline::after(LONG);
+        while engine.upgrade().is_some() {
+            assert!(!deadline.passed(), "everything ends soon after");
+            std::thread::yield_now();
+        }
+    }
+
+    /// The job is left to its ticket when nobody can use that any more.
+    #[test]
+    fn a_handler_that_outlives_the_last_handle_leaves_nothing() {
+        let (d, engine) = observed();
+        let (called, calls) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let wait = Mutex::new(wait);
+        d.register("k", move |_| {
+            called.send(()).expect("the test listens");
+            let _ = wait.lock().recv_timeout(LONG);
+            Outcome::Pending
+        })
+        .unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        calls.recv_timeout(LONG).expect("it is called");
+        drop(d);
+        go.send(()).expect("it waits");
         let deadline = Deadline::after(LONG);
         while engine.upgrade().is_some() {
             assert!(!deadline.passed(), "everything ends soon after");

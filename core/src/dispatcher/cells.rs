@@ -72,6 +72,8 @@ struct Seat {
     answered: Option<Outcome>,
     /// The lease, once its body has left it to the holder of the ticket.
     parked: Option<Lease>,
+    /// Whether nobody can use tickets any more.
+    abandoned: bool,
     /// Futures that want to hear of a reason to stop.
     wakers: Vec<Waker>,
 }
@@ -94,6 +96,7 @@ impl Cell {
             claimed: Timestamp::EPOCH,
             answered: None,
             parked: None,
+            abandoned: false,
             wakers: Vec::new(),
         };
         Self {
@@ -127,16 +130,14 @@ impl Cell {
     }
 
     /// Leaves a lease to the holder of its ticket, or gives it back with what the holder has answered
-    /// already.
-    pub(crate) fn park(&self, lease: Lease) -> Option<Box<(Lease, Outcome)>> {
+    /// already; also if nobody can answer any more.
+    pub(crate) fn park(&self, lease: Lease) -> Option<Box<(Lease, Option<Outcome>)>> {
         let mut seat = self.seat.lock();
-        match &seat.answered {
-            Some(outcome) => Some(Box::new((lease, outcome.clone()))),
-            None => {
-                seat.parked = Some(lease);
-                None
-            }
+        if seat.answered.is_some() || seat.abandoned {
+            return Some(Box::new((lease, seat.answered.clone())));
         }
+        seat.parked = Some(lease);
+        None
     }
 
     /// Wakes `waker` at the next signal. Look at the reason after this.
@@ -221,12 +222,15 @@ impl Cells {
         seat.job.map(|job| (job, cell.stop_reason()))
     }
 
-    /// Every lease that was left to its ticket.
-    pub(crate) fn parked(&self) -> Vec<Lease> {
-        let all = self.all.read();
-        all.iter()
-            .filter_map(|cell| cell.seat.lock().parked.take())
-            .collect()
+    /// Every lease that was left to its ticket. None can be left from now on: it would hold the dispatcher, and
+    /// with it this, for ever.
+    pub(crate) fn abandon(&self) -> Vec<Lease> {
+        let parked = |cell: &Arc<Cell>| {
+            let mut seat = cell.seat.lock();
+            seat.abandoned = true;
+            seat.parked.take()
+        };
+        self.all.read().iter().filter_map(parked).collect()
     }
 
     /// What became of this many ended bodies has been stored, or has failed to be.

@@ -545,7 +545,7 @@ impl Dispatcher {
         // Nobody is left to hear of a dump that fails; it has left the former file alone.
         let _ = self.stop(grace);
         // Leases that were left to tickets hold the dispatcher, and nobody can use the tickets any more.
-        drop(self.0.cells.parked());
+        drop(self.0.cells.abandon());
     }
 }
 

@@ -78,9 +78,11 @@ impl Lease {
     /// answered already, it ends now.
     pub fn park(self) -> Ticket {
         let (ticket, cell) = (self.ticket(), self.body().cell.clone());
-        if let Some(answered) = cell.park(self) {
-            let (lease, outcome) = *answered;
-            lease.leave(&outcome);
+        if let Some(back) = cell.park(self) {
+            let (lease, answered) = *back;
+            if let Some(outcome) = answered {
+                lease.leave(&outcome);
+            }
         }
         ticket
     }
