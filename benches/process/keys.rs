@@ -3,11 +3,10 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 use forebay::{Consumer, Deadline, Dispatcher, KindId, KindSet, Lease, NewJob, Options, Outcome};
 use forebay_benches::figures::Figures;
-use forebay_benches::measure::resident_bytes;
+use forebay_benches::measure::{resident_bytes, seconds};
 
 const JOBS: usize = 1_000_000;
 const BATCH: usize = 64;
@@ -46,17 +45,14 @@ pub fn backlog(name: &str) -> Figures {
     push(&d, kind, 1000, Carried::Nothing);
     run(&mut consumer, 1000);
     let before = resident_bytes();
-    let start = Instant::now();
-    push(&d, kind, JOBS, carried);
-    let pushed = start.elapsed();
+    let pushed = seconds(|| push(&d, kind, JOBS, carried));
     let after = resident_bytes();
-    run(&mut consumer, JOBS);
-    let ran = start.elapsed() - pushed;
+    let ran = seconds(|| run(&mut consumer, JOBS));
     let per_second = |seconds: f64| JOBS as f64 / seconds;
     Figures::from([
-        ("pushed/s".into(), per_second(pushed.as_secs_f64())),
-        ("run/s".into(), per_second(ran.as_secs_f64())),
-        ("jobs/s in all".into(), per_second((pushed + ran).as_secs_f64())),
+        ("pushed/s".into(), per_second(pushed)),
+        ("run/s".into(), per_second(ran)),
+        ("jobs/s in all".into(), per_second(pushed + ran)),
         ("bytes per job".into(), (after - before) as f64 / JOBS as f64),
     ])
 }

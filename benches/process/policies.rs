@@ -1,11 +1,10 @@
 //! What the rules against overload cost a job that none of them stops: pushes with room, claims within every limit.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use forebay::{Consumer, Deadline, Dispatcher, KindId, KindSet, Lease, NewJob, Options, Outcome};
 use forebay_benches::figures::Figures;
-use forebay_benches::measure::median;
+use forebay_benches::measure::{median, seconds};
 
 /// Jobs that wait at most: few enough to stay in the cache.
 const SLICE: usize = 1000;
@@ -44,26 +43,20 @@ pub fn unstopped(name: &str) -> Figures {
     let mut consumer = d.consumer(Arc::new(KindSet::any()));
     let (mut pushing, mut running) = (Vec::new(), Vec::new());
     for slice in 0..2 * SLICES {
-        let start = Instant::now();
-        push_slice(&d, kind, &keys);
-        let pushed = start.elapsed();
-        run_slice(&mut consumer);
+        let pushed = seconds(|| push_slice(&d, kind, &keys));
+        let ran = seconds(|| run_slice(&mut consumer));
         // The first half warms up.
         if slice >= SLICES {
-            pushing.push(nanos(pushed));
-            running.push(nanos(start.elapsed() - pushed));
+            pushing.push(pushed);
+            running.push(ran);
         }
     }
     // The median: a slice during which others had the core says nothing.
-    let per_job = |slices: Vec<f64>| median(slices.into_iter()).map_or(0.0, |ns| ns / SLICE as f64);
+    let per_job = |slices: Vec<f64>| median(slices).map_or(0.0, |seconds| 1e9 * seconds / SLICE as f64);
     Figures::from([
         ("ns/push".into(), per_job(pushing)),
         ("ns/claim and end".into(), per_job(running)),
     ])
-}
-
-fn nanos(time: Duration) -> f64 {
-    time.as_nanos() as f64
 }
 
 fn push_slice(d: &Dispatcher, kind: KindId, keys: &[String]) {

@@ -102,6 +102,11 @@ fn status(file: &str, label: &str) -> u64 {
     number.and_then(|number| number.parse().ok()).expect("a number")
 }
 
+/// How long something takes, in seconds.
+pub fn seconds(of: impl FnOnce()) -> f64 {
+    Sample::of(1, of).seconds
+}
+
 /// The middle one of some figures, or the mean of the two in the middle; `None` of none.
 pub fn median(figures: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut figures: Vec<f64> = figures.into_iter().collect();
