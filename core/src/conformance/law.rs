@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Make;
+use super::dump::Folder;
 use super::model::{Dice, seed};
 use super::stage::{SECOND, Stage, at_once, soon};
 use crate::config::QueueOptions;
@@ -17,7 +18,7 @@ use crate::dispatcher::{Answer, Consumer, Lease};
 use crate::error::{Error, ErrorKind};
 use crate::event::{EventKind, Subscription};
 use crate::job::{NewJob, State};
-use crate::outcome::{FailureKind, Outcome, ShedReason};
+use crate::outcome::{FailureKind, Outcome};
 use crate::{JobId, RetryPolicy};
 
 const QUEUES: [&str; 3] = ["default", "a", "b"];
@@ -127,7 +128,10 @@ impl World {
             *ends.get(state.name()).unwrap_or(&0)
         });
         let t = counts.totals;
-        assert_eq!((t.pushed, counts.running), (accepted.len() as u64, 0));
+        assert_eq!(
+            (t.pushed + t.restored, counts.running),
+            (accepted.len() as u64, 0)
+        );
         assert_eq!(
             (t.succeeded, t.failed, t.cancelled, t.expired, t.shed()),
             (
@@ -142,8 +146,30 @@ impl World {
             assert_eq!(count, *shed.get(reason.name()).unwrap_or(&0), "{}", reason.name());
         }
         self.stage.check_balance();
-        let sheds = t.shed() > 0 || accepted.len() < 100;
-        assert!(sheds, "nothing was shed: this shows nothing");
+    }
+
+    /// What has not ended, taken into another dispatcher of its own.
+    fn moved(&self, make: Make<'_>) -> World {
+        let (folder, other) = (Folder::new(), World::new(make));
+        self.stage.d.dump(folder.file()).unwrap();
+        self.stage.d.restore(folder.file()).unwrap();
+        assert_eq!(
+            self.stage.counts().totals.restored,
+            0,
+            "all of it is here already"
+        );
+        other.stage.d.restore(folder.file()).unwrap();
+        other.stage.check_balance();
+        let over = |id: &JobId| self.stage.state(*id).is_final();
+        let left = self
+            .accepted
+            .lock()
+            .iter()
+            .copied()
+            .filter(|id| !over(id))
+            .collect();
+        *other.accepted.lock() = left;
+        other
     }
 }
 
@@ -311,8 +337,10 @@ pub fn every_operation_keeps_the_law(make: Make<'_>) {
             world.stage.check_balance();
         }
         actor.leave();
-        world.settle();
-        world.check();
+        for world in [world.moved(make), world] {
+            world.settle();
+            world.check();
+        }
     }
 }
 
@@ -345,6 +373,8 @@ pub fn a_crowd_keeps_the_law(make: Make<'_>) {
     });
     world.settle();
     world.check();
-    let reasons = ShedReason::ALL.len();
-    assert_eq!(world.stage.counts().totals.shed_by().len(), reasons);
+    assert!(
+        world.stage.counts().totals.shed() > 0,
+        "nothing was shed: this shows nothing"
+    );
 }
