@@ -154,8 +154,13 @@ impl<'a> Driver<'a> {
 
     /// Tells of every job that is shed, until the dispatcher has stopped.
     fn watch(&self, d: &Dispatcher, events: &forebay::Subscription) {
-        while !self.stopped.load(SeqCst) {
+        loop {
+            // Asked first: what is there when it has stopped is told of, too.
+            let stopped = self.stopped.load(SeqCst);
             let Some(event) = events.next(Deadline::after(Duration::from_millis(5))) else {
+                if stopped {
+                    return;
+                }
                 continue;
             };
             if event.kind != EventKind::Shed {

@@ -119,6 +119,9 @@ pub struct Ledger {
     /// The most jobs that may wait, and how many more did because they ran when their process died.
     bound: Option<u64>,
     over: u64,
+    /// Whether a queue of these lives sheds: what was pushed at `memory` may then be gone before it was ever written,
+    /// and its driver dead before it could tell.
+    sheds: bool,
     faults: Vec<String>,
     counts: Counts,
 }
@@ -138,6 +141,7 @@ impl Ledger {
             trouble_expected: false,
             bound: None,
             over: 0,
+            sheds: false,
             faults: Vec::new(),
             counts: Counts::default(),
         }
@@ -226,6 +230,7 @@ impl Ledger {
             Report::Shed(key, reason) => self.shed(*key, reason),
             Report::Gone(key, reason) => self.gone(*key, reason),
             Report::Waiting(jobs) => {
+                self.sheds = true;
                 let most = self.bound.map(|bound| bound + self.over + ON_THEIR_WAY);
                 if most.is_some_and(|most| *jobs > most) {
                     self.fault(format!("{jobs} jobs wait where {:?} may", self.bound));
@@ -437,9 +442,11 @@ impl Ledger {
 
     /// All that returned before this report is on disk.
     fn settle(&mut self, before: u64) {
-        let life = self.life;
+        let (life, survives, sheds) = (self.life, self.survives, self.sheds);
         for entry in self.jobs.values_mut() {
-            entry.promised |= entry.acked.is_some_and(|(_, acked)| acked == life) && entry.acked_at <= before;
+            let written = !sheds || entry.asked.is_some_and(|asked| asked >= survives);
+            entry.promised |=
+                written && entry.acked.is_some_and(|(_, acked)| acked == life) && entry.acked_at <= before;
             entry.closed |= entry.life == life && entry.completed_at.is_some_and(|at| at <= before);
             entry.shed_stored |= entry.shed.is_some_and(|(shed, at)| shed == life && at <= before);
         }
@@ -471,7 +478,10 @@ impl Ledger {
             if entry.promised
                 && entry.over
                 && has_child
-                && !self.jobs.get(&key.child()).is_some_and(Entry::is_accounted)
+                && !self.jobs.get(&key.child()).is_some_and(|child| {
+                    let unwritten = self.sheds && child.asked.is_some_and(|asked| asked < self.survives);
+                    child.is_accounted() || unwritten
+                })
             {
                 lost.push(format!("{key} ended, and its follow-up is lost"));
             }
