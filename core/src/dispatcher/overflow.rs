@@ -3,7 +3,7 @@
 use super::push::Prepared;
 use super::settle::{Ended, random};
 use super::{Inner, Pushed};
-use crate::admission::Overflow;
+use crate::admission::{OnFull, Overflow};
 use crate::engine::{Applied, Inserted, Located, Victim};
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
@@ -28,6 +28,12 @@ impl Inner {
     pub(super) fn overflow(&self, first: &Prepared<'_>, count: usize, now: Timestamp) -> Result<Next> {
         let Some(policy) = self.rules(first.queue).on_full else {
             return Ok(Next::Refuse);
+        };
+        // The dice are thrown for each of them.
+        let count = if matches!(policy, OnFull::Sample(_)) {
+            1
+        } else {
+            count
         };
         let mut step = policy.step(random());
         if let Overflow::MakeRoom(reason) = step {
@@ -220,5 +226,40 @@ mod tests {
         d.purge("default").unwrap();
         let again = d.push(NewJob::new("k", b"3").key("order")).unwrap();
         assert!(again.created && again.shed.is_none(), "its key is free");
+    }
+
+    fn totals(d: &Dispatcher) -> crate::engine::Totals {
+        d.stats().expect("the engine answers").total().totals
+    }
+
+    #[test]
+    fn a_share_is_kept_when_many_are_pushed_at_once() {
+        let d = Dispatcher::open("memory:?capacity=100&on_full=sample(0.1)", Options::default()).unwrap();
+        let jobs: Vec<_> = (0..4_100).map(|_| NewJob::new("k", ())).collect();
+        d.push_many(&jobs).unwrap();
+        let (shed, let_in) = (totals(&d).shed_sampled, totals(&d).shed_oldest);
+        assert_eq!(shed + let_in, 4_000);
+        // Ten times as far from 400 as chance goes.
+        assert!((210..590).contains(&let_in), "{let_in} of 4000");
+    }
+
+    #[test]
+    fn no_more_goes_than_has_to() {
+        let d = Dispatcher::open("memory:?capacity=10&on_full=drop_oldest", Options::default()).unwrap();
+        let job = |n: u32| NewJob::new("k", ()).key(n.to_string());
+        let ten: Vec<_> = (0..10).map(job).collect();
+        d.push_many(&ten).unwrap();
+        let again: Vec<_> = std::iter::once(99).chain(5..10).map(job).collect();
+        let pushed = d.push_many(&again).unwrap();
+        assert_eq!(pushed.iter().filter(|p| p.created).count(), 1);
+        assert_eq!(totals(&d).shed_oldest, 1, "the others were there");
+        let url = "memory:?capacity_bytes=1000&on_full=drop_oldest";
+        let d = Dispatcher::open(url, Options::default()).unwrap();
+        for _ in 0..10 {
+            d.push(NewJob::new("k", vec![0; 100])).unwrap();
+        }
+        let small: Vec<_> = (0..5).map(|_| NewJob::new("k", b"x")).collect();
+        d.push_many(&small).unwrap();
+        assert_eq!(totals(&d).shed_oldest, 1, "which made room for all five");
     }
 }

@@ -143,6 +143,12 @@ impl Prepared<'_> {
         self.job.priority
     }
 
+    /// Whether there can be no such job as yet.
+    fn is_new(&self) -> bool {
+        let key = self.extras.as_ref().and_then(|extras| extras.key.as_ref());
+        self.job.id.is_none() && key.is_none()
+    }
+
     pub(super) fn concurrency_key(&self) -> Option<&str> {
         self.extras.as_ref()?.concurrency_key.as_deref()
     }
@@ -395,7 +401,7 @@ impl Inner {
                     return Err(PushManyError { pushed, error });
                 }
                 let rest = &prepared[pushed.len()..];
-                match self.find_room(rest, wait, now, &mut pushed) {
+                match self.find_room(rest, receipt, wait, now, &mut pushed) {
                     Ok(found) => last = found,
                     Err(error) => return Err(PushManyError { pushed, error }),
                 }
@@ -412,15 +418,23 @@ impl Inner {
     fn find_room(
         &self,
         rest: &[Prepared<'_>],
+        receipt: Inserted,
         wait: Option<Deadline>,
         now: Timestamp,
         pushed: &mut Vec<Pushed>,
     ) -> Result<Last> {
-        let Some(first) = rest.first() else {
+        let Some((first, others)) = rest.split_first() else {
             return Ok(Last::No);
         };
-        let same = rest.iter().take(AT_ONCE).take_while(|p| p.queue == first.queue);
-        match self.overflow(first, same.count(), now)? {
+        // Those of whom it is sure that each needs a place of its own.
+        let also = others.iter().take(AT_ONCE - 1);
+        let also = also.take_while(|p| p.queue == first.queue && p.is_new());
+        let count = match receipt {
+            // Who knows how many have to go for them.
+            Inserted::FullBytes(_) => 1,
+            _ => 1 + also.count(),
+        };
+        match self.overflow(first, count, now)? {
             Next::Again => {}
             Next::Shed(reason) => pushed.push(self.shed_newcomer(first, reason, now)?),
             Next::Refuse => return self.wait_or_try_last(first, wait),
