@@ -94,7 +94,7 @@ impl std::str::FromStr for Rate {
         let mut words = text.split_whitespace();
         let (count, per) = words.next().and_then(|w| w.split_once('/')).ok_or_else(form)?;
         let count = count.replace('_', "").parse().map_err(|_| form())?;
-        let one = if per.starts_with(|c: char| c.is_ascii_digit()) {
+        let one = if per.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
             ""
         } else {
             "1"
@@ -166,6 +166,12 @@ impl Gcra {
         let got = want.min(u32::try_from(room / gap).unwrap_or(u32::MAX));
         self.0 = due.saturating_add(gap.saturating_mul(got.into()));
         got
+    }
+
+    /// Counts starts that were made at `at`, whatever has been counted since.
+    pub fn note(&mut self, rate: Rate, at: Timestamp, count: u32) {
+        let due = self.0.max(nanos(at));
+        self.0 = due.saturating_add(rate.gap().saturating_mul(count.into()));
     }
 
     /// Gives back starts that were taken and not used.

@@ -506,18 +506,21 @@ impl Ask {
     fn reserve(&mut self, inner: &Inner, queue: QueueId, limit: usize) -> Option<Room> {
         let permits = inner.slots.queue(queue).filter(|_| !self.relays);
         let gate = inner.gate(queue);
-        let limit = reserve(inner, permits.as_deref(), pace_of(gate.as_deref()), limit);
+        let (pace, mut since) = (pace_of(gate.as_deref()), None);
+        let limit = reserve(inner, permits.as_deref(), pace, limit, &mut since);
         if limit == 0 {
             return None;
         }
         for limited in &mut self.limited {
             let asked = self.asked[limited.kind].claim.allowance;
             let want = if asked > 0 { limit } else { 0 };
-            limited.reserved = reserve(inner, limited.permits.as_deref(), limited.pace(), want);
+            let (permits, pace) = (limited.permits.as_deref(), limited.pace());
+            limited.reserved = reserve(inner, permits, pace, want, &mut since);
             self.claims[limited.kind].allowance = limited.reserved as u32;
         }
         Some(Room {
             queue,
+            since: since.unwrap_or(Timestamp::EPOCH),
             limit,
             permits,
             gate,
@@ -526,12 +529,17 @@ impl Ask {
 
     /// Gives back the permits and starts that the claim did not use.
     fn give_back(&self, inner: &Inner, room: &Room, got: usize) {
+        let give = |permits: Option<&Permits>, pace: Option<&Pace>, used: usize, reserved: usize| {
+            let permit = permits.is_some_and(|permits| inner.slots.give(permits, reserved - used));
+            let start = pace.is_some_and(|pace| pace.settle(room.since, used, reserved - used));
+            permit || start
+        };
         let pace = pace_of(room.gate.as_deref());
-        let mut wanted = give(inner, room.permits.as_deref(), pace, room.limit - got);
+        let mut wanted = give(room.permits.as_deref(), pace, got, room.limit);
         for limited in &self.limited {
             let used = self.claimed.iter().filter(|c| c.kind.index() == limited.kind);
-            let left = limited.reserved - used.count();
-            wanted |= give(inner, limited.permits.as_deref(), limited.pace(), left);
+            let (permits, pace) = (limited.permits.as_deref(), limited.pace());
+            wanted |= give(permits, pace, used.count(), limited.reserved);
         }
         if wanted {
             inner.engine.signals().work.ring_all();
@@ -583,27 +591,28 @@ fn pace_of(gate: Option<&QueueGate>) -> Option<&Pace> {
 
 /// Takes up to `want` permits where there is a limit, and a start for each where there is a rate.
 #[inline]
-fn reserve(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, want: usize) -> usize {
+fn reserve(
+    inner: &Inner,
+    permits: Option<&Permits>,
+    pace: Option<&Pace>,
+    want: usize,
+    since: &mut Option<Timestamp>,
+) -> usize {
     let got = permits.map_or(want, |permits| inner.slots.take(permits, want));
     let Some(pace) = pace else { return got };
-    let starts = inner.start_by(pace, got);
-    if give(inner, permits, None, got - starts) {
+    let now = *since.get_or_insert_with(|| inner.now());
+    let starts = inner.start_by(pace, got, now);
+    if permits.is_some_and(|permits| inner.slots.give(permits, got - starts)) {
         inner.engine.signals().work.ring_all();
     }
     starts
 }
 
-/// Gives permits and starts back. True if somebody may be waiting for one.
-#[inline]
-fn give(inner: &Inner, permits: Option<&Permits>, pace: Option<&Pace>, count: usize) -> bool {
-    let permit = permits.is_some_and(|permits| inner.slots.give(permits, count));
-    let start = pace.is_some_and(|pace| pace.give(count));
-    permit || start
-}
-
 /// How many jobs of a queue may be claimed.
 pub(super) struct Room {
     pub(super) queue: QueueId,
+    /// When its starts were taken, if there is a rate.
+    since: Timestamp,
     limit: usize,
     permits: Option<Arc<Permits>>,
     pub(super) gate: Option<Arc<QueueGate>>,

@@ -297,11 +297,11 @@ impl Inner {
     }
 
     /// Takes up to `want` starts; leaves word for the sweeper if there are none.
-    pub(super) fn start_by(&self, pace: &Pace, want: usize) -> usize {
+    pub(super) fn start_by(&self, pace: &Pace, want: usize, now: Timestamp) -> usize {
         if want == 0 {
             return 0;
         }
-        match pace.take(self.now(), want) {
+        match pace.take(now, want) {
             Starts::Some(got) => got,
             Starts::NotBefore(at) => {
                 self.wake_at(at);

@@ -9,6 +9,8 @@ use crate::{
     Options, Outcome, RetryPolicy, ShedReason, State,
 };
 
+mod changes;
+
 const NOW: Deadline = Deadline::NEVER;
 
 struct Stand {
