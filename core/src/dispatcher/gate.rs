@@ -67,14 +67,20 @@ impl Gates {
     /// Puts the rules of a queue in force.
     pub(super) fn set_queue(&self, queue: QueueId, rules: &QueueOptions) {
         let mut queues = self.queues.write();
-        if queues.len() <= queue.index() {
-            queues.resize(queue.index() + 1, None);
-        }
-        let gate = &mut queues[queue.index()];
+        let gate = place(&mut queues, queue);
         *gate = Some(Arc::new(QueueGate::new(rules, gate.as_deref())));
         if QueueGate::is_needed(rules) {
             self.of_queues.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// The rules in force in a queue; if nobody has looked before, those that are told here. They are asked for under
+    /// the lock, so that they cannot take the place of newer ones.
+    fn found_or(&self, queue: QueueId, rules: impl FnOnce() -> QueueOptions) -> Arc<QueueGate> {
+        let mut queues = self.queues.write();
+        let gate = place(&mut queues, queue);
+        gate.get_or_insert_with(|| Arc::new(QueueGate::new(&rules(), None)))
+            .clone()
     }
 
     /// From now on what attempts come to is heard.
@@ -85,6 +91,13 @@ impl Gates {
     fn found(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
         self.queues.read().get(queue.index()).cloned().flatten()
     }
+}
+
+fn place(queues: &mut Vec<Option<Arc<QueueGate>>>, queue: QueueId) -> &mut Option<Arc<QueueGate>> {
+    if queues.len() <= queue.index() {
+        queues.resize(queue.index() + 1, None);
+    }
+    &mut queues[queue.index()]
 }
 
 /// What holds back the starts of one queue.
@@ -156,6 +169,9 @@ pub(crate) struct KindGate {
     of_kind: Rules,
     of_key: Rules,
     governor: Mutex<Governor>,
+    /// Whether another one has taken its place: then it sets no limits any more. Changed and read while `governor` is
+    /// locked.
+    retired: AtomicBool,
     /// The limit that does not change, and what it is counted by.
     concurrency: usize,
     permits: Option<Arc<Permits>>,
@@ -188,6 +204,7 @@ impl KindGate {
             pace: rate.map(|rate| Pace::new(rate, last_pace)),
             budget: budget.map(|budget| (budget, Mutex::new(last_budget.unwrap_or_default()))),
             governor: Mutex::new(learned.unwrap_or_else(|| Governor::new(&of_kind, now))),
+            retired: AtomicBool::new(false),
             of_kind,
             of_key,
             concurrency: options.concurrency.unwrap_or(usize::MAX),
@@ -266,9 +283,16 @@ impl KindGate {
         self.governor.lock().adaptive_limit()
     }
 
+    /// Another one takes its place, and begins with what this one has learned.
+    pub(super) fn retire(&self) {
+        let _governor = self.governor.lock();
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
     /// Makes the limit that follows from what was learned hold. True if somebody may have waited for it.
     fn enforce(&self, governor: &Governor) -> bool {
-        let Some(permits) = &self.permits else {
+        let permits = self.permits.as_ref();
+        let Some(permits) = permits.filter(|_| !self.retired.load(Ordering::SeqCst)) else {
             return false;
         };
         let limit = governor
@@ -290,10 +314,8 @@ impl Inner {
 
     #[inline(never)]
     fn gate_in_force(&self, queue: QueueId) -> Option<Arc<QueueGate>> {
-        self.gates.found(queue).or_else(|| {
-            self.gates.set_queue(queue, &self.rules(queue));
-            self.gates.found(queue)
-        })
+        let found = self.gates.found(queue);
+        found.or_else(|| Some(self.gates.found_or(queue, || self.rules(queue))))
     }
 
     /// Takes up to `want` starts; leaves word for the sweeper if there are none.

@@ -77,11 +77,8 @@ impl Kinds {
         let counted = options.concurrency.is_some() || KindGate::counts(&options);
         let limit = options.concurrency.unwrap_or(usize::MAX);
         let permits = match (counted, old.as_ref().and_then(|e| e.permits.clone())) {
-            (_, Some(permits)) => {
-                // Also without a limit they are counted on: another limit may come while bodies run.
-                permits.set_limit(limit);
-                Some(permits)
-            }
+            // Also without a limit they are counted on: another limit may come while bodies run.
+            (_, Some(permits)) => Some(permits),
             (true, None) => Some(Arc::new(Permits::new(limit))),
             (false, None) => None,
         };
@@ -126,6 +123,11 @@ impl Kinds {
             gates.resize(kind.index() + 1, None);
         }
         let gate = &mut gates[kind.index()];
+        if let Some(last) = gate {
+            last.retire();
+        }
+        // The one limit or the other: none in between, through which jobs would slip.
+        let (limit, plain) = (options.concurrency.unwrap_or(usize::MAX), permits.clone());
         *gate = KindGate::new(
             kind,
             &options,
@@ -135,6 +137,9 @@ impl Kinds {
             defaults.now,
         )
         .map(Arc::new);
+        if let (None, Some(permits)) = (&gate, plain) {
+            permits.set_limit(limit);
+        }
     }
 
     /// Kinds that nobody has declared keep to the dispatcher's retry budget, too.
@@ -142,8 +147,11 @@ impl Kinds {
         if defaults.options.retry_budget.is_none() {
             return;
         }
-        for kind in (0..known).map(|i| KindId(i as u16)) {
-            if self.get(kind).is_none() && self.gate(kind).is_none() {
+        // Held, so that nobody declares one of them between the look and the rule.
+        let table = self.table.read();
+        let undeclared = |kind: &KindId| table.get(kind.index()).is_none_or(Option::is_none);
+        for kind in (0..known).map(|i| KindId(i as u16)).filter(undeclared) {
+            if self.gate(kind).is_none() {
                 self.set_gate(kind, &KindOptions::new(), None, defaults);
             }
         }
