@@ -7,8 +7,8 @@
 //! not slow down when it drops.
 //!
 //! Two things differ. The wait that ends an interval is judged with those in it, so that a queue found at rest
-//! after a burst is not called overloaded for its past. And while the newest jobs go first, waits say nothing of
-//! the backlog: then an overload lasts until nothing is left to claim.
+//! after a burst is not called overloaded for its past. And while the newest jobs go first, short waits say nothing
+//! of the backlog: then an overload lasts until nothing is left to claim, for whoever claims.
 
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ pub struct Codel {
     interval: Option<(Timestamp, Duration)>,
     /// The last wait, and when it was seen.
     last: Option<(Timestamp, Duration)>,
+    /// Whether in the present interval somebody found nothing to claim.
+    dry: bool,
     overloaded: bool,
 }
 
@@ -51,7 +53,8 @@ impl Codel {
             Some((end, least)) if now < end => (end, least.min(waited)),
             Some((_, least)) => {
                 // While the newest go first, a short wait does not mean that there is no backlog.
-                let held = self.overloaded && delay.newest_first;
+                let held = self.overloaded && delay.newest_first && !self.dry;
+                self.dry = false;
                 self.overloaded = held || least.min(waited) > delay.target;
                 (now.after(delay.interval), waited)
             }
@@ -59,6 +62,12 @@ impl Codel {
         };
         self.interval = Some((end, least));
         self.overloaded && waited > delay.most()
+    }
+
+    /// Somebody found nothing to claim of what was claimed last. Others may know more: if all waits in the interval
+    /// are short as well, there is no backlog.
+    pub fn dry(&mut self) {
+        self.dry = true;
     }
 
     /// Nothing is left that could be claimed.
@@ -77,12 +86,17 @@ impl Codel {
     #[must_use]
     pub fn pressure(&self, delay: &Delay, now: Timestamp) -> f64 {
         match self.last {
-            Some(_) if self.overloaded && delay.newest_first => 1.0,
-            Some((at, waited)) if now.since(at) <= delay.interval * 2 => {
+            Some(_) if self.overloaded && delay.newest_first && !self.is_over(now) => 1.0,
+            Some((at, waited)) if now.since(at) <= delay.interval.saturating_mul(2) => {
                 (waited.as_secs_f64() / delay.most().as_secs_f64()).min(1.0)
             }
             _ => 0.0,
         }
+    }
+
+    /// Whether the interval has ended in which somebody found nothing to claim.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.dry && self.interval.is_none_or(|(end, _)| end <= now)
     }
 }
 

@@ -456,7 +456,8 @@ impl Ask {
         let (mut from, mut turning) = (0, std::mem::take(&mut self.turning));
         let result = loop {
             self.pick(inner, room, from, now);
-            inner.after_look(room, self.claimed.len() + self.turned.len() < room.limit);
+            let dry = self.claimed.len() + self.turned.len() < room.limit;
+            inner.after_look(room, dry, &self.claims);
             if self.turned.is_empty() {
                 break Ok(());
             }

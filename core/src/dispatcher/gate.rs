@@ -8,7 +8,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU16, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
@@ -22,7 +22,7 @@ use super::settle::{Ended, Settling, Whose, random};
 use super::slots::Permits;
 use crate::admission::{Budget, Codel, Delay, RetryBudget, Turn};
 use crate::config::{KindOptions, QueueOptions};
-use crate::engine::{Claimed, KeyLimits};
+use crate::engine::{Claimed, KeyLimits, KindClaim};
 use crate::event::EventKind;
 use crate::names::{KindId, QueueId};
 use crate::outcome::{Outcome, ShedReason};
@@ -107,8 +107,10 @@ pub(crate) struct QueueGate {
     pub(super) delay: Option<Delay>,
     pub(super) keys: KeyLimits,
     codel: Mutex<Codel>,
+    /// The kind of the job that was looked at last.
+    kind: AtomicU16,
     /// Whether the engine was told to give out the newest first.
-    reversed: Mutex<bool>,
+    reversed: Arc<Mutex<bool>>,
 }
 
 impl QueueGate {
@@ -135,15 +137,18 @@ impl QueueGate {
                 rate: rules.key_rate.flatten(),
             },
             codel: Mutex::new(codel.unwrap_or_default()),
-            reversed: Mutex::new(last.is_some_and(|last| *last.reversed.lock())),
+            kind: AtomicU16::default(),
+            reversed: last.map(|last| last.reversed.clone()).unwrap_or_default(),
         }
     }
 
-    /// Whether a job that could have started at `ready` has waited too long to be worth it.
-    pub(super) fn sheds(&self, ready: Timestamp, now: Timestamp) -> bool {
+    /// Whether a job has waited too long, since it could have started, to be worth it.
+    pub(super) fn sheds(&self, claimed: &Claimed, now: Timestamp) -> bool {
+        let waited = now.since(claimed.ready);
         let sheds = |delay: &Delay| {
-            let long = planted(Bug::ShedWithoutOverload) && now.since(ready) > delay.most();
-            self.codel.lock().sheds(delay, now.since(ready), now) || long
+            self.kind.store(claimed.kind.index() as u16, Ordering::Relaxed);
+            let long = planted(Bug::ShedWithoutOverload) && waited > delay.most();
+            self.codel.lock().sheds(delay, waited, now) || long
         };
         self.delay.as_ref().is_some_and(sheds)
     }
@@ -154,8 +159,12 @@ impl QueueGate {
         self.delay.as_ref().map_or(0.0, pressure)
     }
 
+    fn may_reverse(&self) -> bool {
+        self.delay.is_some_and(|delay| delay.newest_first)
+    }
+
     fn is_reversed(&self) -> bool {
-        self.delay.is_some_and(|d| d.newest_first) && self.codel.lock().overloaded()
+        self.may_reverse() && self.codel.lock().overloaded()
     }
 }
 
@@ -383,19 +392,36 @@ impl Inner {
         }
     }
 
-    /// The jobs of a claim have been looked at; `dry` says whether it found fewer than it might have had.
-    pub(super) fn after_look(&self, room: &Room, dry: bool) {
+    /// The jobs of a claim have been looked at; `dry` says whether it found fewer than it might have had, and
+    /// `claims` what it might have had more of.
+    pub(super) fn after_look(&self, room: &Room, dry: bool, claims: &[KindClaim]) {
         let Some(gate) = room.gate.as_deref().filter(|gate| gate.delay.is_some()) else {
             return;
         };
-        if dry && gate.codel.lock().overloaded() && !self.has_any_queued(room.queue) {
-            gate.codel.lock().drained();
+        if dry && gate.codel.lock().overloaded() {
+            let kind = usize::from(gate.kind.load(Ordering::Relaxed));
+            if !self.has_any_queued(room.queue) {
+                gate.codel.lock().drained();
+            } else if claims.get(kind).is_some_and(|claim| claim.allowance > 0) {
+                gate.codel.lock().dry();
+            }
         }
+        if gate.may_reverse() {
+            self.tell_order(room.queue);
+        }
+    }
+
+    /// Tells the engine whether the newest of a queue go first, if that is not what it was told last.
+    pub(super) fn tell_order(&self, queue: QueueId) {
+        let Some(gate) = self.gates.found(queue) else {
+            return;
+        };
         // One at a time, so that the last to look is the last to tell. An engine that fails is told again at the
         // next claim.
         let mut reversed = gate.reversed.lock();
-        let wanted = gate.is_reversed();
-        if *reversed != wanted && self.engine.set_newest_first(room.queue, wanted).is_ok() {
+        // Looked up again: the rules may have become others before the lock was had.
+        let wanted = self.gates.found(queue).is_some_and(|gate| gate.is_reversed());
+        if *reversed != wanted && self.engine.set_newest_first(queue, wanted).is_ok() {
             *reversed = wanted;
         }
     }
@@ -415,7 +441,7 @@ impl Inner {
         claimed: &Claimed,
         now: Timestamp,
     ) -> Option<Outcome> {
-        if queue.is_some_and(|gate| gate.sheds(claimed.ready, now)) {
+        if queue.is_some_and(|gate| gate.sheds(claimed, now)) {
             return Some(Outcome::Shed(ShedReason::Delayed));
         }
         let gate = kind?;

@@ -103,6 +103,7 @@ impl Dispatcher {
         self.0.own_options.store(true, Ordering::Release);
         drop(queues);
         self.0.gates.set_queue(id, &rules);
+        self.0.tell_order(id);
         drop(adjusting);
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();

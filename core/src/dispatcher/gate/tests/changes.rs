@@ -5,6 +5,70 @@ use crate::Timestamp;
 use crate::dispatcher::pace::{Pace, Starts};
 
 #[test]
+fn the_newest_go_first_no_longer_than_delay_is_held_to() {
+    let mut s = Stand::new(&[]);
+    let rules = [("delay_target", "50ms"), ("newest_first", "true")];
+    s.d.configure_queue("default", queue(&rules)).unwrap();
+    s.push_many("k", 4);
+    s.pass(60);
+    finish(s.take(1), Outcome::done);
+    s.pass(100);
+    s.push_many("k", 2);
+    s.pass(20);
+    finish(s.take(1), Outcome::done);
+    assert_eq!(s.total("shed_delayed"), 3, "overloaded");
+    s.d.configure_queue("default", queue(&[])).unwrap();
+    let calm = s.push_many("k", 3);
+    let leases = s.take(9);
+    let ids: Vec<_> = leases.iter().skip(1).map(Lease::id).collect();
+    assert_eq!(ids, calm, "in order again");
+    finish(leases, Outcome::done);
+}
+
+#[test]
+fn an_interval_without_end_is_an_interval() {
+    let mut s = Stand::new(&[]);
+    let rules = QueueOptions::new()
+        .delay_target(Some(Duration::from_millis(5)))
+        .delay_interval(Duration::MAX);
+    s.d.configure_queue("default", rules).unwrap();
+    s.push("k");
+    assert!(s.d.pressure("default").unwrap() >= 0.0);
+    finish(s.take(1), Outcome::done);
+    assert!(s.d.pressure("default").unwrap() >= 0.0);
+}
+
+#[test]
+fn an_overload_ends_although_a_job_is_left_that_nobody_takes() {
+    let mut s = Stand::new(&[("delay_target", "50ms"), ("newest_first", "true")]);
+    let set = KindSet::new();
+    set.add(s.d.kind("k").unwrap());
+    s.consumer = s.d.consumer(Arc::new(set));
+    s.push("nobody's");
+    s.push_many("k", 4);
+    s.pass(60);
+    finish(s.take(1), Outcome::done);
+    s.pass(120);
+    finish(s.take(9), Outcome::done);
+    assert_eq!(
+        (s.total("shed_delayed"), s.d.pressure("default").unwrap()),
+        (3, 1.0)
+    );
+    s.pass(1000);
+    assert!(
+        s.d.pressure("default").unwrap() < 0.1,
+        "who is told to wait would wait for ever"
+    );
+    s.push("k");
+    finish(s.take(1), Outcome::done);
+    let calm = s.push_many("k", 2);
+    let leases = s.take(2);
+    let ids: Vec<_> = leases.iter().map(Lease::id).collect();
+    assert_eq!(ids, calm, "in order again");
+    finish(leases, Outcome::done);
+}
+
+#[test]
 fn starts_given_back_late_are_not_had_twice() {
     let pace = Pace::new("10/s burst=10".parse().unwrap(), None);
     let at = |s| Timestamp::EPOCH.after(Duration::from_secs(s));
