@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::gate::{KindGate, QueueGate};
+use super::keys::Met;
 use super::kinds::{Asked, Handler, KindSet};
 use super::lease::{Body, Lease, handling};
 use super::pace::Pace;
@@ -486,10 +487,10 @@ impl Ask {
     /// Moves what is not to run from the claimed jobs, of which those before `from` have been looked at, to those
     /// that are turned away.
     fn pick(&mut self, inner: &Inner, room: &Room, from: usize, now: Timestamp) {
-        let (asked, outcomes) = (&self.asked, &mut self.outcomes);
+        let (asked, outcomes, mut met) = (&self.asked, &mut self.outcomes, Met::default());
         let leaves = self.claimed.extract_if(from.., |claimed| {
             let gate = asked[claimed.kind.index()].gate.as_deref();
-            let outcome = inner.turns_away(room.gate.as_deref(), gate, claimed, now);
+            let outcome = inner.turns_away(room.gate.as_deref(), gate, claimed, &mut met, now);
             let leaves = outcome.is_some();
             outcomes.extend(outcome);
             leaves

@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use super::Inner;
 use super::consumer::Room;
 use super::governor::{Governor, Heard, Rules, answer};
-use super::keys::Keys;
+use super::keys::{Keys, Met};
 use super::pace::{Pace, Starts};
 use super::settle::{Ended, Settling, Whose, random};
 use super::slots::Permits;
@@ -433,12 +433,14 @@ impl Inner {
     }
 
     /// What becomes of a job that was just claimed, if it is not to run: it has waited too long in an overloaded
-    /// queue, or is a retry that there is no budget for.
+    /// queue, is one too many of a key whose limit was not known before the claim, or is a retry that there is no
+    /// budget for.
     pub(super) fn turns_away(
         &self,
         queue: Option<&QueueGate>,
         kind: Option<&KindGate>,
         claimed: &Claimed,
+        met: &mut Met,
         now: Timestamp,
     ) -> Option<Outcome> {
         if queue.is_some_and(|gate| gate.sheds(claimed, now)) {
@@ -446,6 +448,11 @@ impl Inner {
         }
         let gate = kind?;
         let extras = claimed.extras.as_deref();
+        if let Some(rules) = gate.adapts_keys()
+            && !self.meets_key(claimed, rules, met, now)
+        {
+            return Some(Outcome::Returned);
+        }
         if !gate.affords(claimed.attempt, now) {
             // The attempt before it is the last that failed.
             let pause = self
@@ -456,10 +463,6 @@ impl Inner {
                 return Some(Outcome::retry(after));
             }
             return Some(Outcome::Snooze { after });
-        }
-        let key = extras.and_then(|extras| extras.concurrency_key.as_deref());
-        if let Some((rules, key)) = gate.adapts_keys().zip(key) {
-            self.meet_key(claimed.queue, key, claimed.kind, rules, now);
         }
         None
     }

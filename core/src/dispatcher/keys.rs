@@ -5,6 +5,7 @@
 //! limits of a key hold in its queue, for whatever kind: where several kinds have rules the smallest limit counts.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,7 +13,8 @@ use parking_lot::Mutex;
 use super::Inner;
 use super::governor::{Governor, Heard, Rules};
 use crate::admission::Turn;
-use crate::engine::KeyStanding;
+use crate::engine::{Claimed, KeyStanding};
+use crate::job::Extras;
 use crate::names::{KindId, QueueId};
 use crate::time::Timestamp;
 
@@ -78,12 +80,40 @@ impl Key {
     }
 }
 
-impl Inner {
-    /// A job of the key has been claimed: if its limit has to be found, it begins where limits begin.
-    pub(super) fn meet_key(&self, queue: QueueId, key: &str, kind: KindId, rules: &Rules, now: Timestamp) {
-        self.change_key(queue, key, now, |known| {
-            known.governor(kind, rules, now);
+/// How many jobs of each key a claim of one queue has found.
+#[derive(Debug, Default)]
+pub(super) struct Met(Vec<(Arc<Extras>, u32)>);
+
+impl Met {
+    /// Those of this key so far.
+    fn of(&mut self, extras: &Arc<Extras>) -> &mut u32 {
+        let same = |(e, _): &(Arc<Extras>, u32)| e.concurrency_key == extras.concurrency_key;
+        let at = self.0.iter().position(same).unwrap_or_else(|| {
+            self.0.push((extras.clone(), 0));
+            self.0.len() - 1
         });
+        &mut self.0[at].1
+    }
+}
+
+impl Inner {
+    /// A job has been claimed of a kind with limits of keys that have to be found: that of its key begins where limits
+    /// begin. False if the same claim has found as many of it as may run: the engine did not know.
+    pub(super) fn meets_key(&self, claimed: &Claimed, rules: &Rules, met: &mut Met, now: Timestamp) -> bool {
+        let Some(extras) = &claimed.extras else {
+            return true;
+        };
+        let Some(key) = extras.concurrency_key.as_deref() else {
+            return true;
+        };
+        let limit = self.change_key(claimed.queue, key, now, |known| {
+            known.governor(claimed.kind, rules, now);
+            known.limit()
+        });
+        let found = met.of(extras);
+        let may = limit.is_none_or(|limit| *found < limit);
+        *found += u32::from(may);
+        may
     }
 
     /// An attempt of a job with the key has ended. What has become of the breaker, if anything.

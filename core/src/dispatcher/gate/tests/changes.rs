@@ -90,3 +90,22 @@ fn starts_given_back_late_are_not_had_twice() {
     let next = at(100).after(Duration::from_millis(800));
     assert_eq!(slower.next(at(100)), next, "what was used counts at another rate");
 }
+
+#[test]
+fn the_first_claim_of_a_key_keeps_to_where_limits_start() {
+    let mut s = Stand::new(&[("concurrency", "100")]);
+    s.d.declare("k", kind(&[("adaptive", "aimd(min=1, max=4, per=key)")]))
+        .unwrap();
+    let ids: Vec<_> = (0..20).map(|_| push_key(&s, "x")).collect();
+    let running = s.take(50);
+    let taken: Vec<_> = running.iter().map(Lease::id).collect();
+    assert_eq!(taken, ids[..4], "the first of them");
+    finish(running, Outcome::done);
+    let running = s.take(50);
+    let taken: Vec<_> = running.iter().map(Lease::id).collect();
+    assert_eq!(taken, ids[4..8], "in order");
+    assert!(running.iter().all(|lease| lease.attempt() == 1));
+    finish(running, Outcome::done);
+    assert_eq!(s.total("failed"), 0);
+    s.check_balance();
+}
