@@ -249,6 +249,14 @@ impl Inner {
         result
     }
 
+    /// Tells the engine the limits of the keys of a queue again: what holds for all of them has changed.
+    pub(super) fn tell_keys(&self, queue: QueueId) {
+        let mut known = self.gates.keys.0.lock();
+        for (name, key) in known.queues.get_mut(&queue).into_iter().flatten() {
+            self.tell(queue, name, key);
+        }
+    }
+
     /// Tells the engine the limit of a key if it is not what it was told last.
     fn tell(&self, queue: QueueId, name: &str, key: &mut Key) {
         let own = self.rules(queue).key_concurrency.filter(|limit| *limit > 0);

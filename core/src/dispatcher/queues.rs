@@ -104,6 +104,7 @@ impl Dispatcher {
         drop(queues);
         self.0.gates.set_queue(id, &rules);
         self.0.tell_order(id);
+        self.0.tell_keys(id);
         drop(adjusting);
         // A higher limit or capacity may be what somebody waits for.
         self.0.engine.signals().work.ring_all();

@@ -109,3 +109,20 @@ fn the_first_claim_of_a_key_keeps_to_where_limits_start() {
     assert_eq!(s.total("failed"), 0);
     s.check_balance();
 }
+
+#[test]
+fn a_lower_limit_of_every_key_holds_for_one_with_a_limit_of_its_own() {
+    let mut s = Stand::new(&[("concurrency", "100")]);
+    s.d.declare("k", kind(&[("adaptive", "aimd(per=key)")])).unwrap();
+    (0..20).for_each(|_| _ = push_key(&s, "x"));
+    finish(s.take(1), Outcome::done);
+    s.d.configure_queue("default", queue(&[("key_concurrency", "2")]))
+        .unwrap();
+    let running = s.take(50);
+    assert_eq!(running.len(), 2);
+    s.d.configure_queue("default", queue(&[])).unwrap();
+    let more = s.take(50);
+    assert_eq!(running.len() + more.len(), 8, "what was found holds again");
+    finish(running, Outcome::done);
+    finish(more, Outcome::done);
+}
