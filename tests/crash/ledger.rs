@@ -474,7 +474,9 @@ impl Ledger {
                 ));
             }
             // One whose end was not stored has run again by now, and pushed it again.
-            let has_child = !key.follow_up && key.temper() == Temper::Parent;
+            // One that was shed when its process had died before its end was stored has none.
+            let shed = entry.gone || entry.shed.is_some();
+            let has_child = !key.follow_up && key.temper() == Temper::Parent && !shed;
             if entry.promised
                 && entry.over
                 && has_child
