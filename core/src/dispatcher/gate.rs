@@ -518,16 +518,14 @@ impl Inner {
             .extras()
             .and_then(|extras| extras.concurrency_key.as_deref());
         let key = key.filter(|_| gate.of_key.any());
-        // The breaker of a kind is for the jobs that have none of their own.
-        let rules = match key {
-            Some(_) if gate.of_key.breaker.is_some() => Rules {
-                breaker: None,
-                ..gate.of_kind
-            },
-            _ => gate.of_kind,
-        };
-        if rules.any() {
+        if gate.of_kind.any() {
             let mut governor = gate.governor.lock();
+            let mut rules = gate.of_kind;
+            // The breaker of a kind is for the jobs that have none of their own; but while it lets only probes
+            // start, whatever starts is one.
+            if key.is_some() && gate.of_key.breaker.is_some() && governor.is_closed(&rules) {
+                rules.breaker = None;
+            }
             let turn = governor.hear(&rules, &heard);
             let raised = gate.enforce(&governor);
             drop(governor);

@@ -88,6 +88,12 @@ impl Governor {
         self.circuit.tick(now)
     }
 
+    /// Whether its breaker, if there is one, holds nothing back.
+    pub(super) fn is_closed(&self, rules: &Rules) -> bool {
+        let limit = rules.breaker.and_then(|breaker| self.circuit.limit(&breaker));
+        limit.is_none()
+    }
+
     /// How many may run at once: the smaller of both limits, `None` for none.
     pub(super) fn limit(&self, rules: &Rules) -> Option<u32> {
         let adaptive = self.adaptive_limit();

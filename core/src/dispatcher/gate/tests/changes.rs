@@ -126,3 +126,20 @@ fn a_lower_limit_of_every_key_holds_for_one_with_a_limit_of_its_own() {
     finish(running, Outcome::done);
     finish(more, Outcome::done);
 }
+
+#[test]
+fn a_breaker_of_a_kind_closes_although_only_jobs_with_keys_are_left() {
+    let mut s = Stand::new(&[("concurrency", "100"), ("max_attempts", "1")]);
+    s.d.declare("k", kind(&[("breaker", "failures(1, open=10s, probes=1)")]))
+        .unwrap();
+    s.push("k");
+    finish(s.take(1), || Outcome::failed("down"));
+    (0..5).for_each(|n| _ = push_key(&s, &n.to_string()));
+    s.pass(10_000);
+    let probe = s.take(9);
+    assert_eq!(probe.len(), 1);
+    finish(probe, Outcome::done);
+    let rest = s.take(9);
+    assert_eq!(rest.len(), 4);
+    finish(rest, Outcome::done);
+}
