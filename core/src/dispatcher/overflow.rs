@@ -115,10 +115,9 @@ impl Inner {
     }
 
     /// Whether one push could ever have room for these bytes.
-    pub(super) fn check_weight(&self, queue: QueueId, payload: &Payload) -> Result<()> {
-        let most = self.bounds(queue).bytes;
-        match payload.len() {
-            Some(len) if most > 0 && len > most => {
+    pub(super) fn check_weight(&self, queue: QueueId, len: usize) -> Result<()> {
+        match self.bounds(queue).bytes {
+            most if most > 0 && len > most => {
                 let name = self.engine.names().queue_name(queue);
                 let text = format!(
                     "payload has {len} bytes; queue {name:?} takes {most} in all (option capacity_bytes)"
@@ -261,5 +260,21 @@ mod tests {
         let small: Vec<_> = (0..5).map(|_| NewJob::new("k", b"x")).collect();
         d.push_many(&small).unwrap();
         assert_eq!(totals(&d).shed_oldest, 1, "which made room for all five");
+    }
+
+    #[test]
+    fn who_waits_for_room_hears_that_there_can_be_none() {
+        let d = Dispatcher::open("memory:?capacity_bytes=100", Options::default()).unwrap();
+        let push = || d.push_within(NewJob::new("k", vec![0; 80]), Duration::from_secs(600));
+        push().unwrap();
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(push);
+            while d.0.engine.signals().space.waiting() == 0 {
+                std::thread::yield_now();
+            }
+            d.adjust_queue("default", |own| own.set("capacity_bytes", "50"))
+                .unwrap();
+            assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Invalid);
+        });
     }
 }

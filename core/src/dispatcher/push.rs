@@ -537,6 +537,8 @@ impl Inner {
         loop {
             let listener = self.engine.signals().space.listen();
             self.check_open()?;
+            // The bound may have become lower since: then no room would ever be enough.
+            self.check_weight(queue, len)?;
             let (load, most) = (self.engine.load(queue)?, self.bounds(queue));
             let room_for_jobs = most.jobs == 0 || load.jobs < most.jobs;
             let room_for_bytes = most.bytes == 0 || load.bytes + len <= most.bytes;
@@ -578,7 +580,8 @@ impl Inner {
             Some(Name::Id(_)) => return Err(foreign("queue")),
             Some(Name::Text(name)) => names.queue(name)?,
         };
-        self.check_weight(queue, payload)?;
+        let weight = payload.len().unwrap_or(0);
+        self.check_weight(queue, weight)?;
         if job.max_attempts.is_some() || job.retry.is_some() {
             self.check_attempts(job, kind)?;
         }
@@ -605,7 +608,7 @@ impl Inner {
             deadline,
             extras,
             durability: self.level(job.durability),
-            weight: payload.len().unwrap_or(0),
+            weight,
             job,
         })
     }
