@@ -40,7 +40,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench install nightly nightly-crash clean
+.PHONY: help demo test bench overload install nightly nightly-crash nightly-books clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
 
 help: ## this list
@@ -57,6 +57,11 @@ bench: $(PACKAGE) ## every measurement, beside the rivals (20 minutes; QUICK=1: 
 	$(PY) -m pip install --quiet -r benches/python/rivals.txt || echo "rivals of Python's are left out"
 	$(PY) benches/report $(if $(QUICK),--quick) $(ARGS)
 
+# Virtual time and one seed: the figures are the same on every machine, however busy it is.
+overload: ## what each policy makes of too much work, simulated, into docs/overload.md (ARGS: some of it, to the terminal)
+	@scripts/need.sh rust cc
+	$(CARGO) bench -p forebay-benches --bench overload -- $(or $(ARGS),--write '$(CURDIR)/docs/overload.md')
+
 install: ## the command forebay, the C library, its header and forebay.pc under PREFIX (/usr/local; DESTDIR is honoured)
 	@scripts/need.sh rust cc
 	$(CARGO) build --release -p forebay-cli
@@ -69,6 +74,7 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	$(call say,long property tests)
 	PROPTEST_CASES=20000 $(CARGO) test --workspace --exclude forebay-python --all-features
 	$(MAKE) --no-print-directory nightly-crash
+	$(MAKE) --no-print-directory nightly-books
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
 
@@ -78,6 +84,11 @@ nightly-crash: ## crashes at the nightly size: kills, faults of every call, powe
 	@scripts/need.sh rust cc strace
 	FOREBAY_NO_SKIPS=1 FOREBAY_KILLS=20000 FOREBAY_SYSCALLS=1000000 FOREBAY_FAULTS=1000000 \
 		FOREBAY_IMAGES=1000 FOREBAY_HISTORIES=1000000 $(CARGO) test --release -p forebay-tests --test crash
+
+nightly-books: ## a hundred million jobs under every policy at once, each accounted for
+	$(call say,books)
+	@scripts/need.sh rust cc
+	$(CARGO) bench -p forebay-benches --bench overload -- --only books --strict
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache

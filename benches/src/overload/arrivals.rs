@@ -71,9 +71,9 @@ impl Trace {
 pub enum Pattern {
     /// Independently of each other, at one rate.
     Steady,
-    /// As recorded: a step is replayed in a second, its count scaled, its jobs at random instants of it. The
-    /// recording starts again when it has ended.
-    Recorded(Trace),
+    /// As recorded: so many steps are replayed in a second, the counts scaled, the jobs of a step at random instants
+    /// of it. The recording starts again when it has ended.
+    Recorded(Trace, u32),
 }
 
 /// The instants of arrivals, in order.
@@ -83,9 +83,9 @@ pub struct Arrivals {
     rate: f64,
     rng: Rng,
     start: Timestamp,
-    /// Seconds that have been drawn.
-    second: usize,
-    /// What is left of the second drawn last, latest first.
+    /// How many steps have been drawn; a second each, if nothing was recorded.
+    step: usize,
+    /// What is left of the step drawn last, latest first.
     drawn: Vec<i64>,
 }
 
@@ -97,25 +97,30 @@ impl Arrivals {
             rate,
             rng: Rng::new(seed),
             start,
-            second: 0,
+            step: 0,
             drawn: Vec::new(),
         }
     }
 
-    /// Draws the arrivals of the next second.
+    /// Draws the arrivals of the next step.
     fn draw(&mut self) {
-        let count = match &self.pattern {
-            Pattern::Steady => self.poisson(),
-            Pattern::Recorded(trace) => {
-                let recorded = f64::from(trace.counts[self.second % trace.counts.len()]);
-                self.round(recorded * self.rate / trace.mean())
+        let (recorded, steps) = match &self.pattern {
+            Pattern::Steady => (None, 1),
+            Pattern::Recorded(trace, steps) => {
+                let count = f64::from(trace.counts[self.step % trace.counts.len()]);
+                (Some(count / trace.mean()), *steps)
             }
         };
-        let base = self.start.as_micros() + self.second as i64 * 1_000_000;
+        let length = 1_000_000 / i64::from(steps);
+        let count = match recorded {
+            None => self.poisson(),
+            Some(part) => self.round(part * self.rate / f64::from(steps)),
+        };
+        let base = self.start.as_micros() + self.step as i64 * length;
         self.drawn
-            .extend((0..count).map(|_| base + self.rng.below(1_000_000) as i64));
+            .extend((0..count).map(|_| base + self.rng.below(length as u64) as i64));
         self.drawn.sort_unstable_by(|a, b| b.cmp(a));
-        self.second += 1;
+        self.step += 1;
     }
 
     /// How many events of a Poisson process at the rate fall into a second.
@@ -167,24 +172,25 @@ mod tests {
 
     #[test]
     fn a_recording_keeps_its_shape_at_another_rate() {
-        for trace in Trace::all() {
+        for (trace, steps) in Trace::all().into_iter().zip([1, 2, 4, 5, 20]) {
             assert!(
                 trace.counts.len() > 1_000 && !trace.source.is_empty(),
                 "{}",
                 trace.name
             );
-            let scale = 100.0 / trace.mean();
+            let scale = 1000.0 / (trace.mean() * f64::from(steps));
             let peak = trace.counts.iter().enumerate().max_by_key(|(_, count)| **count);
             let (place, &most) = peak.expect("it has steps");
-            let seconds = trace.counts.len() as i64;
-            let at = in_seconds(Pattern::Recorded(trace.clone()), 100.0, seconds);
-            let there = at.iter().filter(|&&at| at / 1_000_000 == place as i64).count();
+            let seconds = trace.counts.len() as i64 / i64::from(steps);
+            let at = in_seconds(Pattern::Recorded(trace.clone(), steps), 1000.0, seconds);
+            let length = 1_000_000 / i64::from(steps);
+            let there = at.iter().filter(|&&at| at / length == place as i64).count();
             assert!(
                 (there as f64 - f64::from(most) * scale).abs() <= 1.0,
                 "{}",
                 trace.name
             );
-            let wanted = 100.0 * seconds as f64;
+            let wanted = 1000.0 * seconds as f64;
             assert!((at.len() as f64 / wanted - 1.0).abs() < 0.01, "{}", trace.name);
         }
     }

@@ -53,7 +53,7 @@ pub struct Second {
     /// Jobs done in time.
     pub in_time: u32,
     /// How many may run at once, if that adapts.
-    pub limit: Option<f64>,
+    pub limit: Option<usize>,
 }
 
 impl Found {
@@ -112,7 +112,7 @@ impl Found {
     }
 
     /// A second is over.
-    pub(super) fn sample(&mut self, limit: Option<f64>) {
+    pub(super) fn sample(&mut self, limit: Option<usize>) {
         let second = std::mem::take(&mut self.second);
         self.seconds.push(Second { limit, ..second });
     }

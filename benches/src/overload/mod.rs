@@ -7,8 +7,10 @@
 //! start a claim of it. Only the [clients](arrivals) and the [dependency](downstream) are made up.
 
 pub mod arrivals;
+pub mod books;
 pub mod chart;
 pub mod downstream;
+pub mod experiments;
 pub mod found;
 pub mod report;
 pub mod rng;

@@ -13,7 +13,9 @@ pub struct Report {
     blocks: Vec<(&'static str, String)>,
     /// Charts by the name of their file.
     charts: Vec<(String, Chart)>,
+    /// Those of the present experiment.
     goals: Vec<Goal>,
+    misses: usize,
 }
 
 /// A figure that was promised.
@@ -50,19 +52,20 @@ impl Report {
         });
     }
 
-    /// Ends it: the goals become a block of their own.
-    pub fn close(&mut self) {
-        let rows = self.goals.iter().map(|goal| {
+    /// How many goals were missed in the experiments that are over.
+    pub fn misses(&self) -> usize {
+        self.misses
+    }
+
+    /// Ends an experiment: the goals that were added since the last one are the block of this name.
+    pub fn close(&mut self, place: &'static str) {
+        let mut rows = Vec::new();
+        for goal in self.goals.drain(..) {
+            self.misses += usize::from(!goal.reached);
             let reached = if goal.reached { "yes" } else { "**no**" };
-            vec![
-                goal.what.clone(),
-                goal.wanted.clone(),
-                goal.found.clone(),
-                reached.to_owned(),
-            ]
-        });
-        let text = table(&["what", "goal", "found", "reached"], rows);
-        self.block("goals", text);
+            rows.push(vec![goal.what, goal.wanted, goal.found, reached.to_owned()]);
+        }
+        self.block(place, table(&["what", "goal", "found", "reached"], rows));
     }
 
     /// All of it as text, for a terminal.

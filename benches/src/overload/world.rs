@@ -9,7 +9,7 @@ use forebay::engine::QueueCounts;
 use forebay::engine::memory::MemoryEngine;
 use forebay::{
     Clock, Consumer, Dispatcher, KindOptions, KindSet, Lease, ManualClock, NewJob, Options, Outcome, QueueId,
-    QueueOptions, Timestamp,
+    QueueOptions, Timestamp, Why,
 };
 
 use super::arrivals::{Arrivals, Pattern};
@@ -275,9 +275,16 @@ impl World {
         self.ends.push(Reverse((end, place)));
     }
 
-    /// How many jobs of the kind may run at once, if that adapts.
-    fn limit(&self) -> Option<f64> {
-        None
+    /// How many jobs of the kind may run at once, if that adapts: as the dispatcher explains why no more start,
+    /// or did when it was last so.
+    fn limit(&self) -> Option<usize> {
+        let explained = self.dispatcher.explain_queue(NAME).ok();
+        let reasons = explained.map(|explained| explained.reasons).unwrap_or_default();
+        let found = reasons.into_iter().find_map(|why| match why {
+            Why::Adaptive { limit, .. } => Some(limit),
+            _ => None,
+        });
+        found.or(self.found.seconds.last()?.limit)
     }
 
     /// Counts what is left.
