@@ -398,7 +398,13 @@ pub(crate) fn explanation(answer: &Value, out: &mut Out) -> Result<(), Failure> 
     for reason in answer["reasons"].as_array().into_iter().flatten() {
         out.line(&format!("  {}", harmless(&text(&reason["text"]))))?;
     }
-    Ok(())
+    let totals = answer["queue"]["totals"].as_object().into_iter().flatten();
+    let shed = totals.filter(|(name, count)| name.starts_with("shed_") && number(count) > 0);
+    let shed: Vec<String> = shed.map(|(name, count)| format!("{count} {name}")).collect();
+    if shed.is_empty() {
+        return Ok(());
+    }
+    out.line(&harmless(&format!("  so far shed: {}", shed.join(", "))))
 }
 
 pub(crate) fn retried(answer: &Value, out: &mut Out) -> Result<(), Failure> {
