@@ -77,7 +77,9 @@ impl<'a> Session<'a> {
                 let plain = queue.lanes.busy().map(Lane::live).sum();
                 match self.first_of_long_flow(queue, plain) {
                     Some((slot, record)) => Some(self.shed(record, slot, reason)),
-                    None => self.shed_oldest(queue, reason),
+                    None => self
+                        .shed_oldest(queue, reason)
+                        .or_else(|| self.shed_some_keyed(queue, reason)),
                 }
             }
             Victim::Lowest { below } => self.shed_lowest(queue, below, reason),
@@ -116,6 +118,12 @@ impl<'a> Session<'a> {
     /// Sheds a job with a concurrency key of the lowest priority, if that is under `below`.
     fn shed_keyed(&mut self, queue: &'a Queue, below: Priority, reason: ShedReason) -> Option<Located> {
         let (slot, record) = self.first_of_lowest(queue, below)?;
+        Some(self.shed(record, slot, reason))
+    }
+
+    /// Sheds a job with a concurrency key, if there is one: the longest flow may have been overlooked.
+    fn shed_some_keyed(&mut self, queue: &'a Queue, reason: ShedReason) -> Option<Located> {
+        let (slot, record) = self.first_of_some_flow(queue)?;
         Some(self.shed(record, slot, reason))
     }
 

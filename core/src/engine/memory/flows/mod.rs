@@ -241,6 +241,11 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// The same, however high its priority is.
+    pub(super) fn first_of_some_flow(&mut self, queue: &'a Queue) -> Option<InFlow<'a>> {
+        self.first_in_flow(queue, |turns, _| Some(turns.first_of_lowest()?.1))
+    }
+
     fn first_in_flow(
         &mut self,
         queue: &'a Queue,

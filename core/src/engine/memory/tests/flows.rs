@@ -634,3 +634,20 @@ fn limits_and_order_hold_while_many_threads_work() {
         assert_eq!(crowd.engine.key_standing(Q, &k.to_string()).unwrap(), None);
     }
 }
+
+/// Of a thousand keys that are known, one has jobs, and none of them came last.
+#[test]
+fn the_oldest_is_found_among_keys_without_jobs() {
+    let rig = Rig::new();
+    for n in 0..1000 {
+        rig.engine.limit_key(Q, &n.to_string(), Some(1)).unwrap();
+    }
+    rig.engine.limit_key(Q, "held", Some(0)).unwrap();
+    rig.push_keyed("long", 10..15);
+    rig.push_keyed("held", 20..22);
+    assert_eq!(rig.claim_all(), [10, 11, 12, 13, 14]);
+    assert_eq!(rig.evict(Victim::Oldest, ShedReason::Oldest), Some(20));
+    assert_eq!(rig.evict(Victim::Oldest, ShedReason::Oldest), Some(21));
+    assert_eq!(rig.evict(Victim::Oldest, ShedReason::Oldest), None);
+    rig.counts();
+}
