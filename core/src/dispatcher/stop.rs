@@ -241,7 +241,12 @@ impl Inner {
         for job in running {
             let standing = self.engine.standing(job.id)?;
             if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
-                settling.ended.push(Ended::located(&at, self.interrupted()));
+                // To be passed on is no attempt.
+                let outcome = match self.relays.has(at.queue) {
+                    true => Outcome::Returned,
+                    false => self.interrupted(),
+                };
+                settling.ended.push(Ended::located(&at, outcome));
             }
         }
         self.settle(&mut settling)?;

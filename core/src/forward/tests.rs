@@ -484,6 +484,32 @@ fn a_stop_takes_jobs_from_a_sink_that_hangs() {
     );
 }
 
+/// The stop of a forwarded queue is no attempt, whatever it is for a job that a handler runs.
+#[test]
+fn a_stop_that_counts_for_handlers_uses_up_nothing() {
+    let options = Options {
+        count_interrupted: true,
+        max_attempts: 1,
+        ..Options::default()
+    };
+    let d = Dispatcher::open("memory:", options).unwrap();
+    let (said, heard) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let sink = move |_: &[Lease]| {
+        said.send(()).unwrap();
+        let _ = wait.recv_timeout(SOON);
+        Ok(())
+    };
+    let forwarder = d.forward("out", sink, self::options()).unwrap();
+    let id = d.push(job(0)).unwrap().id;
+    heard.recv_timeout(SOON).unwrap();
+    assert_eq!(d.stop(Duration::ZERO).unwrap().waiting, 1);
+    go.send(()).unwrap();
+    forwarder.stop(SOON).unwrap();
+    let job = d.get(id).unwrap();
+    assert_eq!((job.state, job.attempt), (State::Queued, 0), "{:?}", job.error);
+}
+
 #[test]
 fn a_thread_delivers_what_is_pushed_and_wakes_from_its_pause() {
     let d = Dispatcher::in_memory().unwrap();
