@@ -170,12 +170,18 @@ impl Forwarder {
     /// # Errors
     /// `Closed` once it has been stopped; of the store.
     pub fn pass(&self) -> Result<Timestamp> {
-        let mut drain = self.0.drain.lock();
-        let Some(drain) = drain.as_mut() else {
-            return Err(Error::new(ErrorKind::Closed, "the forwarder has been stopped"));
-        };
+        let mut place = self.0.drain.lock();
         loop {
-            match drain.round(Deadline::after(Duration::ZERO))? {
+            let Some(drain) = place.as_mut() else {
+                return Err(Error::new(ErrorKind::Closed, "the forwarder has been stopped"));
+            };
+            let next = drain.round(Deadline::after(Duration::ZERO));
+            if self.0.control.stopping.load(Ordering::SeqCst) {
+                // Who stopped it did not wait for this delivery.
+                drop(place.take());
+                return next.map(|_| Timestamp::MAX);
+            }
+            match next? {
                 Next::Work => {}
                 Next::Nothing => return Ok(Timestamp::MAX),
                 Next::At(time) => return Ok(time),
@@ -210,17 +216,28 @@ impl Shared {
         self.control.stopping.store(true, Ordering::SeqCst);
         self.control.bell.ring_all();
         self.interrupt.raise();
-        let mut thread = self.thread.lock();
-        let Some(handle) = thread.take() else {
-            drop(self.drain.lock().take());
-            return true;
-        };
-        if self.control.wait_ended(deadline) {
-            threads::join(handle);
-            return true;
+        let ended = self.control.ended.load(Ordering::SeqCst);
+        if !ended && self.thread.lock().is_none() {
+            return self.stop_passing(deadline);
         }
-        *thread = Some(handle);
-        false
+        // Others may wait for the same, each as long as it says: nothing is locked meanwhile.
+        if !self.control.wait_ended(deadline) {
+            return false;
+        }
+        let handle = self.thread.lock().take();
+        handle.into_iter().for_each(threads::join);
+        true
+    }
+
+    /// The same without a thread: whoever [passes on](Forwarder::pass) at the time ends it after the delivery.
+    fn stop_passing(&self, deadline: Deadline) -> bool {
+        let drain = match deadline.instant() {
+            Some(instant) => self.drain.try_lock_until(instant),
+            None => Some(self.drain.lock()),
+        };
+        let idle = drain.is_some();
+        drop(drain.and_then(|mut drain| drain.take()));
+        idle
     }
 }
 

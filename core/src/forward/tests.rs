@@ -510,6 +510,66 @@ fn a_stop_that_counts_for_handlers_uses_up_nothing() {
     assert_eq!((job.state, job.attempt), (State::Queued, 0), "{:?}", job.error);
 }
 
+/// Whoever has less patience does not wait for whoever has more.
+#[test]
+fn two_who_stop_it_wait_as_long_as_each_of_them_says() {
+    let d = Dispatcher::in_memory().unwrap();
+    let (said, heard) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let sink = move |_: &[Lease]| {
+        said.send(()).unwrap();
+        let _ = wait.recv();
+        Ok(())
+    };
+    let forwarder = d.forward("out", sink, options()).unwrap();
+    d.push(job(0)).unwrap();
+    heard.recv_timeout(SOON).unwrap();
+    let (answer, answered) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| forwarder.stop(Duration::MAX));
+        // Each comes while the one before may already wait.
+        scope.spawn(|| {
+            let mut last = Ok(());
+            for _ in 0..100 {
+                last = forwarder.stop(Duration::from_millis(1));
+            }
+            answer.send(last.unwrap_err().kind()).unwrap();
+        });
+        let heard = answered.recv_timeout(SOON);
+        drop(go);
+        assert_eq!(heard, Ok(ErrorKind::Timeout));
+    });
+    d.stop(SOON).unwrap();
+}
+
+/// Without a thread, too, a sink that hangs keeps nobody from stopping.
+#[test]
+fn a_stop_does_not_wait_for_a_pass_that_hangs() {
+    let stage = Stage::new();
+    let (said, heard) = mpsc::channel();
+    let (go, wait) = mpsc::channel::<()>();
+    let sink = move |_: &[Lease]| {
+        said.send(()).unwrap();
+        let _ = wait.recv();
+        Ok(())
+    };
+    let forwarder = stage.forward(sink);
+    stage.push(0..9);
+    let (answer, answered) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let pass = scope.spawn(|| forwarder.pass());
+        heard.recv_timeout(SOON).unwrap();
+        scope.spawn(|| answer.send(forwarder.stop(Duration::ZERO).map_err(|e| e.kind())));
+        let heard = answered.recv_timeout(SOON);
+        drop(go);
+        assert_eq!(heard, Ok(Err(ErrorKind::Timeout)));
+        pass.join().unwrap().unwrap();
+    });
+    assert_eq!(stage.counts().totals.succeeded, 4, "it ends with the delivery");
+    assert_eq!(forwarder.pass().unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(stage.counts().queued, 5);
+}
+
 #[test]
 fn a_thread_delivers_what_is_pushed_and_wakes_from_its_pause() {
     let d = Dispatcher::in_memory().unwrap();
