@@ -84,7 +84,7 @@ impl Dispatcher {
     /// With a clock that stands still there is no thread, and whoever moves the clock calls [`Forwarder::pass`].
     ///
     /// # Errors
-    /// `Invalid` for a bad name or options, and for a queue that is forwarded already; `Closed`, `Forked`;
+    /// `Invalid` for a bad name, options or [sink](Sink::check), and for a queue that is forwarded already; `Closed`, `Forked`;
     /// `NoMemory` if there is no thread to be had.
     ///
     /// ```
@@ -110,6 +110,7 @@ impl Dispatcher {
         options: ForwardOptions,
     ) -> Result<Forwarder> {
         options.check()?;
+        sink.check()?;
         let control = Arc::<Control>::default();
         let (relay, consumer) = self.relay(queue, sink.name().into(), sink.encodes())?;
         let interrupt = consumer.interrupt();

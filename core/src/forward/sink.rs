@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::dispatcher::Lease;
+use crate::error::Result;
 
 /// What jobs are passed on to. A closure `FnMut(&[Lease]) -> Result<(), SinkError>` is one.
 pub trait Sink: Send {
@@ -17,6 +18,15 @@ pub trait Sink: Send {
     /// # Errors
     /// How many it has taken, and what is in the way of the next one.
     fn deliver(&mut self, batch: &[Lease]) -> Result<(), SinkError>;
+
+    /// Looked at once, before it is given anything: whether it is such that it can ever take a job. What may yet
+    /// become better is for [`Sink::deliver`] to say.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing is passed on.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Whether it takes payloads as bytes only. Then every job of the queue must be one that can be written, and
     /// is written by whoever pushes it: an object of a host's is never looked into by a thread of Forebay's own.

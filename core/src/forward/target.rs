@@ -7,6 +7,7 @@ use crate::config::Options;
 use crate::dispatcher::{Dispatcher, Lease, PushManyError, Pushed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::job::{NewJob, State};
+use crate::names::check_name;
 
 /// How long a delivery waits for room in a full queue before it says so.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -53,7 +54,8 @@ impl Target {
         }
     }
 
-    /// The queue there, instead of the one of the same name.
+    /// The queue there, instead of the one of the same name. A name that no queue can have is an error of
+    /// [`Dispatcher::forward`].
     #[must_use]
     pub fn queue(mut self, queue: impl Into<String>) -> Self {
         self.queue = Some(queue.into());
@@ -109,6 +111,12 @@ impl Sink for Target {
             self.open = None;
         }
         result
+    }
+
+    fn check(&self) -> Result<()> {
+        self.queue
+            .as_deref()
+            .map_or(Ok(()), |queue| check_name(queue, "queue"))
     }
 
     fn encodes(&self) -> bool {

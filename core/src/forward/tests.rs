@@ -570,6 +570,22 @@ fn a_stop_does_not_wait_for_a_pass_that_hangs() {
     assert_eq!(stage.counts().queued, 5);
 }
 
+/// A target that is named wrongly is no reason to give up jobs.
+#[test]
+fn a_queue_that_no_target_can_have_costs_no_job() {
+    let (stage, target) = (Stage::new(), Stage::new());
+    stage.push(0..3);
+    let to = |queue: &str| Target::dispatcher(target.d.clone()).queue(queue);
+    for name in ["line\nbreak", "", &"long".repeat(100)] {
+        let error = stage.d.forward("out", to(name), options()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{name:?}");
+    }
+    assert_eq!((stage.counts().totals.failed, stage.counts().queued), (0, 3));
+    let forwarder = stage.d.forward("out", to("in"), options()).unwrap();
+    forwarder.pass().unwrap();
+    assert_eq!(forwarder.stats().delivered, 3);
+}
+
 #[test]
 fn a_thread_delivers_what_is_pushed_and_wakes_from_its_pause() {
     let d = Dispatcher::in_memory().unwrap();
