@@ -194,6 +194,8 @@ impl Forwarder {
 impl Shared {
     /// The thread.
     fn run(&self) {
+        // Also by a panic, as of a sink that is let go: nobody is to wait for it then.
+        let _ends = Ends(&self.control);
         let Some(mut drain) = self.drain.lock().take() else {
             return;
         };
@@ -207,9 +209,6 @@ impl Shared {
                 Err(_) => self.control.pause(Duration::from_millis(100)),
             }
         }
-        drop(drain);
-        self.control.ended.store(true, Ordering::SeqCst);
-        self.control.bell.ring_all();
     }
 
     /// Ends it; false if a delivery is still under way at `deadline`. The thread then ends with that.
@@ -239,6 +238,16 @@ impl Shared {
         let idle = drain.is_some();
         drop(drain.and_then(|mut drain| drain.take()));
         idle
+    }
+}
+
+/// Says that the thread has ended, when it has.
+struct Ends<'a>(&'a Control);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::SeqCst);
+        self.0.bell.ring_all();
     }
 }
 

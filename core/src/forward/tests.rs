@@ -542,6 +542,32 @@ fn two_who_stop_it_wait_as_long_as_each_of_them_says() {
     d.stop(SOON).unwrap();
 }
 
+/// A sink that panics when it is let go has ended all the same.
+#[test]
+fn a_stop_hears_of_a_thread_that_ended_by_a_panic() {
+    struct Bad(mpsc::Sender<()>);
+    impl Sink for Bad {
+        fn deliver(&mut self, _: &[Lease]) -> Result<(), SinkError> {
+            self.0.send(()).unwrap();
+            Ok(())
+        }
+    }
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("it is let go");
+        }
+    }
+    let d = Dispatcher::in_memory().unwrap();
+    let (said, heard) = mpsc::channel();
+    let forwarder = d.forward("out", Bad(said), options()).unwrap();
+    d.push(job(0)).unwrap();
+    heard.recv_timeout(SOON).unwrap();
+    forwarder.stop(SOON).unwrap();
+    // The queue is everybody's again.
+    d.forward("out", |_: &[Lease]| Ok(()), options()).unwrap();
+    d.stop(SOON).unwrap();
+}
+
 /// Without a thread, too, a sink that hangs keeps nobody from stopping.
 #[test]
 fn a_stop_does_not_wait_for_a_pass_that_hangs() {
