@@ -70,15 +70,12 @@ impl Drain {
         if self.left(self.not_before) > Duration::ZERO {
             return Ok(Next::At(self.not_before));
         }
-        let mut batch = std::mem::take(&mut self.next);
-        if batch.is_empty()
-            && self
-                .consumer
-                .next_many(self.options.batch, deadline, &mut batch)?
-                == 0
-        {
+        let (most, next) = (self.options.batch, &mut self.next);
+        // What is claimed before the store fails stays there, or it would be dropped without an answer.
+        if next.is_empty() && self.consumer.next_many(most, deadline, next)? == 0 {
             return Ok(Next::Nothing);
         }
+        let batch = std::mem::take(next);
         let sink = &mut self.sink;
         let answer = caught(|| sink.deliver(&batch))
             .unwrap_or_else(|text| Err(SinkError::down(0, format!("it panicked: {text}"))));
