@@ -777,7 +777,8 @@ own_options! {
         rate: Option<Rate>;
         /// A limit of bodies at once that finds itself: of the kind, or with `per=key` of one concurrency key.
         adaptive: Option<Adaptive>;
-        /// When so many attempts fail that no more start for a while: of the kind, or of one concurrency key.
+        /// When so many attempts fail that no more start for a while: of one concurrency key, or, where jobs without
+        /// one failed, of the whole kind.
         breaker: Option<Breaker>;
         /// How many retries there may be for the jobs that are new; those above it are put off.
         retry_budget: Option<RetryBudget>;

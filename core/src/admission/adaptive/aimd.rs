@@ -2,7 +2,7 @@
 //!
 //! A round is as many answers as may run at once. A round without a sign of too much load, in which the limit
 //! was used, earns one more (or twice as many, until the first such sign); one with it costs a share. Such a sign is an answer
-//! that says so, or that attempts took twice as long as they do at rest. What they take at rest is learned: the
+//! that says so, or that attempts took a fifth longer than at rest, and more than chance explains. What they take at rest is learned: the
 //! shortest round so far, which rises slowly, so that work that has become longer for good is not held to be
 //! load for ever. Times are compared by their logarithms: run times that are of two sorts, or have a long tail,
 //! then move the mean of a round by little, and how much is known from their spread.
@@ -10,7 +10,7 @@
 use super::{Adaptive, Sample, is_used};
 
 /// Longer than at rest by this factor, beyond what chance explains, is a sign of load.
-const TOLERANCE: f64 = 1.5;
+const TOLERANCE: f64 = 1.2;
 /// How much of the limit stays after a sign of load.
 const KEPT: f64 = 0.75;
 /// How much of the way to a shorter round the time at rest goes at once: not all of it, or it would end up as
@@ -18,8 +18,10 @@ const KEPT: f64 = 0.75;
 const FALL: f64 = 0.25;
 /// How much of the way to a longer round it goes.
 const RISE: f64 = 0.01;
-/// The fewest answers that make a round.
-const FEWEST: u32 = 30;
+/// The fewest answers that make a round: the fewer, the less of a longer time is more than chance.
+const FEWEST: u32 = 100;
+/// The same where enough of them say that it is too much, which is no matter of chance.
+const FEWEST_STRAINED: u32 = 30;
 
 /// What it has learned.
 #[derive(Clone, Debug)]
@@ -65,7 +67,9 @@ impl Aimd {
             return;
         }
         self.round.add(sample, self.limit as usize);
-        if self.round.answers < (self.limit as u32).max(FEWEST) {
+        let whole = (self.limit as u32).max(FEWEST);
+        let strained = self.round.strained * 10 > (self.limit as u32).max(FEWEST_STRAINED);
+        if self.round.answers < whole && !strained {
             return;
         }
         let round = std::mem::take(&mut self.round);

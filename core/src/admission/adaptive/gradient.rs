@@ -20,6 +20,8 @@ const SWING: f64 = 0.08;
 const WORTH: f64 = 0.05;
 /// How much of the slope is followed after one trial.
 const GAIN: f64 = 0.1;
+/// The same where less would get more done: what is too much does harm at once, what is too little only waits.
+const GAIN_DOWN: f64 = 0.2;
 /// How much a new measure of chance counts beside those before.
 const HEED: f64 = 0.2;
 /// How much one more run time counts beside those before.
@@ -166,7 +168,8 @@ impl Gradient {
             // What chance may have made is followed the less, the likelier that is.
             let sure = beyond.powi(2) / (beyond.powi(2) + self.noise);
             // Two steps in one direction are no chance: the next may be longer.
-            let gain = GAIN * if beyond * self.step > 0.0 { 2.0 } else { 1.0 };
+            let gain = if beyond < 0.0 { GAIN_DOWN } else { GAIN };
+            let gain = gain * if beyond * self.step > 0.0 { 2.0 } else { 1.0 };
             self.step = (gain * sure * beyond).clamp(-STRIDE, STRIDE);
             self.center = adaptive.clamp(self.center * self.step.exp());
             self.rounds =
