@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use forebay::{Deadline, ErrorKind, ForwardStats, Lease, Options, Outcome, Sink, SinkError, Target};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyBool, PyList};
 
 use crate::attempt::Job;
 use crate::dispatcher::Core;
@@ -101,7 +101,11 @@ impl Courier {
         let call = || {
             let jobs = PyList::new(py, jobs)?;
             let taken = self.function.bind(py).call1((jobs,))?;
-            taken.extract::<Option<usize>>()
+            // A bool is a number to Python, and would be one job or none.
+            match taken.cast::<PyBool>() {
+                Ok(all) => Ok(Some(if all.is_true() { count } else { 0 })),
+                Err(_) => taken.extract::<Option<usize>>(),
+            }
         };
         match call() {
             Ok(None) => Ok(()),

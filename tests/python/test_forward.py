@@ -79,6 +79,21 @@ def test_what_a_function_says(d: Dispatcher) -> None:
     assert "says that it took 99" in (forwarder.last_error or "")
 
 
+def test_a_function_that_says_true_has_taken_all(d: Dispatcher) -> None:
+    offered: list[list[Any]] = []
+    answers = [False, True]
+
+    def sink(jobs: list[forebay.Job]) -> bool:
+        offered.append([job.payload for job in jobs])
+        return answers.pop(0)
+
+    handles = [d.push("line", n, queue="log") for n in range(3)]
+    d.forward("log", sink, retry="constant(1ms)")
+    for handle in handles:
+        handle.result(LIMIT)
+    assert offered == [[0, 1, 2]] * 2
+
+
 def test_explain_tells_what_is_wrong(d: Dispatcher) -> None:
     def broken(jobs: list[forebay.Job]) -> None:
         raise OSError("no such host")
