@@ -174,8 +174,9 @@ class Dispatcher(Core):
                 dispatcher; or a function. A function is called on a thread of its own with a list of up to
                 `batch` jobs, and returns how many it took, the first ones; None and True are all of them,
                 False is none. The others are offered again before any other. If it raises, it took none:
-                RateLimited, Retry and Snooze say when to come again; Fatal that the first job will never be taken, which then fails; and
-                anything else that deliveries fail, which are tried again after pauses that grow.
+                RateLimited, Retry and Snooze say when to come again; Fatal that the first job will never be
+                taken, which then fails; and anything else that deliveries fail, which are tried again after
+                pauses that grow.
             to_queue: The queue of the other dispatcher; that of the same name if left out.
             **options: `batch`: the most jobs at once. `retry`: the pause after a delivery that failed, for
                 example "exponential(100ms, cap=30s, jitter=0.1)".
