@@ -303,9 +303,17 @@ impl Consumer {
         Ok(&settling.answers)
     }
 
-    /// The Rust handler of a lease's kind, as this consumer last looked it up.
-    pub(crate) fn handler(&self, lease: &Lease) -> Option<&Arc<dyn Handler>> {
-        self.ask.asked.get(lease.kind_id().index())?.handler.as_ref()
+    /// The Rust handler of a lease's kind. It is the one that is registered now: between the look at the kinds and
+    /// the claim there may have come another one, and a job that was pushed for it.
+    pub(crate) fn handler(&mut self, lease: &Lease) -> Option<&Arc<dyn Handler>> {
+        let kind = lease.kind_id();
+        let asked = self.ask.asked.get_mut(kind.index())?;
+        if self.inner.kinds.version() != self.ask.asked_at.0
+            && let Some(newer) = self.inner.kinds.get(kind).and_then(|entry| entry.handler.clone())
+        {
+            asked.handler = Some(newer);
+        }
+        asked.handler.as_ref()
     }
 }
 
