@@ -327,6 +327,47 @@ static void structs_may_have_another_size(void) {
     fby_release(d);
 }
 
+/* A struct as a program of the future has it: with one more field. */
+static void *of_the_future(const void *known, size_t size, uint64_t field) {
+    size_t grown = size + sizeof field;
+    char *made = malloc(grown);
+    memcpy(made, known, size);
+    memcpy(made, &grown, sizeof grown);
+    memcpy(made + size, &field, sizeof field);
+    return made;
+}
+
+/* Every struct that the library reads: a field that it does not know must be zero. */
+static void a_field_of_the_future_is_refused_unless_zero(void) {
+    fby_dispatcher *d = open_plain();
+    fby_job_spec job = spec("k");
+    fby_kind_options kind = FBY_INIT(fby_kind_options);
+    fby_consumer_options from = FBY_INIT(fby_consumer_options);
+    fby_outcome outcome = FBY_INIT(fby_outcome);
+    uint64_t field;
+    for (field = 0; field < 3; field++) {
+        fby_status want = field == 0 ? FBY_OK : FBY_E_INVALID;
+        fby_consumer *c = NULL;
+        void *made = of_the_future(&job, sizeof job, field);
+        EXPECT(want, fby_push(d, made, 0, NULL, NULL, &err));
+        EXPECT(want, fby_push_many(d, made, sizeof job + sizeof field, 1, 0, NULL, NULL, NULL, &err));
+        free(made);
+        made = of_the_future(&kind, sizeof kind, field);
+        EXPECT(want, fby_register(d, fby_str("other"), made, never, NULL, NULL, &err));
+        EXPECT(want, fby_declare(d, fby_str("third"), made, &err));
+        free(made);
+        made = of_the_future(&from, sizeof from, field);
+        EXPECT(want, fby_consumer_new(d, NULL, 0, made, &c, &err));
+        fby_consumer_free(c);
+        free(made);
+        made = of_the_future(&outcome, sizeof outcome, field);
+        want = field == 0 ? FBY_E_STALE : FBY_E_INVALID;
+        EXPECT(want, fby_finish(d, made, sizeof outcome + sizeof field, 1, NULL, &err));
+        free(made);
+    }
+    fby_release(d);
+}
+
 static void array_elements_may_have_another_size(void) {
     fby_dispatcher *d = open_plain();
     fby_consumer *c = consumer_of(d);
@@ -514,6 +555,7 @@ static const test_case cases[] = {
     CASE(wrong_lengths_are_codes),
     CASE(empty_is_empty_whatever_the_pointer),
     CASE(structs_may_have_another_size),
+    CASE(a_field_of_the_future_is_refused_unless_zero),
     CASE(array_elements_may_have_another_size),
     CASE(names_are_checked),
     CASE(bad_numbers_are_codes),
