@@ -70,7 +70,7 @@ use dumps::Dumps;
 use gate::Gates;
 use hooks::HookList;
 use kinds::{Defaults, Kinds};
-use queues::{Bounds, check_capable};
+use queues::{Bounds, Own, check_capable};
 use relays::Relays;
 use slots::Slots;
 use stop::AtStop;
@@ -118,7 +118,7 @@ pub(crate) struct Inner {
     /// What holds for queues that have nothing of their own.
     queue_defaults: QueueOptions,
     default_bounds: Bounds,
-    queues: RwLock<Vec<QueueOptions>>,
+    queues: RwLock<Vec<Own>>,
     /// Held by whoever changes one of these.
     adjusting: Mutex<()>,
     /// Which queues were last said to be above their high watermark.

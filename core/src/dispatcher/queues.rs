@@ -21,6 +21,14 @@ pub(crate) struct Bounds {
     pub(super) yields: bool,
 }
 
+/// What a queue has of its own, and the bounds that follow from it: worked out once, not at each push.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Own {
+    options: QueueOptions,
+    /// `None` as long as it has nothing of its own.
+    bounds: Option<Bounds>,
+}
+
 impl Bounds {
     pub(super) fn of(rules: &QueueOptions) -> Self {
         let (jobs, bytes) = (rules.capacity.unwrap_or(0), rules.capacity_bytes.unwrap_or(0));
@@ -37,9 +45,7 @@ impl Bounds {
             },
         }
     }
-}
 
-impl Bounds {
     /// What is full when it is reached, whatever happens then.
     pub(super) fn full(&self) -> Resident {
         match self.resident {
@@ -93,13 +99,17 @@ impl Dispatcher {
         rules.check()?;
         check_capable(&rules, &self.0.engine.capabilities())?;
         let id = self.queue(queue)?;
-        self.0.engine.set_resident(id, Bounds::of(&rules).resident)?;
+        let bounds = Bounds::of(&rules);
+        self.0.engine.set_resident(id, bounds.resident)?;
         self.0.slots.limit_queue(id, own.concurrency);
         let mut queues = self.0.queues.write();
         if queues.len() <= id.index() {
-            queues.resize(id.index() + 1, QueueOptions::default());
+            queues.resize(id.index() + 1, Own::default());
         }
-        queues[id.index()] = own;
+        queues[id.index()] = Own {
+            options: own,
+            bounds: Some(bounds),
+        };
         self.0.own_options.store(true, Ordering::Release);
         drop(queues);
         self.0.gates.set_queue(id, &rules);
@@ -126,7 +136,11 @@ impl Inner {
         if !self.own_options.load(Ordering::Acquire) {
             return QueueOptions::default();
         }
-        self.queues.read().get(queue.index()).copied().unwrap_or_default()
+        let queues = self.queues.read();
+        queues
+            .get(queue.index())
+            .map(|own| own.options)
+            .unwrap_or_default()
     }
 
     /// What holds for a queue: every field is said.
@@ -136,10 +150,12 @@ impl Inner {
 
     /// How much may wait in a queue. On the way of every push.
     pub(super) fn bounds(&self, queue: QueueId) -> Bounds {
-        match self.own_options.load(Ordering::Acquire) {
-            false => self.default_bounds,
-            true => Bounds::of(&self.rules(queue)),
+        if !self.own_options.load(Ordering::Acquire) {
+            return self.default_bounds;
         }
+        let queues = self.queues.read();
+        let own = queues.get(queue.index()).and_then(|own| own.bounds);
+        own.unwrap_or(self.default_bounds)
     }
 }
 
