@@ -412,6 +412,33 @@ pub fn retries_keep_to_their_budget(make: Make<'_>) {
     stage.check_balance();
 }
 
+/// A job that is given back and starts again is no fresh work: while what it calls refuses everybody the budget does
+/// not grow.
+pub fn who_is_told_to_wait_pays_once(make: Make<'_>) {
+    let stage = Stage::with(make, |o| o.concurrency = 100);
+    let options = [
+        ("retry_budget", "share(0.5)"),
+        ("retry", "none"),
+        ("max_attempts", "9"),
+    ];
+    of_kind(&stage, "k", &options);
+    let ids = push_all(&stage, 2);
+    let wait = Outcome::RateLimited { after: Some(SECOND) };
+    for _ in 0..10 {
+        assert_eq!(run_now(&stage, &wait), ids);
+        stage.advance(SECOND);
+    }
+    assert_eq!(run_now(&stage, &Outcome::failed("down")), ids);
+    assert_eq!(
+        run_now(&stage, &Outcome::failed("down")).len(),
+        1,
+        "two fresh jobs have paid for one"
+    );
+    stage.advance(SECOND * 10);
+    assert!(take_all(&stage).is_empty());
+    stage.check_balance();
+}
+
 /// The floor lets a retry start now and then without any fresh work; the option of the dispatcher is the default.
 pub fn a_budget_has_a_floor(make: Make<'_>) {
     let stage = Stage::with(make, |o| {

@@ -323,6 +323,7 @@ macro_rules! conformance_cases {
                 a_sojourn_begins_when_a_job_may_start
                 retries_keep_to_their_budget
                 a_budget_has_a_floor
+                who_is_told_to_wait_pays_once
                 a_breaker_opens_probes_and_closes
                 a_breaker_hears_only_of_what_was_called
                 an_adaptive_limit_keeps_to_its_bounds

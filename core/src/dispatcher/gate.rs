@@ -252,16 +252,19 @@ impl KindGate {
         self.budget.is_some() || self.of_key.adaptive.is_some()
     }
 
-    /// A job is about to start its attempt with this number. False if the budget for retries is used up.
-    pub(super) fn affords(&self, attempt: u32, now: Timestamp) -> bool {
+    /// A job is about to start. False if it is a retry and the budget for those is used up. A job pays in once, when
+    /// it is claimed for the first time: one that comes back because it was told to wait is no fresh work.
+    pub(super) fn affords(&self, claimed: &Claimed, now: Timestamp) -> bool {
         let Some((budget, state)) = &self.budget else {
             return true;
         };
         let mut state = state.lock();
-        if attempt > 1 {
+        if claimed.attempt > 1 {
             return state.withdraw(budget, now) || planted(Bug::BudgetIgnored);
         }
-        state.deposit(budget);
+        if claimed.job.fence == 1 {
+            state.deposit(budget);
+        }
         true
     }
 
@@ -453,7 +456,7 @@ impl Inner {
         {
             return Some(Outcome::Returned);
         }
-        if !gate.affords(claimed.attempt, now) {
+        if !gate.affords(claimed, now) {
             // The attempt before it is the last that failed.
             let pause = self
                 .policy(claimed.kind, extras)
