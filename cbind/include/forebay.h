@@ -584,6 +584,25 @@ fby_status fby_stop(const struct fby_dispatcher *dispatcher,
 // Threads: any, also in a handler.
 FBY_API fby_status fby_request_stop(const struct fby_dispatcher *dispatcher, struct fby_error **err);
 
+// What time it is for a dispatcher.
+//
+// Parameters: dispatcher; now_ms may be NULL, else takes milliseconds since 1970.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API fby_status fby_now(const struct fby_dispatcher *dispatcher, int64_t *now_ms, struct fby_error **err);
+
+// For tests: moves the clock of a dispatcher forward that was opened with the option clock=manual, and does all
+// that has become due before it returns: jobs whose time has come are queued, attempts and leases that are overdue
+// have ended, jobs past their deadline have expired.
+//
+// Parameters: dispatcher; by_ms, 0 or more.
+// Returns: FBY_OK; FBY_E_UNSUPPORTED if its clock is the system's; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+// Threads: any.
+FBY_API
+fby_status fby_advance(const struct fby_dispatcher *dispatcher,
+                       int64_t by_ms,
+                       struct fby_error **err);
+
 // Passes the jobs of a queue on to another dispatcher from now on, in order and whatever their kinds; nobody
 // here is given jobs of it. While the other one is down or full they wait here. See docs/forwarding.md.
 //

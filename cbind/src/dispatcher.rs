@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use forebay_core::{Dispatcher, Options, Result};
 
-use crate::bytes::{deadline, fby_bytes};
+use crate::bytes::{deadline, fby_bytes, some_time};
 use crate::error::{contain, fby_error, fby_status, guard, quietly};
 use crate::handle::{Counted, borrow, null, put};
 use crate::options::fby_options;
@@ -208,5 +208,43 @@ pub unsafe extern "C" fn fby_request_stop(
         // SAFETY: the header asks for a live dispatcher or NULL.
         unsafe { self::dispatcher(dispatcher) }?.request_stop();
         Ok(())
+    })
+}
+
+/// What time it is for a dispatcher.
+///
+/// Parameters: dispatcher; now_ms may be NULL, else takes milliseconds since 1970.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_now(
+    dispatcher: *const fby_dispatcher,
+    now_ms: *mut i64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for a live dispatcher, and room for a number, or NULL.
+    guard(err, || unsafe {
+        put(now_ms, self::dispatcher(dispatcher)?.now().as_millis());
+        Ok(())
+    })
+}
+
+/// For tests: moves the clock of a dispatcher forward that was opened with the option clock=manual, and does all
+/// that has become due before it returns: jobs whose time has come are queued, attempts and leases that are overdue
+/// have ended, jobs past their deadline have expired.
+///
+/// Parameters: dispatcher; by_ms, 0 or more.
+/// Returns: FBY_OK; FBY_E_UNSUPPORTED if its clock is the system's; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+/// Threads: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_advance(
+    dispatcher: *const fby_dispatcher,
+    by_ms: i64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        d.advance(some_time(by_ms, "by_ms")?.unwrap_or_default())
     })
 }

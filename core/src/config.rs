@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use self::own::check_endless;
 pub use self::own::{KindOptions, QueueOptions};
-pub use self::value::{Control, OptionValue, UnknownKinds};
+pub use self::value::{Control, OptionValue, TimeSource, UnknownKinds};
 use crate::admission::{OnFull, Rate, RetryBudget};
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -246,6 +246,9 @@ options! {
         dump_file: Option<PathBuf> = None;
         /// How often the dump file is written while jobs change; `none` is only at a stop.
         dump_interval: Option<Duration> = None;
+        /// Where time comes from. `manual` is for tests: a clock that stands still until it is moved, and then
+        /// does all that has become due.
+        clock: TimeSource = TimeSource::System;
     }
 }
 
@@ -418,6 +421,7 @@ mod tests {
             ("unknown_kinds", "?", "queue"),
             ("durability", "full", "disk"),
             ("control", "perhaps", "auto"),
+            ("clock", "manual(-1)", "system"),
             ("max_attempts", "-1", "unlimited"),
             ("capacty", "1", "\"capacity\""),
         ] {

@@ -90,7 +90,8 @@ pub use admission::{OnFull, Rate};
 pub use bell::{Bell, Listener};
 pub use bytes::Bytes;
 pub use config::{
-    Control, ForwardOptions, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, UnknownKinds,
+    Control, ForwardOptions, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, TimeSource,
+    UnknownKinds,
 };
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 #[cfg(feature = "sqlite")]
 use std::time::Duration;
 
-use crate::config::{Control, Options};
+use crate::config::{Control, Options, TimeSource};
 use crate::dispatcher::Dispatcher;
 #[cfg(feature = "sqlite")]
 use crate::dispatcher::this_node;
@@ -20,7 +20,7 @@ use crate::engine::memory::MemoryEngine;
 use crate::engine::sqlite::{Sharing, SqliteEngine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::real::real;
-use crate::time::{Clock, SystemClock, Timestamp};
+use crate::time::{Clock, ManualClock, SystemClock, Timestamp};
 
 impl Dispatcher {
     /// Opens a dispatcher on the engine that `url` names. Options after a `?` in the URL override
@@ -43,18 +43,26 @@ impl Dispatcher {
     /// assert_eq!(d.options().concurrency, 2);
     /// # Ok::<(), forebay::Error>(())
     /// ```
-    pub fn open(url: &str, options: Options) -> Result<Self> {
-        Self::open_with_clock(url, options, Arc::new(SystemClock))
+    pub fn open(url: &str, mut options: Options) -> Result<Self> {
+        let scheme = split(url, &mut options)?;
+        let clock: Arc<dyn Clock> = match options.clock {
+            TimeSource::System => Arc::new(SystemClock),
+            TimeSource::Manual(start) => Arc::new(ManualClock::at(start)),
+        };
+        Self::open_on(scheme, options, clock)
     }
 
-    /// The same with a clock of the caller's: a [`ManualClock`](crate::ManualClock) in tests.
+    /// The same with a clock of the caller's, whatever the option `clock` says: several dispatchers may share one
+    /// [`ManualClock`].
     ///
     /// # Errors
     /// As [`Dispatcher::open`].
     pub fn open_with_clock(url: &str, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
-        let (scheme, query) = url.split_once('?').unwrap_or((url, ""));
-        options.set_all(query)?;
-        options.check()?;
+        let scheme = split(url, &mut options)?;
+        Self::open_on(scheme, options, clock)
+    }
+
+    fn open_on(scheme: &str, mut options: Options, clock: Arc<dyn Clock>) -> Result<Self> {
         let engine: Arc<dyn Engine> = match scheme {
             "memory:" => Arc::new(MemoryEngine::new(options.keep_finished)),
             other => on_file(other, &mut options, clock.now())?,
@@ -80,6 +88,14 @@ impl Dispatcher {
     pub fn in_memory() -> Result<Self> {
         Self::open("memory:", Options::default())
     }
+}
+
+/// What a URL names; the options in it are set.
+fn split<'a>(url: &'a str, options: &mut Options) -> Result<&'a str> {
+    let (scheme, query) = url.split_once('?').unwrap_or((url, ""));
+    options.set_all(query)?;
+    options.check()?;
+    Ok(scheme)
 }
 
 /// Answers other processes on the control socket of a file.

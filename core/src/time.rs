@@ -84,6 +84,11 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn runs(&self) -> bool {
         true
     }
+
+    /// Moves the clock forward, if it can be moved; says whether.
+    fn step(&self, _by: Duration) -> bool {
+        false
+    }
 }
 
 /// The system's clock: the wall clock as it was when the process first asked, plus monotonic time since.
@@ -142,10 +147,13 @@ fn monotonic() -> i64 {
 pub struct ManualClock(AtomicI64);
 
 impl ManualClock {
-    /// A clock that stands at an arbitrary instant in 2023.
+    /// Where a new clock stands: an arbitrary instant in 2023.
+    pub const START: Timestamp = Timestamp(1_700_000_000_000_000);
+
+    /// A clock that stands at [`ManualClock::START`].
     #[must_use]
     pub fn new() -> Self {
-        Self::at(Timestamp::from_micros(1_700_000_000_000_000))
+        Self::at(Self::START)
     }
 
     /// A clock that stands at `start`.
@@ -173,6 +181,11 @@ impl Clock for ManualClock {
 
     fn runs(&self) -> bool {
         false
+    }
+
+    fn step(&self, by: Duration) -> bool {
+        self.advance(by);
+        true
     }
 }
 

@@ -476,6 +476,20 @@ impl Core {
         })
     }
 
+    /// The present instant of its clock.
+    fn now<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        guard(py, || read::datetime(py, self.core().now()))
+    }
+
+    /// For tests: moves the clock of a dispatcher opened with clock="manual" forward, and does all that has become
+    /// due before it returns.
+    fn advance(&self, py: Python<'_>, by: &Bound<'_, PyAny>) -> PyResult<()> {
+        guard(py, || {
+            let by = read::duration("by", by)?;
+            self.shared.detached(py, || self.core().advance(by)).or_raise(py)
+        })
+    }
+
     /// What a job can survive at most with this engine: "memory", "os" or "disk".
     #[getter]
     fn durability(&self) -> &'static str {

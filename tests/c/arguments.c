@@ -32,6 +32,11 @@ static void null_pointers_are_codes(void) {
     INVALID(fby_stop(NULL, 0, NULL, &err));
     INVALID(fby_request_stop(NULL, &err));
     INVALID(fby_flush(NULL, NULL, &err));
+    INVALID(fby_now(NULL, NULL, &err));
+    INVALID(fby_advance(NULL, 1, &err));
+    INVALID(fby_advance(d, -1, &err));
+    EXPECT(FBY_E_UNSUPPORTED, fby_advance(d, 1, &err));
+    OK(fby_now(d, NULL, &err));
     OK(fby_flush(d, NULL, &err));
     CHECK(fby_retain(NULL) == NULL);
 

@@ -39,6 +39,8 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id
     FORKED(fby_push_many(d, &job, sizeof job, 1, FBY_DEFAULT, NULL, NULL, NULL, &err));
     FORKED(fby_start(d, &err));
     FORKED(fby_flush(d, NULL, &err));
+    FORKED(fby_now(d, NULL, &err));
+    FORKED(fby_advance(d, 1, &err));
     FORKED(fby_drain(d, FBY_FOREVER, &err));
     FORKED(fby_register(d, k, NULL, block, NULL, NULL, &err));
     FORKED(fby_unregister(d, k, NULL, &err));

@@ -52,6 +52,27 @@ static void a_job_and_its_result(void) {
     fby_release(d);
 }
 
+static void a_clock_that_stands_still_is_moved(void) {
+    fby_dispatcher *d = NULL;
+    fby_job_spec job = spec("later");
+    fby_state state = 0;
+    int64_t before = 0, now = 0;
+    fby_id id;
+    OK(fby_open(fby_str("memory:?clock=manual(1000)"), NULL, &d, &err));
+    OK(fby_now(d, &before, &err));
+    job.delay_ms = 60000;
+    OK(fby_push(d, &job, FBY_DEFAULT, &id, NULL, &err));
+    OK(fby_advance(d, 59999, &err));
+    OK(fby_job_state(d, &id, &state, &err));
+    CHECK(state == FBY_STATE_SCHEDULED);
+    OK(fby_advance(d, 1, &err));
+    OK(fby_job_state(d, &id, &state, &err));
+    CHECK(state == FBY_STATE_QUEUED);
+    OK(fby_now(d, &now, &err));
+    CHECK(before == 1000 && now == 61000);
+    fby_release(d);
+}
+
 static void options_are_set_by_name(void) {
     fby_options *options = fby_options_new();
     fby_dispatcher *d = NULL;
@@ -202,6 +223,7 @@ static void a_thousand_lives_leave_nothing(void) {
 
 static const test_case cases[] = {
     CASE(a_job_and_its_result),
+    CASE(a_clock_that_stands_still_is_moved),
     CASE(options_are_set_by_name),
     CASE(a_batch_stops_at_the_first_refusal),
     CASE(memory_reaches_what_memory_can),

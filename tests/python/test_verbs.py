@@ -243,3 +243,19 @@ def test_stop_hands_back_what_outlives_the_grace(opened: Opened, gate: Gate) -> 
     assert d.stop() == report, "a second call reports the same"
     assert handle.status == "queued"
     gate.open()
+
+
+def test_a_clock_that_stands_still_is_moved(opened: Opened) -> None:
+    d = opened(clock="manual(1000)")
+    assert d.now() == datetime.fromtimestamp(1, UTC)
+    handle = d.push("later", delay=60)
+    d.advance(timedelta(seconds=59))
+    assert handle.status == "scheduled"
+    d.advance(1)
+    assert handle.status == "queued"
+    assert d.now() == datetime.fromtimestamp(61, UTC)
+
+
+def test_the_clock_of_the_system_is_nobodys_to_move(opened: Opened) -> None:
+    with pytest.raises(forebay.UnsupportedError, match="clock=manual"):
+        opened().advance(1)

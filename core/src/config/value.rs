@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::durability::Durability;
 use crate::retry::RetryPolicy;
-use crate::time::{format_duration, parse_duration};
+use crate::time::{ManualClock, Timestamp, format_duration, parse_duration};
 
 /// A value that can be written as text: in an environment variable, a C call, a URL.
 pub trait OptionValue: Sized {
@@ -190,6 +190,45 @@ impl OptionValue for UnknownKinds {
         match self {
             UnknownKinds::Queue => "queue".into(),
             UnknownKinds::Reject => "reject".into(),
+        }
+    }
+}
+
+/// Where a dispatcher's time comes from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum TimeSource {
+    /// The system's clock.
+    System,
+    /// A clock that stands at this instant until [`Dispatcher::advance`](crate::Dispatcher::advance) moves it.
+    Manual(Timestamp),
+}
+
+impl OptionValue for TimeSource {
+    const FORM: &'static str = "`system`, `manual` or `manual(1700000000000)`, in milliseconds since 1970";
+    fn read(text: &str) -> std::result::Result<Self, String> {
+        match text.trim() {
+            "system" => return Ok(TimeSource::System),
+            "manual" => return Ok(TimeSource::Manual(ManualClock::START)),
+            _ => {}
+        }
+        let at = text
+            .trim()
+            .strip_prefix("manual(")
+            .and_then(|rest| rest.strip_suffix(')'));
+        let millis = at.and_then(|at| at.trim().parse::<i64>().ok());
+        match millis.and_then(|ms| ms.checked_mul(1000)).filter(|us| *us >= 0) {
+            Some(micros) => Ok(TimeSource::Manual(Timestamp::from_micros(micros))),
+            None => Err(format!(
+                "{text:?} is neither \"system\", \"manual\" nor such as \"manual(1700000000000)\""
+            )),
+        }
+    }
+    fn write(&self) -> String {
+        match self {
+            TimeSource::System => "system".into(),
+            TimeSource::Manual(at) if *at == ManualClock::START => "manual".into(),
+            TimeSource::Manual(at) => format!("manual({})", at.as_millis()),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::cells::StopReason;
 use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Outcome;
 use crate::panics::let_go;
 use crate::threads;
@@ -33,6 +33,31 @@ impl Dispatcher {
     pub fn upkeep(&self) -> Result<Timestamp> {
         self.0.birth.check()?;
         self.0.upkeep()
+    }
+
+    /// Moves the clock of a test forward, and does all that has become due before it returns: jobs whose time has
+    /// come are queued, attempts and leases that are overdue have ended, jobs past their deadline have expired.
+    ///
+    /// ```
+    /// use forebay::{Dispatcher, NewJob, Options, State};
+    /// use std::time::Duration;
+    /// let d = Dispatcher::open("memory:?clock=manual", Options::default())?;
+    /// let later = d.push(NewJob::new("mail", b"").delay(Duration::from_secs(3600)))?;
+    /// assert_eq!(d.state(later.id)?, State::Scheduled);
+    /// d.advance(Duration::from_secs(3600))?;
+    /// assert_eq!(d.state(later.id)?, State::Queued);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// `Unsupported` if its clock is the system's: open it with the option `clock=manual`; of the store.
+    pub fn advance(&self, by: Duration) -> Result<()> {
+        self.0.birth.check()?;
+        if !self.0.clock.step(by) {
+            let text = "the clock of this dispatcher moves by itself; open it with the option clock=manual";
+            return Err(Error::new(ErrorKind::Unsupported, text));
+        }
+        self.0.upkeep().map(|_| ())
     }
 }
 
