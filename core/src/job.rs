@@ -611,6 +611,17 @@ pub struct Page {
     pub total: usize,
 }
 
+impl Page {
+    /// What [`Filter::after`] has to be for the page that follows this one, which was asked for with `filter`;
+    /// `None` if this is the last. A page that is full to the last job may be followed by an empty one.
+    #[must_use]
+    pub fn next(&self, filter: &Filter) -> Option<JobId> {
+        let full = self.jobs.len() >= filter.limit.unwrap_or(Filter::DEFAULT_LIMIT);
+        let more = full && self.jobs.len() < self.total;
+        self.jobs.last().filter(|_| more).map(|job| job.id)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -623,6 +634,30 @@ mod tests {
             assert!(s.is_final() != (s.is_waiting() || *s == State::Running));
         }
         assert_eq!(State::from_name("unknown"), None);
+    }
+
+    #[test]
+    fn the_last_page_has_no_next() {
+        let d = crate::Dispatcher::in_memory().unwrap();
+        for _ in 0..7 {
+            d.push(NewJob::new("k", ())).unwrap();
+        }
+        let mut filter = Filter {
+            limit: Some(3),
+            ..Filter::default()
+        };
+        let mut sizes = Vec::new();
+        loop {
+            let page = d.list(&filter).unwrap();
+            sizes.push(page.jobs.len());
+            filter.after = page.next(&filter);
+            if filter.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(sizes, [3, 3, 1]);
+        filter.limit = Some(7);
+        assert_eq!(d.list(&filter).unwrap().next(&filter), None, "all are on it");
     }
 
     #[test]

@@ -5,8 +5,9 @@
 
 use serde::Serialize;
 
+use crate::config::QueueOptions;
 use crate::dispatcher::{Explanation, QueueExplanation, QueueStats, Stats, Why};
-use crate::job::{Attempt, Job};
+use crate::job::{Attempt, Filter, Job, Page};
 use crate::outcome::Failure;
 use crate::payload::Payload;
 use crate::time::Timestamp;
@@ -24,6 +25,43 @@ impl Job {
     #[must_use]
     pub fn to_json(&self) -> String {
         write(&JobText::from(self))
+    }
+}
+
+impl Page {
+    /// The page as one JSON object: its jobs, how many match the filter in all, and the id after which the next
+    /// page begins. `filter` is the one that it was asked for with.
+    ///
+    /// ```
+    /// # let d = forebay::Dispatcher::in_memory()?;
+    /// let filter = forebay::Filter::default();
+    /// assert_eq!(d.list(&filter)?.to_json(&filter), r#"{"jobs":[],"total":0,"next":null}"#);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn to_json(&self, filter: &Filter) -> String {
+        write(&PageText {
+            jobs: self.jobs.iter().map(JobText::from).collect(),
+            total: self.total,
+            next: self.next(filter).map(|id| id.to_string()),
+        })
+    }
+}
+
+impl QueueOptions {
+    /// The options as one JSON object: each with its text, `default` for what is left to the dispatcher.
+    ///
+    /// ```
+    /// let options = forebay::QueueOptions::new().capacity(7).to_json();
+    /// assert!(options.contains(r#""capacity":"7""#) && options.contains(r#""rate":"default""#), "{options}");
+    /// ```
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let text = |name: &&str| {
+            let text = self.text(name).expect("the table has every one of its names");
+            ((*name).to_owned(), text.into())
+        };
+        write(&Self::NAMES.iter().map(text).collect::<serde_json::Map<_, _>>())
     }
 }
 
@@ -111,6 +149,13 @@ struct JobText<'a> {
     result: Option<PayloadText<'a>>,
     error: Option<FailureText<'a>>,
     history: Vec<AttemptText<'a>>,
+}
+
+#[derive(Serialize)]
+struct PageText<'a> {
+    jobs: Vec<JobText<'a>>,
+    total: usize,
+    next: Option<String>,
 }
 
 #[derive(Serialize)]

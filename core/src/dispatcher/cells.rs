@@ -12,7 +12,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use super::lease::Lease;
 use super::tickets::Ticket;
 use crate::bell::Bell;
-use crate::job::JobRef;
+use crate::engine::Claimed;
+use crate::job::{Extras, JobRef};
 use crate::outcome::Outcome;
 use crate::time::Timestamp;
 
@@ -68,6 +69,8 @@ struct Seat {
     job: Option<JobRef>,
     /// When it was claimed.
     claimed: Timestamp,
+    /// What holds the headers of the job, if it has any.
+    headers: Option<Arc<Extras>>,
     /// What the holder of the ticket answered while the body still ran.
     answered: Option<Outcome>,
     /// The lease, once its body has left it to the holder of the ticket.
@@ -94,6 +97,7 @@ impl Cell {
             turn,
             job: None,
             claimed: Timestamp::EPOCH,
+            headers: None,
             answered: None,
             parked: None,
             abandoned: false,
@@ -182,10 +186,17 @@ impl Cells {
     }
 
     /// Begins a lease, which must have been counted, in a cell that no other has. Returns its turn.
-    pub(crate) fn begin(&self, cell: &Cell, job: JobRef, claimed: Timestamp) -> u32 {
+    pub(crate) fn begin(&self, cell: &Cell, claimed: &Claimed) -> u32 {
         cell.stop.store(0, Ordering::Release);
+        let headers = claimed
+            .extras
+            .as_ref()
+            .filter(|extras| !extras.headers.is_empty());
         let mut seat = cell.seat.lock();
-        (seat.job, seat.claimed) = (Some(job), claimed);
+        (seat.job, seat.claimed) = (Some(claimed.job), claimed.started);
+        if let Some(headers) = headers {
+            seat.headers = Some(headers.clone());
+        }
         seat.turn
     }
 
@@ -195,10 +206,10 @@ impl Cells {
         seat.job = None;
         seat.turn = seat.turn.wrapping_add(1);
         let answered = seat.answered.take();
-        let wakers = std::mem::take(&mut seat.wakers);
+        let (wakers, headers) = (std::mem::take(&mut seat.wakers), seat.headers.take());
         // What they hold may run code of an executor or of the host as it goes: not under the lock.
         drop(seat);
-        drop(wakers);
+        drop((wakers, headers));
         answered.is_none()
     }
 
@@ -220,6 +231,13 @@ impl Cells {
         let all = self.all.read();
         let (cell, seat) = find(&all, ticket)?;
         seat.job.map(|job| (job, cell.stop_reason()))
+    }
+
+    /// What holds the headers of the job of a ticket that still counts, if it has any.
+    pub(crate) fn headers(&self, ticket: Ticket) -> Option<Option<Arc<Extras>>> {
+        let all = self.all.read();
+        let (_, seat) = find(&all, ticket)?;
+        Some(seat.headers.clone())
     }
 
     /// Every lease that was left to its ticket. None can be left from now on: it would hold the dispatcher, and

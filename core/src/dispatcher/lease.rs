@@ -71,8 +71,8 @@ impl Lease {
     pub(super) fn begin(mut body: Box<Body>, claimed: &mut Claimed, held: Held) -> Self {
         std::mem::swap(&mut body.claimed, claimed);
         body.held = held;
-        let (inner, job) = (&*body.inner, body.claimed.job);
-        body.turn = inner.cells.begin(&body.cell, job, body.claimed.started);
+        let inner = &*body.inner;
+        body.turn = inner.cells.begin(&body.cell, &body.claimed);
         if inner.stopping() {
             body.cell.raise(StopReason::Stopping);
         }

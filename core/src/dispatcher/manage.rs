@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{Filter, Job, Page, State, Token};
-use crate::names::QueueId;
+use crate::names::{QueueId, check_name};
 use crate::outcome::Outcome;
 
 /// The counts of one queue, with its name.
@@ -179,12 +179,14 @@ impl Dispatcher {
     /// token that the job does not wait for changes nothing.
     ///
     /// # Errors
-    /// `NotFound` for an id that is unknown or forgotten; of the store.
+    /// `Invalid` for a token that cannot be one; `NotFound` for an id that is unknown or forgotten; of the store.
     pub fn signal(&self, id: JobId, token: impl Into<Token>) -> Result<()> {
+        let token = token.into();
+        check_name(&token, "token")?;
         self.0.check_open()?;
         self.state(id)?;
         let mut batch = crate::engine::Batch {
-            signals: &[(id, token.into())],
+            signals: &[(id, token)],
             durability: self.0.level(None),
             ..Default::default()
         };

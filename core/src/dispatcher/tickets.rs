@@ -9,13 +9,14 @@
 //! ticket's, the first to come counts; the slot is free when both the answer has come and the body has
 //! ended.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cells::{Redeemed, StopReason};
 use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner, Lease};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::State;
+use crate::job::{Extras, NewJob, State};
 use crate::outcome::Outcome;
 
 /// The number of one lease, never 0.
@@ -44,6 +45,37 @@ impl Dispatcher {
             answers[place] = answer;
         }
         Ok(answers)
+    }
+
+    /// Answers for a lease by its ticket, and pushes follow-up jobs in the same write: either both are stored or
+    /// neither. See [`Lease::complete_and_push`]; here follow-ups that are not valid are found first.
+    ///
+    /// # Errors
+    /// `Invalid` if a follow-up is not valid: then the ticket is still good. Else as [`Lease::complete_and_push`].
+    pub fn finish_and_push(
+        &self,
+        ticket: Ticket,
+        outcome: impl Into<Outcome>,
+        jobs: &[NewJob<'_>],
+    ) -> Result<Answer> {
+        self.0.birth.check()?;
+        let now = self.0.now();
+        jobs.iter()
+            .try_for_each(|job| self.0.prepare(job, now).map(drop))?;
+        match self.0.redeem(ticket, outcome.into())? {
+            Some(ended) => self.0.settle_with(ended, jobs),
+            None => Ok(Answer::Stale),
+        }
+    }
+
+    /// What holds the headers of the job of a ticket, which lives as long as its lease does; `None` for a job
+    /// without headers.
+    ///
+    /// # Errors
+    /// `Stale` if the ticket no longer counts; `Forked`.
+    pub fn headers(&self, ticket: Ticket) -> Result<Option<Arc<Extras>>> {
+        self.0.birth.check()?;
+        self.0.cells.headers(ticket).ok_or_else(unknown)
     }
 
     /// Makes the lease of a ticket end `lease` from now.
@@ -116,12 +148,11 @@ fn unknown() -> Error {
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::{Arc, mpsc};
+    use std::sync::mpsc;
 
     use super::*;
     use crate::Options;
     use crate::dispatcher::KindSet;
-    use crate::job::NewJob;
     use crate::time::{Deadline, ManualClock};
 
     const SOON: Duration = Duration::from_secs(20);
@@ -162,6 +193,50 @@ mod tests {
         assert_eq!(finish(&d, Ticket(0)), Answer::Stale);
         assert_eq!(d.stop_reason(ticket), Some(StopReason::LeaseLost));
         assert_eq!(d.extend(ticket, SOON).unwrap_err().kind(), ErrorKind::Stale);
+    }
+
+    #[test]
+    fn follow_ups_come_with_the_answer_of_a_ticket() {
+        let d = Dispatcher::in_memory().unwrap();
+        let push = |job| d.push(job).unwrap().id;
+        let follow_ups = [NewJob::new("next", ()), NewJob::new("next", ()).key("key")];
+        let first = push(NewJob::new("k", ()).priority(1));
+        let ticket = claim(&d).park();
+        let bad = [NewJob::new("next", ()), NewJob::new("\n", ())];
+        let error = d.finish_and_push(ticket, Outcome::done(), &bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert_eq!(d.len("default").unwrap(), 0, "neither");
+        let answer = d.finish_and_push(ticket, Outcome::done(), &follow_ups);
+        assert_eq!(answer.unwrap(), Answer::Stored(State::Succeeded));
+        assert_eq!(
+            (d.state(first).unwrap(), d.len("default").unwrap()),
+            (State::Succeeded, 2)
+        );
+        let again = d.finish_and_push(ticket, Outcome::done(), &follow_ups);
+        assert_eq!((again.unwrap(), d.len("default").unwrap()), (Answer::Stale, 2));
+        push(NewJob::new("k", ()).priority(1));
+        let conflict = [NewJob::new("other", ()).key("key")];
+        let error = d.finish_and_push(claim(&d).park(), Outcome::done(), &conflict);
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn a_ticket_knows_the_headers_while_it_counts() {
+        let d = Dispatcher::in_memory().unwrap();
+        for header in [Some("trace"), None, Some("span")] {
+            let job = NewJob::new("k", ());
+            d.push(match header {
+                Some(name) => job.header(name, "1"),
+                None => job,
+            })
+            .unwrap();
+            let ticket = claim(&d).park();
+            let extras = d.headers(ticket).unwrap();
+            let found = extras.as_ref().map(|extras| extras.headers[0].0.as_str());
+            assert_eq!(found, header, "not those of the lease before");
+            finish(&d, ticket);
+            assert_eq!(d.headers(ticket).unwrap_err().kind(), ErrorKind::Stale);
+        }
     }
 
     #[test]
