@@ -271,11 +271,45 @@ typedef fby_verdict (*fby_handler)(void *user_data, const struct fby_job *job, s
 // removes the handler, by fby_stop, by fby_release, or by the worker that was the last to run it.
 typedef void (*fby_drop)(void *user_data);
 
+// A name and a text that travel with a job: a trace id, a tenant.
+typedef struct fby_header {
+  // The name: what another name may be.
+  struct fby_bytes name;
+  // The text: UTF-8, at most 8 KiB.
+  struct fby_bytes value;
+} fby_header;
+
 // Where a job stands: one of FBY_STATE_BLOCKED to FBY_STATE_SHED. States of 10 and above are final.
 typedef int32_t fby_state;
 
 // Which rule against overload gave a job up: one of FBY_SHED_NEWEST to FBY_SHED_DELAYED; 0 for none.
 typedef int32_t fby_shed;
+
+// Which jobs a listing shows: those that every field fits; zero leaves a field out.
+typedef struct fby_filter {
+  // sizeof(fby_filter).
+  size_t struct_size;
+  // Only this queue.
+  struct fby_bytes queue;
+  // Only this kind.
+  struct fby_bytes kind;
+  // Only the job with this idempotency key.
+  struct fby_bytes key;
+  // Only these states; none is all.
+  const fby_state *states;
+  // How many they are.
+  size_t state_count;
+  // Only jobs pushed at or after this instant, in milliseconds since 1970.
+  int64_t created_from_ms;
+  // Only jobs pushed before this instant, in milliseconds since 1970.
+  int64_t created_before_ms;
+  // Go on after this id: the "next" of the page before.
+  struct fby_id after;
+  // The most jobs on the page, up to 10000; 0 is 20.
+  uint32_t limit;
+  // Zero.
+  uint32_t reserved;
+} fby_filter;
 
 // A job to be pushed. Only kind is needed; zero leaves a field to the defaults.
 typedef struct fby_job_spec {
@@ -316,7 +350,31 @@ typedef struct fby_job_spec {
   // The concurrency key: jobs of a queue that share it are started in turn with those of other keys, and
   // within the queue's options key_concurrency and key_rate. Empty is none.
   struct fby_bytes concurrency_key;
+  // Headers, which travel with the job.
+  const struct fby_header *headers;
+  // How many they are.
+  size_t header_count;
+  // Tokens: the job is blocked until fby_signal has delivered each of them once.
+  const struct fby_bytes *waits_for;
+  // How many they are.
+  size_t waits_for_count;
 } fby_job_spec;
+
+// What became of one job of a push.
+typedef struct fby_pushed {
+  // How many bytes of this struct the library has filled.
+  size_t struct_size;
+  // The job's id: of the new job, or of the one that had the id or key already.
+  struct fby_id id;
+  // What the job now survives.
+  fby_durability durability;
+  // The rule against overload that gave the job up as it came; 0 for none.
+  fby_shed shed;
+  // 1 if this push made the job; 0 if the id or key was known.
+  uint32_t created;
+  // Zero.
+  uint32_t reserved;
+} fby_pushed;
 
 // What a dump or a restore did.
 typedef struct fby_dump_report {
@@ -713,6 +771,20 @@ fby_status fby_reply_set_error(struct fby_reply *reply,
 // Threads: the handler's.
 FBY_API fby_status fby_reply_set_delay(struct fby_reply *reply, int64_t delay_ms, struct fby_error **err);
 
+// One header of the job of a delivery; count index up from 0 for all of them, in the order they were given.
+//
+// Parameters: dispatcher; ticket; index; out may be NULL, else takes the header.
+// Returns: FBY_OK; FBY_E_NOT_FOUND past the last one; FBY_E_STALE if the ticket no longer counts;
+// FBY_E_FORKED; FBY_E_INVALID.
+// Memory: what *out points to lives as long as the job's payload. It is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_job_header(const struct fby_dispatcher *dispatcher,
+                          fby_ticket ticket,
+                          size_t index,
+                          struct fby_header *out,
+                          struct fby_error **err);
+
 // Waits for the end of a job.
 //
 // Parameters: dispatcher; id; timeout_ms, FBY_FOREVER for no limit; state may be NULL, else takes the final
@@ -807,12 +879,39 @@ fby_status fby_retry(const struct fby_dispatcher *dispatcher,
                      struct fby_id *again,
                      struct fby_error **err);
 
+// Delivers a token to a job that waits for it; when its last one has come, the job is queued, or scheduled. A token
+// that the job does not wait for changes nothing.
+//
+// Parameters: dispatcher; id; token.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_CLOSED; FBY_E_FORKED;
+// FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_signal(const struct fby_dispatcher *dispatcher,
+                      const struct fby_id *id,
+                      struct fby_bytes token,
+                      struct fby_error **err);
+
 // The name of a state, for example "succeeded".
 //
 // Returns: the name, with a NUL at its end; "?" for a number that is no state.
 // Memory: static.
 // Threads: any.
 FBY_API const char *fby_state_name(fby_state state);
+
+// One page of the jobs that a filter shows, newest first, as a JSON object: "jobs" are objects as fby_get makes
+// them, "total" is how many the filter shows on all pages, and "next" is what after must be for the next page, or
+// null on the last one. A page that is full to the last job may be followed by an empty one.
+//
+// Parameters: dispatcher; filter may be NULL for all jobs; json takes the text.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
+// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_list(const struct fby_dispatcher *dispatcher,
+                    const struct fby_filter *filter,
+                    struct fby_buffer **json,
+                    struct fby_error **err);
 
 // The default options.
 //
@@ -882,6 +981,25 @@ fby_status fby_push_many(const struct fby_dispatcher *dispatcher,
                          fby_durability *reached,
                          struct fby_error **err);
 
+// Pushes jobs as fby_push_many does, and tells of each what became of it.
+//
+// Parameters: dispatcher; jobs, spec_size, count and wait_ms as for fby_push_many; pushed may be NULL, else takes
+// what became of those accepted, each pushed_size bytes, which is sizeof(fby_pushed), and has room for count of
+// them; accepted may be NULL, else takes their number, whatever is returned.
+// Returns: as fby_push, for the first job that was refused.
+// Memory: everything is copied.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_push_report(const struct fby_dispatcher *dispatcher,
+                           const struct fby_job_spec *jobs,
+                           size_t spec_size,
+                           size_t count,
+                           int64_t wait_ms,
+                           struct fby_pushed *pushed,
+                           size_t pushed_size,
+                           size_t *accepted,
+                           struct fby_error **err);
+
 // Sets one option of a queue by its name; what was said of the others stays. docs/configuration.md lists them
 // with the form of their values.
 //
@@ -898,6 +1016,19 @@ fby_status fby_queue_option(const struct fby_dispatcher *dispatcher,
                             struct fby_bytes name,
                             struct fby_bytes value,
                             struct fby_error **err);
+
+// What a queue has of its own, as a JSON object: each option by its name with its text, "default" for one that is
+// left to the dispatcher's options.
+//
+// Parameters: dispatcher; queue; json takes the text.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_queue_options(const struct fby_dispatcher *dispatcher,
+                             struct fby_bytes queue,
+                             struct fby_buffer **json,
+                             struct fby_error **err);
 
 // How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
 // option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
@@ -1033,6 +1164,27 @@ fby_status fby_finish(const struct fby_dispatcher *dispatcher,
                       size_t count,
                       fby_status *codes,
                       struct fby_error **err);
+
+// Answers for one delivery as fby_finish does, and pushes jobs that follow from it: either both are stored or
+// neither. A full queue does not refuse them. Where the answer does not become what it says, because the job was
+// cancelled meanwhile, nothing is pushed.
+//
+// Parameters: dispatcher; outcome; jobs, each spec_size bytes, which is sizeof(fby_job_spec) and their
+// struct_size; count of them.
+// Returns: FBY_OK; FBY_E_STALE as for fby_finish, with nothing pushed; FBY_E_INVALID and FBY_E_UNKNOWN_KIND for
+// an outcome or a job that cannot be used, and then the ticket is still good; FBY_E_CONFLICT for a key that
+// belongs to another job, FBY_E_CLOSED behind a stop, and then the attempt has failed with that text;
+// FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_STORAGE.
+// Memory: everything is copied. But for a ticket that is still good, the memory of the delivery ends here,
+// unless its handler has not returned yet.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_finish_and_push(const struct fby_dispatcher *dispatcher,
+                               const struct fby_outcome *outcome,
+                               const struct fby_job_spec *jobs,
+                               size_t spec_size,
+                               size_t count,
+                               struct fby_error **err);
 
 // Makes the lease of a delivery end lease_ms from now, for handlers that take long.
 //

@@ -8,6 +8,7 @@ use forebay_core::{Deadline, Error, ErrorKind, JobId, Result};
 
 use crate::error::{fby_error, fby_status, guard};
 use crate::handle::{borrow, null, put};
+use crate::record::check_values;
 
 /// Bytes that belong to somebody else. With len 0 they are empty, whatever ptr is. A name or another text
 /// is UTF-8; it needs no NUL at its end.
@@ -96,6 +97,16 @@ impl fby_bytes {
             self.text(what).map(Path::new)
         }
     }
+}
+
+/// The texts of an array.
+//
+// SAFETY: the array must be NULL or hold `count` valid texts while `'a` lasts.
+pub(crate) unsafe fn texts<'a>(array: *const fby_bytes, count: usize, what: &str) -> Result<Vec<&'a str>> {
+    check_values(array, count, what)?;
+    // SAFETY: checked, and as required of the caller.
+    let text = |i| unsafe { array.add(i).read_unaligned().text(what) };
+    (0..count).map(text).collect()
 }
 
 impl From<JobId> for fby_id {

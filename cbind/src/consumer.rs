@@ -5,7 +5,7 @@ use std::sync::Arc;
 use forebay_core::{Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindSet, QueueId, Result};
 use parking_lot::Mutex;
 
-use crate::bytes::{deadline, fby_bytes, some_time};
+use crate::bytes::{deadline, fby_bytes, some_time, texts};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{contain, fby_error, fby_status, guard};
 use crate::handle::{Boxed, borrow, null, put};
@@ -37,16 +37,6 @@ pub struct fby_consumer_options {
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
 unsafe impl Record for fby_consumer_options {}
 
-/// The names of an array.
-//
-// SAFETY: the array must be NULL or hold `count` valid texts while `'a` lasts.
-unsafe fn names<'a>(array: *const fby_bytes, count: usize, what: &str) -> Result<Vec<&'a str>> {
-    check_array(array, size_of::<fby_bytes>(), count, what)?;
-    // SAFETY: as required of the caller.
-    let name = |i| unsafe { array.add(i).read_unaligned().text(what) };
-    (0..count).map(name).collect()
-}
-
 // SAFETY: the arrays must be valid during the call.
 unsafe fn consumer(
     d: &Dispatcher,
@@ -56,8 +46,8 @@ unsafe fn consumer(
 ) -> Result<Consumer> {
     // SAFETY: as required of the caller.
     let (kinds, queues) = unsafe {
-        let queues = names(options.queues, options.queue_count, "queues")?;
-        (names(kinds, count, "kinds")?, queues)
+        let queues = texts(options.queues, options.queue_count, "queues")?;
+        (texts(kinds, count, "kinds")?, queues)
     };
     let set = if kinds.is_empty() {
         KindSet::any()

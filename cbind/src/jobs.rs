@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 
-use forebay_core::{Dispatcher, JSON, JobId, Result, ShedReason, State};
+use forebay_core::{Dispatcher, Error, ErrorKind, JSON, JobId, Result, ShedReason, State};
 
 use crate::buffer::fby_buffer;
 use crate::bytes::{deadline, fby_bytes, fby_id, job_id};
@@ -188,6 +188,27 @@ pub unsafe extern "C" fn fby_retry(
     })
 }
 
+/// Delivers a token to a job that waits for it; when its last one has come, the job is queued, or scheduled. A token
+/// that the job does not wait for changes nothing.
+///
+/// Parameters: dispatcher; id; token.
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_CLOSED; FBY_E_FORKED;
+/// FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_signal(
+    dispatcher: *const fby_dispatcher,
+    id: *const fby_id,
+    token: fby_bytes,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let (d, id) = job(dispatcher, id)?;
+        d.signal(id, token.text("token")?)
+    })
+}
+
 /// The name of a state, for example "succeeded".
 ///
 /// Returns: the name, with a NUL at its end; "?" for a number that is no state.
@@ -196,6 +217,12 @@ pub unsafe extern "C" fn fby_retry(
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_state_name(state: fby_state) -> *const c_char {
     state_name(state).as_ptr()
+}
+
+/// The state of a code.
+pub(crate) fn state(code: fby_state) -> Result<State> {
+    let known = State::ALL.iter().find(|s| s.code() == code).copied();
+    known.ok_or_else(|| Error::new(ErrorKind::Invalid, format!("{code} is no FBY_STATE_")))
 }
 
 fn state_name(code: fby_state) -> &'static CStr {

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use forebay_core::{
     Dispatcher, Durability, Error, ErrorKind, JobId, NewJob, OCTETS, Payload, Priority, Pushed, Result,
-    RetryPolicy, Timestamp,
+    RetryPolicy, ShedReason, Timestamp,
 };
 
-use crate::bytes::{fby_bytes, fby_id, some_time};
+use crate::bytes::{fby_bytes, fby_id, some_time, texts};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{fby_error, fby_status, guard};
 use crate::handle::put;
-use crate::record::{Record, check_array, read, read_at};
+use crate::headers::{fby_header, with_headers};
+use crate::jobs::fby_shed;
+use crate::record::{Record, check_array, read, read_at, write_at};
 
 /// What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
 /// one does.
@@ -58,6 +60,14 @@ pub struct fby_job_spec {
     /// The concurrency key: jobs of a queue that share it are started in turn with those of other keys, and
     /// within the queue's options key_concurrency and key_rate. Empty is none.
     pub concurrency_key: fby_bytes,
+    /// Headers, which travel with the job.
+    pub headers: *const fby_header,
+    /// How many they are.
+    pub header_count: usize,
+    /// Tokens: the job is blocked until fby_signal has delivered each of them once.
+    pub waits_for: *const fby_bytes,
+    /// How many they are.
+    pub waits_for_count: usize,
 }
 
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
@@ -102,12 +112,25 @@ impl fby_job_spec {
         if let Some(level) = durability(self.durability)? {
             job = job.durability(level);
         }
-        if self.reserved != 0 {
-            return Err(invalid(
-                "reserved of job is not zero; initialise the struct with FBY_INIT",
-            ));
+        no_reserved(self.reserved, "job")?;
+        if self.header_count > 0 || self.waits_for_count > 0 {
+            // SAFETY: as required of the caller.
+            job = unsafe { self.arrays(job) }?;
         }
         self.times(job)
+    }
+
+    /// What few jobs have.
+    //
+    // SAFETY: its arrays must be valid.
+    #[cold]
+    unsafe fn arrays<'a>(&self, job: NewJob<'a>) -> Result<NewJob<'a>> {
+        // SAFETY: as required of the caller.
+        let (job, tokens) = unsafe {
+            let tokens = texts(self.waits_for, self.waits_for_count, "waits_for")?;
+            (with_headers(job, self.headers, self.header_count)?, tokens)
+        };
+        Ok(tokens.into_iter().fold(job, NewJob::waits_for))
     }
 
     #[inline]
@@ -150,6 +173,16 @@ fn durability(code: fby_durability) -> Result<Option<Durability>> {
             "durability {code} is none of FBY_DURABILITY_MEMORY, FBY_DURABILITY_OS and FBY_DURABILITY_DISK"
         ))),
         level => Ok(level),
+    }
+}
+
+/// Refuses a struct whose room for later fields is in use, or was never cleared.
+pub(crate) fn no_reserved(reserved: u32, what: &str) -> Result<()> {
+    match reserved {
+        0 => Ok(()),
+        _ => Err(invalid(format!(
+            "reserved of {what} is not zero; initialise the struct with FBY_INIT"
+        ))),
     }
 }
 
@@ -224,18 +257,8 @@ pub unsafe extern "C" fn fby_push_many(
     // SAFETY: the header asks for room for a number, or NULL.
     unsafe { put(accepted, 0) };
     guard(err, || {
-        // SAFETY: the header asks for a live dispatcher or NULL.
-        let d = unsafe { self::dispatcher(dispatcher) }?;
-        // SAFETY: the header asks for an array as it is said to be.
-        let jobs = unsafe { new_jobs(d, jobs, spec_size, count) }?;
-        let result = match u64::try_from(wait_ms) {
-            Err(_) => d.push_many(&jobs),
-            Ok(ms) => d.push_many_within(&jobs, Duration::from_millis(ms)),
-        };
-        let (pushed, result) = match result {
-            Ok(pushed) => (pushed, Ok(())),
-            Err(refused) => (refused.pushed, Err(refused.error)),
-        };
+        // SAFETY: the header asks for a live dispatcher or NULL, and for an array as it is said to be.
+        let (pushed, result) = unsafe { push_all(dispatcher, jobs, spec_size, count, wait_ms) }?;
         // SAFETY: the header asks for room for a number, and for `count` ids, or NULL.
         unsafe {
             put(accepted, pushed.len());
@@ -249,8 +272,105 @@ pub unsafe extern "C" fn fby_push_many(
     })
 }
 
+/// What became of one job of a push.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_pushed {
+    /// How many bytes of this struct the library has filled.
+    pub struct_size: usize,
+    /// The job's id: of the new job, or of the one that had the id or key already.
+    pub id: fby_id,
+    /// What the job now survives.
+    pub durability: fby_durability,
+    /// The rule against overload that gave the job up as it came; 0 for none.
+    pub shed: fby_shed,
+    /// 1 if this push made the job; 0 if the id or key was known.
+    pub created: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), size first, no padding, integers only.
+unsafe impl Record for fby_pushed {}
+
+impl From<&Pushed> for fby_pushed {
+    fn from(pushed: &Pushed) -> Self {
+        Self {
+            struct_size: size_of::<Self>(),
+            id: pushed.id.into(),
+            durability: pushed.durability.code(),
+            shed: pushed.shed.map_or(0, ShedReason::code),
+            created: pushed.created.into(),
+            reserved: 0,
+        }
+    }
+}
+
+/// Pushes jobs as fby_push_many does, and tells of each what became of it.
+///
+/// Parameters: dispatcher; jobs, spec_size, count and wait_ms as for fby_push_many; pushed may be NULL, else takes
+/// what became of those accepted, each pushed_size bytes, which is sizeof(fby_pushed), and has room for count of
+/// them; accepted may be NULL, else takes their number, whatever is returned.
+/// Returns: as fby_push, for the first job that was refused.
+/// Memory: everything is copied.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_push_report(
+    dispatcher: *const fby_dispatcher,
+    jobs: *const fby_job_spec,
+    spec_size: usize,
+    count: usize,
+    wait_ms: i64,
+    pushed: *mut fby_pushed,
+    pushed_size: usize,
+    accepted: *mut usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for room for a number, or NULL.
+    unsafe { put(accepted, 0) };
+    guard(err, || {
+        if !pushed.is_null() {
+            check_array(pushed.cast_const(), pushed_size, count, "pushed")?;
+        }
+        // SAFETY: the header asks for a live dispatcher or NULL, and for an array as it is said to be.
+        let (told, result) = unsafe { push_all(dispatcher, jobs, spec_size, count, wait_ms) }?;
+        // SAFETY: the header asks for room for a number, or NULL.
+        unsafe { put(accepted, told.len()) };
+        for (i, one) in told.iter().enumerate().filter(|_| !pushed.is_null()) {
+            // SAFETY: checked, and there are at most `count`.
+            unsafe { write_at(pushed, pushed_size, i, one.into()) };
+        }
+        result
+    })
+}
+
+/// Pushes the jobs of an array: what became of those accepted, and why the next one was not.
+//
+// SAFETY: the dispatcher must be NULL or live, and the array as it is said to be.
+unsafe fn push_all(
+    dispatcher: *const fby_dispatcher,
+    jobs: *const fby_job_spec,
+    size: usize,
+    count: usize,
+    wait_ms: i64,
+) -> Result<(Vec<Pushed>, Result<()>)> {
+    // SAFETY: as required of the caller.
+    let (d, jobs) = unsafe {
+        let d = self::dispatcher(dispatcher)?;
+        (d, new_jobs(d, jobs, size, count)?)
+    };
+    let result = match u64::try_from(wait_ms) {
+        Err(_) => d.push_many(&jobs),
+        Ok(ms) => d.push_many_within(&jobs, Duration::from_millis(ms)),
+    };
+    Ok(match result {
+        Ok(pushed) => (pushed, Ok(())),
+        Err(refused) => (refused.pushed, Err(refused.error)),
+    })
+}
+
 // SAFETY: the array must be as it is said to be, and the bytes valid while `'a` lasts.
-unsafe fn new_jobs<'a>(
+pub(crate) unsafe fn new_jobs<'a>(
     d: &Dispatcher,
     jobs: *const fby_job_spec,
     size: usize,

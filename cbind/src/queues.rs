@@ -61,6 +61,28 @@ pub unsafe extern "C" fn fby_queue_option(
     })
 }
 
+/// What a queue has of its own, as a JSON object: each option by its name with its text, "default" for one that is
+/// left to the dispatcher's options.
+///
+/// Parameters: dispatcher; queue; json takes the text.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_queue_options(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    json: *mut *mut fby_buffer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let own = self::dispatcher(dispatcher)?.queue_options(queue.text("queue")?)?;
+        fby_buffer::put_text(json, own.to_json(), JSON);
+        Ok(())
+    })
+}
+
 /// How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
 /// option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
 /// like.

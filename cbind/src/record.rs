@@ -62,23 +62,35 @@ pub(crate) unsafe fn read_at<T: Record>(array: *const T, size: usize, i: usize, 
     unsafe { read_sized(element, size, what) }
 }
 
-/// Checks that an array may be what the caller says.
+/// Checks that an array of structs that may have another size may be what the caller says.
 pub(crate) fn check_array<T>(array: *const T, size: usize, count: usize, what: &str) -> Result<()> {
-    let invalid = |text: String| Err(Error::new(ErrorKind::Invalid, text));
+    if count > 0 && (!(SMALLEST..=LARGEST).contains(&size) || !size.is_multiple_of(SMALLEST)) {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!("an element of {what} cannot have {size} bytes; pass the sizeof of its type"),
+        ));
+    }
+    check_memory(array, size, count, what)
+}
+
+/// Checks that an array of values whose size never changes may be what the caller says.
+pub(crate) fn check_values<T>(array: *const T, count: usize, what: &str) -> Result<()> {
+    check_memory(array, size_of::<T>(), count, what)
+}
+
+fn check_memory<T>(array: *const T, size: usize, count: usize, what: &str) -> Result<()> {
     if count == 0 {
         return Ok(());
     }
     if array.is_null() {
         return Err(null(what));
     }
-    if !(SMALLEST..=LARGEST).contains(&size) || !size.is_multiple_of(SMALLEST) {
-        return invalid(format!(
-            "an element of {what} cannot have {size} bytes; pass the sizeof of its type"
-        ));
-    }
     match size.checked_mul(count) {
         Some(bytes) if isize::try_from(bytes).is_ok() => Ok(()),
-        _ => invalid(format!("{count} elements of {what} fit into no memory")),
+        _ => Err(Error::new(
+            ErrorKind::Invalid,
+            format!("{count} elements of {what} fit into no memory"),
+        )),
     }
 }
 

@@ -9,8 +9,8 @@ use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{OK, contain, fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::handler::{Said, error_text, fby_ticket, fby_verdict};
-use crate::push::payload;
-use crate::record::{Record, check_array, read_at};
+use crate::push::{fby_job_spec, new_jobs, payload};
+use crate::record::{Record, check_array, read, read_at};
 
 /// What became of one delivery.
 #[repr(C)]
@@ -142,6 +142,39 @@ fn counted(answer: Answer, ticket: Ticket) -> Result<()> {
             format!("ticket {} no longer counts: nothing has changed", ticket.0),
         )),
     }
+}
+
+/// Answers for one delivery as fby_finish does, and pushes jobs that follow from it: either both are stored or
+/// neither. A full queue does not refuse them. Where the answer does not become what it says, because the job was
+/// cancelled meanwhile, nothing is pushed.
+///
+/// Parameters: dispatcher; outcome; jobs, each spec_size bytes, which is sizeof(fby_job_spec) and their
+/// struct_size; count of them.
+/// Returns: FBY_OK; FBY_E_STALE as for fby_finish, with nothing pushed; FBY_E_INVALID and FBY_E_UNKNOWN_KIND for
+/// an outcome or a job that cannot be used, and then the ticket is still good; FBY_E_CONFLICT for a key that
+/// belongs to another job, FBY_E_CLOSED behind a stop, and then the attempt has failed with that text;
+/// FBY_E_FORKED; FBY_E_NO_MEMORY; FBY_E_STORAGE.
+/// Memory: everything is copied. But for a ticket that is still good, the memory of the delivery ends here,
+/// unless its handler has not returned yet.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_finish_and_push(
+    dispatcher: *const fby_dispatcher,
+    outcome: *const fby_outcome,
+    jobs: *const fby_job_spec,
+    spec_size: usize,
+    count: usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher, a valid struct and an array as it is said to be, or NULL.
+        let (d, (ticket, outcome), jobs) = unsafe {
+            let d = self::dispatcher(dispatcher)?;
+            let answer = read(outcome, "outcome")?.answer(d.options().max_payload)?;
+            (d, answer, new_jobs(d, jobs, spec_size, count)?)
+        };
+        counted(d.finish_and_push(ticket, outcome, &jobs)?, ticket)
+    })
 }
 
 /// Makes the lease of a delivery end lease_ms from now, for handlers that take long.

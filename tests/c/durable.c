@@ -105,13 +105,7 @@ int durable_child(const char *role, const char *path) {
 /* ---- cases ---- */
 
 static void remove_database(char *path) {
-    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve", ".sock"};
-    size_t i;
-    for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
-        char file[700];
-        snprintf(file, sizeof file, "%s%s", path, besides[i]);
-        remove(file);
-    }
+    remove_files(path);
     free(path);
 }
 

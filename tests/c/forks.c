@@ -58,6 +58,12 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id
     FORKED(fby_cancel(d, &id, NULL, &err));
     FORKED(fby_retry(d, &id, NULL, k, NULL, &err));
     FORKED(fby_job_shed(d, &id, NULL, &err));
+    FORKED(fby_signal(d, &id, k, &err));
+    FORKED(fby_list(d, NULL, NULL, &err));
+    FORKED(fby_queue_options(d, k, NULL, &err));
+    FORKED(fby_job_header(d, ticket, 0, NULL, &err));
+    FORKED(fby_push_report(d, &job, sizeof job, 1, FBY_DEFAULT, NULL, 0, NULL, &err));
+    FORKED(fby_finish_and_push(d, &outcome, &job, sizeof job, 1, &err));
     FORKED(fby_queue_option(d, k, fby_str("capacity"), fby_str("1"), &err));
     FORKED(fby_pressure(d, k, NULL, &err));
     FORKED(fby_explain_queue(d, k, NULL, &err));
@@ -137,13 +143,11 @@ static void a_child_gets_codes_and_ends_clean(void) {
 }
 
 static void a_file_stays_with_its_process(void) {
-    char *path = scratch("forked.db"), url[700], file[700];
-    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve"};
+    char *path = scratch("forked.db"), url[700];
     fby_dispatcher *d, *other = NULL;
     fby_job_spec job = spec("k");
     uint64_t waiting = 0;
     pid_t child;
-    size_t i;
     snprintf(url, sizeof url, "sqlite:%s", path);
     d = open_with(url);
     push(d, "k");
@@ -164,10 +168,7 @@ static void a_file_stays_with_its_process(void) {
     OK(fby_len(d, fby_str("default"), &waiting, &err));
     CHECK(waiting == 2);
     fby_release(d);
-    for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
-        snprintf(file, sizeof file, "%s%s", path, besides[i]);
-        remove(file);
-    }
+    remove_files(path);
     free(path);
 }
 

@@ -13,16 +13,6 @@ static fby_id push_to(fby_dispatcher *d, const char *queue, const char *payload)
     return id;
 }
 
-static void remove_all(const char *path) {
-    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve"};
-    char file[700];
-    size_t i;
-    for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
-        snprintf(file, sizeof file, "%s%s", path, besides[i]);
-        remove(file);
-    }
-}
-
 static void jobs_arrive_in_order_under_their_ids(void) {
     static const char *const sent[] = {"one", "two", "three"};
     char *path = scratch("central.db"), url[600];
@@ -51,7 +41,7 @@ static void jobs_arrive_in_order_under_their_ids(void) {
     }
     fby_consumer_free(c);
     stop_and_release(d);
-    remove_all(path);
+    remove_files(path);
     free(path);
 }
 

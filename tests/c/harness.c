@@ -152,6 +152,16 @@ char *scratch(const char *name) {
     return path;
 }
 
+void remove_files(const char *path) {
+    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve", ".sock"};
+    size_t i;
+    for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
+        char file[700];
+        snprintf(file, sizeof file, "%s%s", path, besides[i]);
+        remove(file);
+    }
+}
+
 int slow(void) {
     return getenv("FBY_TEST_SLOW") != NULL;
 }

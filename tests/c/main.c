@@ -4,14 +4,15 @@
 #include <string.h>
 
 extern const suite arguments_suite, life_suite, handlers_suite, tickets_suite, consumers_suite, queues_suite,
-    overload_suite, forward_suite, forks_suite, durable_suite;
+    overload_suite, forward_suite, forks_suite, durable_suite, pushes_suite, listing_suite;
 int durable_child(const char *role, const char *path);
 
 const char *program;
 
-static const suite *const suites[] = {&arguments_suite, &life_suite,   &handlers_suite, &tickets_suite,
-                                      &consumers_suite, &queues_suite, &overload_suite, &forward_suite,
-                                      &forks_suite,     &durable_suite};
+static const suite *const suites[] = {
+    &arguments_suite, &life_suite,    &pushes_suite,  &handlers_suite, &tickets_suite, &consumers_suite,
+    &listing_suite,   &queues_suite,  &overload_suite, &forward_suite, &forks_suite,   &durable_suite,
+};
 
 static int wanted(const char *suite_name, const char *case_name, int argc, char **argv) {
     int i, named = 0;

@@ -203,12 +203,34 @@ static void a_finished_job_runs_again(void) {
     stop_and_release(d);
 }
 
+static void a_queue_tells_what_it_has_of_its_own(void) {
+    fby_dispatcher *d = open_plain();
+    fby_bytes mail = fby_str("mail");
+    fby_buffer *json = NULL;
+    OK(fby_queue_option(d, mail, fby_str("capacity"), fby_str("7"), &err));
+    OK(fby_queue_option(d, mail, fby_str("rate"), fby_str("100/s"), &err));
+    OK(fby_queue_options(d, mail, &json, &err));
+    CHECK(same(fby_buffer_content_type(json), "application/json"));
+    CHECK(contains(fby_buffer_bytes(json), "\"capacity\":\"7\""));
+    CHECK(contains(fby_buffer_bytes(json), "\"rate\":\"100/s\""));
+    CHECK(contains(fby_buffer_bytes(json), "\"on_full\":\"default\""));
+    fby_buffer_free(json);
+    json = NULL;
+    OK(fby_queue_options(d, mail, NULL, &err));
+    INVALID(fby_queue_options(d, bytes(NULL, 0), &json, &err));
+    INVALID(fby_queue_options(d, bytes("\xff", 1), &json, &err));
+    INVALID(fby_queue_options(NULL, mail, &json, &err));
+    CHECK(json == NULL);
+    fby_release(d);
+}
+
 static const test_case cases[] = {
     CASE(a_waiting_job_can_be_cancelled),
     CASE(a_finished_job_runs_again),
     CASE(a_wait_ends_in_time),
     CASE(a_paused_queue_hands_nothing_out),
     CASE(a_queue_is_counted_and_purged),
+    CASE(a_queue_tells_what_it_has_of_its_own),
     CASE(a_job_tells_what_is_known_of_it),
     CASE(a_dump_comes_back),
     CASE(a_damaged_dump_is_left_alone),

@@ -238,6 +238,75 @@ static void a_batch_tells_each_code(void) {
     fby_release(d);
 }
 
+static void an_answer_brings_its_successors_or_neither_is_stored(void) {
+    fby_dispatcher *d = open_with("memory:?capacity=2&retry=constant(1h)");
+    fby_consumer *c = consumer_of(d);
+    fby_job_spec next[2], taken = spec("taken");
+    fby_outcome outcome = FBY_INIT(fby_outcome);
+    fby_job job;
+    fby_buffer *json = NULL;
+    uint64_t waiting = 0;
+    fby_id id = push(d, "k");
+    next[0] = next[1] = spec("next");
+    job = poll_one(c);
+    outcome.ticket = job.ticket, outcome.result = fby_str("done");
+    push(d, "k"), push(d, "k");
+    /* What cannot be used is found first, and the ticket is still good. */
+    next[1].kind = fby_str("");
+    INVALID(fby_finish_and_push(d, &outcome, next, sizeof *next, 2, &err));
+    next[1].kind = fby_str("next");
+    INVALID(fby_finish_and_push(d, &outcome, next, 7, 2, &err));
+    INVALID(fby_finish_and_push(d, &outcome, NULL, sizeof *next, 2, &err));
+    INVALID(fby_finish_and_push(d, NULL, next, sizeof *next, 2, &err));
+    INVALID(fby_finish_and_push(NULL, &outcome, next, sizeof *next, 2, &err));
+    outcome.verdict = FBY_PENDING;
+    INVALID(fby_finish_and_push(d, &outcome, next, sizeof *next, 2, &err));
+    outcome.verdict = FBY_DONE;
+    CHECK(state_of(d, &id) == FBY_STATE_RUNNING);
+    /* A full queue does not refuse what follows from accepted work. */
+    OK(fby_finish_and_push(d, &outcome, next, sizeof *next, 2, &err));
+    OK(fby_len(d, fby_str("default"), &waiting, &err));
+    CHECK(state_of(d, &id) == FBY_STATE_SUCCEEDED && waiting == 4);
+    EXPECT(FBY_E_STALE, fby_finish_and_push(d, &outcome, next, sizeof *next, 2, &err));
+    OK(fby_len(d, fby_str("default"), &waiting, &err));
+    CHECK(waiting == 4);
+    /* Without successors it is fby_finish. */
+    job = poll_one(c);
+    outcome.ticket = job.ticket;
+    OK(fby_finish_and_push(d, &outcome, NULL, 0, 0, &err));
+    CHECK(state_of(d, &job.id) == FBY_STATE_SUCCEEDED);
+    /* A successor's key belongs to another job: the attempt has failed, and nothing is pushed. */
+    job = poll_one(c);
+    taken.key = next[1].key = fby_str("key");
+    outcome.ticket = job.ticket;
+    OK(fby_purge(d, fby_str("default"), NULL, &err));
+    OK(fby_push(d, &taken, 0, NULL, NULL, &err));
+    EXPECT(FBY_E_CONFLICT, fby_finish_and_push(d, &outcome, next, sizeof *next, 2, &err));
+    OK(fby_get(d, &job.id, &json, &err));
+    CHECK(state_of(d, &job.id) == FBY_STATE_SCHEDULED && contains(fby_buffer_bytes(json), "follow-up"));
+    fby_buffer_free(json);
+    OK(fby_len(d, fby_str("default"), &waiting, &err));
+    CHECK(waiting == 2);
+    fby_consumer_free(c);
+    fby_release(d);
+}
+
+static void a_cancelled_job_has_no_successors(void) {
+    fby_dispatcher *d = open_plain();
+    fby_consumer *c = consumer_of(d);
+    fby_job_spec next = spec("next");
+    fby_outcome outcome = FBY_INIT(fby_outcome);
+    uint64_t waiting = 7;
+    fby_id id = push(d, "k");
+    outcome.ticket = poll_one(c).ticket;
+    OK(fby_cancel(d, &id, NULL, &err));
+    OK(fby_finish_and_push(d, &outcome, &next, sizeof next, 1, &err));
+    OK(fby_len(d, fby_str("default"), &waiting, &err));
+    CHECK(state_of(d, &id) == FBY_STATE_CANCELLED && waiting == 0);
+    fby_consumer_free(c);
+    fby_release(d);
+}
+
 static void tickets_of_another_dispatcher_are_stale(void) {
     fby_dispatcher *d = open_plain(), *other = open_plain();
     fby_consumer *c = consumer_of(d), *of_other = consumer_of(other);
@@ -290,6 +359,8 @@ static const test_case cases[] = {
     CASE(a_release_ends_what_is_pending),
     CASE(of_many_answers_one_counts),
     CASE(a_batch_tells_each_code),
+    CASE(an_answer_brings_its_successors_or_neither_is_stored),
+    CASE(a_cancelled_job_has_no_successors),
     CASE(tickets_of_another_dispatcher_are_stale),
     CASE(a_running_job_hears_of_its_cancel),
 };
