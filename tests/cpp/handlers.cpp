@@ -1,256 +1,261 @@
-// A C++ program on forebay.h alone: callables as handlers, with the trampoline that C++ needs.
-#include <forebay.h>
+// Handlers: what may be one, what it returns and throws, and what it can ask its job.
+#include "harness.hpp"
 
-#include <atomic>
-#include <condition_variable>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <memory>
-#include <mutex>
-#include <stdexcept>
-#include <string>
-#include <type_traits>
-#include <utility>
+struct order {
+    int number;
+};
 
-#define CHECK(what) \
-    ((what) ? (void)0 : (std::fprintf(stderr, "%s:%d: not so: %s\n", __FILE__, __LINE__, #what), std::abort()))
+// An order is its number; what is none throws.
+template <>
+struct forebay::codec<order> {
+    static constexpr std::string_view content_type = "text/x-order";
+    static std::string encode(const order &o) { return "order " + std::to_string(o.number); }
+    static order decode(std::string_view text) {
+        if (text.substr(0, 6) != "order ") throw std::invalid_argument("no order");
+        return {codec<int>::decode(text.substr(6))};
+    }
+};
 
 namespace {
 
-constexpr int64_t soon_ms = 60000;
-
-struct release {
-    void operator()(fby_dispatcher *d) const { fby_release(d); }
-    void operator()(fby_buffer *b) const { fby_buffer_free(b); }
-    void operator()(fby_error *e) const { fby_error_free(e); }
-};
-using dispatcher = std::unique_ptr<fby_dispatcher, release>;
-using buffer = std::unique_ptr<fby_buffer, release>;
-using error = std::unique_ptr<fby_error, release>;
-
-fby_bytes bytes(const std::string &text) {
-    return {text.data(), text.size()};
-}
-
-std::string text(fby_bytes b) {
-    return {static_cast<const char *>(b.ptr), b.len};
-}
-
-dispatcher open() {
-    fby_dispatcher *d = nullptr;
-    CHECK(fby_open(fby_str("memory:?concurrency=2&retry=none&max_attempts=2"), nullptr, &d, nullptr) == FBY_OK);
-    return dispatcher(d);
-}
-
-// What a handler throws when the service behind it says "not now".
-struct rate_limited {
-    int64_t retry_after_ms;
-};
-
-// No exception may leave a handler, so this is where they end.
-template <class F>
-fby_verdict trampoline(void *cell, const fby_job *job, fby_reply *reply) noexcept {
-    try {
-        return (*static_cast<F *>(cell))(*job, reply);
-    } catch (const rate_limited &e) {
-        fby_reply_set_delay(reply, e.retry_after_ms, nullptr);
-        return FBY_RATE_LIMITED;
-    } catch (const std::exception &e) {
-        fby_reply_set_error(reply, bytes(e.what()), nullptr);
-    } catch (...) {
-        fby_reply_set_error(reply, fby_str("an exception that is no std::exception"), nullptr);
-    }
-    return FBY_FAILED;
-}
-
-// The callable moves to the heap; the library's drop is its deleter.
-template <class F>
-fby_status add(const dispatcher &d, const char *kind, F f, const std::string &named = {}) {
-    auto options = FBY_INIT(fby_kind_options);
-    options.options = bytes(named);
-    return fby_register(d.get(), fby_str(kind), &options, trampoline<F>, new F(std::move(f)),
-                        [](void *cell) { delete static_cast<F *>(cell); }, nullptr);
-}
-
-fby_id push(const dispatcher &d, const std::string &kind, const std::string &payload = {}) {
-    auto job = FBY_INIT(fby_job_spec);
-    fby_id id{};
-    job.kind = bytes(kind);
-    job.payload = bytes(payload);
-    CHECK(fby_push(d.get(), &job, FBY_DEFAULT, &id, nullptr, nullptr) == FBY_OK);
-    return id;
-}
-
-// The result, or the text of the job's error.
-std::pair<fby_status, std::string> wait(const dispatcher &d, const fby_id &id) {
-    fby_buffer *result = nullptr;
-    fby_error *failed = nullptr;
-    const fby_status status = fby_wait(d.get(), &id, soon_ms, nullptr, &result, &failed);
-    const buffer owned(result);
-    const error why(failed);
-    return {status, status == FBY_OK ? text(fby_buffer_bytes(result)) : text(fby_error_message(failed))};
-}
-
-void stop(const dispatcher &d) {
-    CHECK(fby_stop(d.get(), soon_ms, nullptr, nullptr) == FBY_OK);
-}
+using namespace std::chrono_literals;
+using forebay::job;
 
 void a_lambda_is_a_handler() {
     const auto d = open();
     const std::string greeting = "hello ";
-    CHECK(add(d, "greet", [greeting](const fby_job &job, fby_reply *reply) {
-              fby_reply_set_result(reply, bytes(greeting + text(job.payload)), fby_str("text/plain"), nullptr);
-              return FBY_DONE;
-          }) == FBY_OK);
-    CHECK(fby_start(d.get(), nullptr) == FBY_OK);
-    CHECK(wait(d, push(d, "greet", "world")) == std::make_pair(fby_status(FBY_OK), std::string("hello world")));
-    stop(d);
+    d.handle("greet", [greeting](const job &j) { return greeting + std::string(j.payload()); });
+    d.start();
+    CHECK(d.wait(d.push("greet", "world"), soon).view() == "hello world");
+}
+
+std::string shout(const job &j) {
+    return std::string(j.payload()) + "!";
+}
+
+struct counter {
+    void operator()(const job &) { ++*calls; }
+    std::atomic<int> *calls;
+};
+
+void any_callable_is_a_handler() {
+    const auto d = open();
+    std::atomic<int> calls{0};
+    d.handle("function", shout);
+    d.handle("object", counter{&calls});
+    d.handle("member", &job::kind);
+    d.handle("std", std::function<std::string(const job &)>(shout));
+    d.handle("empty", std::function<std::string(const job &)>());
+    d.handle("moves", [p = std::make_unique<std::string>("mine")](const job &) { return *p; });
+    d.start();
+    CHECK(d.wait(d.push("function", "a"), soon).view() == "a!");
+    CHECK(d.wait(d.push("object"), soon).view().empty() && calls == 1);
+    CHECK(d.wait(d.push("member"), soon).view() == "member");
+    CHECK(d.wait(d.push("std", "b"), soon).view() == "b!");
+    CHECK(d.wait(d.push("moves"), soon).view() == "mine");
+    CHECK(contains(THROWN(forebay::job_failed, d.wait(d.push("empty"), soon)).what(), "bad_function_call"));
+}
+
+void a_result_is_bytes_or_goes_through_a_codec() {
+    const auto d = open();
+    d.handle("literal", [](const job &) { return "text"; });
+    d.handle("none", [](const job &) { return static_cast<const char *>(nullptr); });
+    d.handle("view", [](const job &j) { return j.kind(); });
+    d.handle("bytes", [](const job &) { return std::vector<std::byte>{std::byte{0}, std::byte{255}}; });
+    d.handle("order", [](const job &) { return order{7}; });
+    d.handle("number", [](const job &) { return forebay::done(-12); });
+    d.handle("typed", [](const job &) { return forebay::done("{}", "application/json"); });
+    d.start();
+    CHECK(d.wait(d.push("literal"), soon).view() == "text");
+    CHECK(d.wait(d.push("none"), soon).view().empty());
+    CHECK(d.wait(d.push("view"), soon).view() == "view");
+    CHECK(d.wait(d.push("bytes"), soon).view() == std::string_view("\0\xff", 2));
+    CHECK(d.wait_for<int>(d.push("number"), soon) == -12);
+    CHECK(d.wait(d.push("typed"), soon).content_type() == "application/json");
+    const auto result = d.wait(d.push("order"), soon);
+    CHECK(result.content_type() == "text/x-order" && result.as<order>().number == 7);
+}
+
+void a_handler_of_values_gets_values() {
+    const auto d = open();
+    std::atomic<int> calls{0};
+    d.handle<order>("next", [&calls](const order &o) { return ++calls, order{o.number + 1}; });
+    d.handle<order>("kind", [](order o, const job &j) { return std::string(j.kind()) + std::to_string(o.number); });
+    d.handle<std::string>("text", [](std::string text) { return text; });
+    d.start();
+    CHECK(d.wait_for<order>(d.push("next", order{1}), soon).number == 2);
+    CHECK(d.wait(d.push("kind", order{1}), soon).view() == "kind1");
+    CHECK(d.wait(d.push("text", "as it is"), soon).view() == "as it is");
+    // What is no order now will be none at the second attempt.
+    const auto wrong = d.push("next", "something else");
+    const auto why = THROWN(forebay::job_failed, d.wait(wrong, soon));
+    CHECK(contains(why.what(), "no order") && contains(why.what(), "\"next\""));
+    CHECK(contains(d.get(wrong), "\"attempt\":1,") && calls == 1);
 }
 
 void what_is_thrown_fails_the_attempt() {
     const auto d = open();
     std::atomic<int> calls{0};
-    CHECK(add(d, "throw", [&calls](const fby_job &job, fby_reply *) -> fby_verdict {
-              ++calls;
-              if (text(job.payload) == "int") throw 42;
-              throw std::runtime_error("no " + text(job.payload));
-          }) == FBY_OK);
-    CHECK(fby_start(d.get(), nullptr) == FBY_OK);
-    const auto [status, why] = wait(d, push(d, "throw", "paper"));
-    CHECK(status == FBY_E_JOB_FAILED && why.find("no paper") != std::string::npos);
+    d.handle("throw", [&calls](const job &j) {
+        ++calls;
+        if (j.payload() == "int") throw 42;
+        throw std::runtime_error("no " + std::string(j.payload()));
+    });
+    d.start();
+    CHECK(contains(THROWN(forebay::job_failed, d.wait(d.push("throw", "paper"), soon)).what(), "no paper"));
     CHECK(calls == 2);
-    const auto [other, because] = wait(d, push(d, "throw", "int"));
-    CHECK(other == FBY_E_JOB_FAILED && because.find("no std::exception") != std::string::npos);
-    stop(d);
+    const auto why = THROWN(forebay::job_failed, d.wait(d.push("throw", "int"), soon));
+    CHECK(contains(why.what(), "no std::exception") && calls == 4);
+}
+
+// What a handler says, by returning or by throwing it, and what comes of it.
+struct row {
+    std::function<forebay::outcome()> says;
+    forebay::state ends;
+    int calls;
+    const char *tells;
+};
+
+void an_outcome_is_returned_or_thrown() {
+    const row rows[] = {
+        {[] { return forebay::done("fine"); }, forebay::state::succeeded, 1, "succeeded"},
+        {[] { return forebay::failed("no luck"); }, forebay::state::failed, 2, "no luck"},
+        {[] { return forebay::fatal("no hope"); }, forebay::state::failed, 1, "no hope"},
+        {[] { return forebay::retry("again"); }, forebay::state::failed, 2, "again"},
+        {[] { return forebay::retry_after(1ms, "later"); }, forebay::state::failed, 2, "later"},
+        {[] { return forebay::cancelled("no need"); }, forebay::state::cancelled, 1, "no need"},
+        {[] { return forebay::outcome(99, ""); }, forebay::state::failed, 2, "99, which is no verdict"},
+        {[] { return forebay::retry_after(-1s); }, forebay::state::failed, 2, "negative"},
+    };
+    for (const row &r : rows) {
+        for (const bool throws : {false, true}) {
+            const auto d = open();
+            std::atomic<int> calls{0};
+            d.handle("k", [&](const job &) {
+                ++calls;
+                if (throws) throw r.says();
+                return r.says();
+            });
+            d.start();
+            const auto id = d.push("k");
+            if (r.ends != forebay::state::succeeded) THROWN(forebay::job_failed, d.wait(id, soon));
+            else CHECK(d.wait(id, soon).view() == "fine");
+            CHECK(d.state(id) == r.ends && calls == r.calls && contains(d.get(id), r.tells));
+        }
+    }
 }
 
 void what_is_thrown_may_be_no_failure() {
     const auto d = open();
     std::atomic<int> calls{0};
-    const auto handler = [&calls](const fby_job &job, fby_reply *) -> fby_verdict {
-        CHECK(job.attempt == 1);
-        if (++calls < 4) throw rate_limited{1};
-        return FBY_DONE;
+    const auto handler = [&calls](const job &j) {
+        CHECK(j.attempt() == 1);
+        switch (++calls) {
+            case 1: throw forebay::rate_limited(1ms);
+            case 2: throw forebay::snooze(1ms);
+            case 3: throw forebay::rate_limited();
+            default: return;
+        }
     };
-    CHECK(add(d, "busy", handler, "max_attempts=1&rate=1000/s") == FBY_OK);
-    CHECK(add(d, "busy", handler, "max_attempt=1") == FBY_E_NOT_FOUND);
-    CHECK(fby_start(d.get(), nullptr) == FBY_OK);
-    CHECK(wait(d, push(d, "busy")).first == FBY_OK);
+    d.handle("busy", handler, forebay::kind_options().set("max_attempts", "1").set("rate", "1000/s"));
+    THROWN(forebay::not_found, d.handle("busy", handler, forebay::kind_options().set("max_attempt", "1")));
+    d.start();
+    d.wait(d.push("busy"), soon);
     CHECK(calls == 4);
-    stop(d);
+}
+
+void a_result_that_is_too_long_fails_the_attempt() {
+    const forebay::dispatcher d("memory:?max_payload=8&max_attempts=1");
+    d.handle("long", [](const job &) { return "much too long"; });
+    d.handle("thrown", [](const job &) { throw forebay::done("much too long"); });
+    d.start();
+    for (const char *kind : {"long", "thrown"}) {
+        CHECK(contains(THROWN(forebay::job_failed, d.wait(d.push(kind), soon)).what(), "max_payload"));
+    }
+}
+
+void a_job_tells_of_itself() {
+    const auto d = open();
+    const auto before = std::chrono::system_clock::now() - 1s;
+    d.handle("k", [&](const job &j) {
+        CHECK(j.kind() == "k" && j.queue() == "q" && j.payload() == "p" && j.content_type() == "text/plain");
+        CHECK(j.key() == "once" && j.concurrency_key() == "tenant" && j.priority() == -3);
+        CHECK(j.attempt() == 1 && j.max_attempts() == 4 && j.fence() == 1 && j.id());
+        CHECK(j.created() > before && j.due() && *j.due() > j.created());
+        CHECK(j.stop_reason() == forebay::stop_reason::none && !j.stopping() && !j.deferred());
+        j.extend(soon);
+        THROWN(forebay::invalid, j.extend(-1s));
+        return j.id().str();
+    });
+    d.start();
+    const auto id = d.push("k", "p", forebay::push_options().queue("q").content_type("text/plain").key("once")
+                                         .concurrency_key("tenant").priority(-3).max_attempts(4).timeout(soon));
+    CHECK(d.wait(id, soon).view() == id.str());
+}
+
+void a_handler_pushes_through_its_job() {
+    const auto d = open();
+    std::promise<forebay::job_id> next;
+    d.handle("first", [&next](const job &j) { next.set_value(j.dispatcher().push("second", j.payload())); });
+    d.handle("second", shout);
+    d.start();
+    d.wait(d.push("first", "passed on"), soon);
+    CHECK(d.wait(next.get_future().get(), soon).view() == "passed on!");
+}
+
+void a_handler_hears_that_it_should_stop() {
+    const auto d = open();
+    gate running;
+    d.handle("long", [&running](const job &j) {
+        running.pass();
+        while (!j.stopping()) std::this_thread::yield();
+        CHECK(j.stop_reason() == forebay::stop_reason::cancelled);
+    });
+    d.start();
+    const auto id = d.push("long");
+    running.await(1);
+    CHECK(d.cancel(id) == forebay::state::running);
+    THROWN(forebay::job_failed, d.wait(id, soon));
+    CHECK(d.state(id) == forebay::state::cancelled);
+}
+
+void a_handler_cannot_wait_for_itself() {
+    const auto d = open();
+    d.handle("k", [&d](const job &j) {
+        THROWN(forebay::would_deadlock, d.stop());
+        THROWN(forebay::would_deadlock, d.drain());
+        THROWN(forebay::would_deadlock, d.wait(j.id()));
+    });
+    d.start();
+    d.wait(d.push("k"), soon);
 }
 
 void what_is_shed_is_told_to_who_waits() {
     const auto d = open();
-    const auto set = [&d](const char *name, const std::string &value) {
-        CHECK(fby_queue_option(d.get(), fby_str("default"), fby_str(name), bytes(value), nullptr) == FBY_OK);
-    };
-    set("capacity", "1");
-    set("on_full", "drop_oldest");
-    const fby_id first = push(d, "k"), second = push(d, "k");
-    fby_shed rule = 0;
-    CHECK(fby_job_shed(d.get(), &first, &rule, nullptr) == FBY_OK && rule == FBY_SHED_OLDEST);
-    CHECK(fby_job_shed(d.get(), &second, &rule, nullptr) == FBY_OK && rule == 0);
-    const auto [status, why] = wait(d, first);
-    CHECK(status == FBY_E_SHED && why.find("waited longest") != std::string::npos);
+    d.configure_queue("default", {{"capacity", "1"}, {"on_full", "drop_oldest"}});
+    const auto first = d.push("k"), second = d.push("k");
+    CHECK(d.shed(first) == forebay::shed::oldest && d.state(first) == forebay::state::shed);
+    CHECK(d.shed(second) == forebay::shed::none);
+    CHECK(contains(THROWN(forebay::job_shed, d.wait(first, soon)).what(), "waited longest"));
+    CHECK(THROWN(forebay::job_failed, d.wait(first, soon)).code() == FBY_E_SHED);
 }
 
-// What a callable owns may only move, and is destroyed once: at the stop, at the release, when it is
-// replaced, when its registration fails.
-struct witness {
-    explicit witness(std::atomic<int> &n) : alive(&n) { ++*alive; }
-    witness(const witness &) = delete;
-    witness(witness &&other) noexcept : alive(std::exchange(other.alive, nullptr)) {}
-    witness &operator=(const witness &) = delete;
-    witness &operator=(witness &&) = delete;
-    ~witness() {
-        if (alive) --*alive;
-    }
-    std::atomic<int> *alive;
-};
-
-void what_a_callable_owns_is_destroyed_once() {
-    std::atomic<int> alive{0};
-    const auto handler = [&alive] {
-        return [w = witness(alive), p = std::make_unique<int>(1)](const fby_job &, fby_reply *) { return *p - 1; };
-    };
-    static_assert(!std::is_copy_constructible_v<decltype(handler())>);
-    CHECK(add({}, "k", handler()) == FBY_E_INVALID);
-    CHECK(alive == 0);
-    {
-        const auto d = open();
-        CHECK(add(d, "k", handler()) == FBY_OK);
-        CHECK(add(d, "", handler()) == FBY_E_INVALID);
-        CHECK(alive == 1);
-        CHECK(add(d, "k", handler()) == FBY_OK);
-        CHECK(alive == 1);
-        CHECK(add(d, "other", handler()) == FBY_OK);
-        CHECK(alive == 2);
-        stop(d);
-        CHECK(alive == 0);
-        CHECK(add(d, "k", handler()) == FBY_E_CLOSED);
-        CHECK(alive == 0);
-    }
-    {
-        const auto d = open();
-        CHECK(add(d, "k", handler()) == FBY_OK);
-    }
-    CHECK(alive == 0);
-}
-
-// A job may outlive its handler, and be answered by the thread it was handed to.
-void a_job_is_handed_to_another_thread() {
-    const auto d = open();
-    std::mutex lock;
-    std::condition_variable changed;
-    fby_ticket given = 0;
-    CHECK(add(d, "k", [&](const fby_job &job, fby_reply *) {
-              const std::lock_guard<std::mutex> held(lock);
-              given = job.ticket;
-              changed.notify_one();
-              return FBY_PENDING;
-          }) == FBY_OK);
-    CHECK(fby_start(d.get(), nullptr) == FBY_OK);
-    const fby_id id = push(d, "k");
-    {
-        std::unique_lock<std::mutex> held(lock);
-        CHECK(changed.wait_for(held, std::chrono::milliseconds(soon_ms), [&] { return given != 0; }));
-    }
-    auto outcome = FBY_INIT(fby_outcome);
-    outcome.ticket = given;
-    outcome.result = fby_str("from elsewhere");
-    CHECK(fby_finish(d.get(), &outcome, sizeof outcome, 1, nullptr, nullptr) == FBY_OK);
-    CHECK(wait(d, id).second == "from elsewhere");
-    stop(d);
-}
-
-struct test_case {
-    const char *name;
-    void (*run)();
-};
-
-#define CASE(f) {#f, f}
 const test_case cases[] = {
     CASE(a_lambda_is_a_handler),
+    CASE(any_callable_is_a_handler),
+    CASE(a_result_is_bytes_or_goes_through_a_codec),
+    CASE(a_handler_of_values_gets_values),
     CASE(what_is_thrown_fails_the_attempt),
+    CASE(an_outcome_is_returned_or_thrown),
     CASE(what_is_thrown_may_be_no_failure),
+    CASE(a_result_that_is_too_long_fails_the_attempt),
+    CASE(a_job_tells_of_itself),
+    CASE(a_handler_pushes_through_its_job),
+    CASE(a_handler_hears_that_it_should_stop),
+    CASE(a_handler_cannot_wait_for_itself),
     CASE(what_is_shed_is_told_to_who_waits),
-    CASE(what_a_callable_owns_is_destroyed_once),
-    CASE(a_job_is_handed_to_another_thread),
 };
 
 }  // namespace
 
-int main() {
-    int ran = 0;
-    for (const auto &c : cases) {
-        std::printf("c++ %s ... ", c.name);
-        std::fflush(stdout);
-        c.run();
-        std::printf("ok\n");
-        ++ran;
-    }
-    std::printf("C++: %d tests passed\n", ran);
-    return 0;
-}
+SUITE(handlers);
