@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include <string.h>
 
+/* The version of this header; fby_version() is that of the library. */
 #define FBY_VERSION_MAJOR 0
 #define FBY_VERSION_MINOR 1
 #define FBY_VERSION_PATCH 0
@@ -54,7 +55,7 @@
 
 /* fby_status. fby_error_retryable tells which may go away by themselves. */
 enum {
-  FBY_OK = 0,
+  FBY_OK = 0,                /* it worked */
   FBY_E_INVALID = 1,         /* an argument, a name, an option or a job is not valid */
   FBY_E_NO_MEMORY = 2,       /* memory or a thread could not be had */
   FBY_E_FULL = 3,            /* the queue holds as many jobs as it may */
@@ -98,11 +99,11 @@ enum {
   FBY_STATE_BLOCKED = 1,    /* waits for tokens */
   FBY_STATE_SCHEDULED = 2,  /* waits for its time, or for its next attempt */
   FBY_STATE_QUEUED = 3,     /* waits for a worker */
-  FBY_STATE_RUNNING = 4,
-  FBY_STATE_SUCCEEDED = 10, /* from here on final */
-  FBY_STATE_FAILED = 11,
-  FBY_STATE_CANCELLED = 12,
-  FBY_STATE_EXPIRED = 13,
+  FBY_STATE_RUNNING = 4,    /* a worker, or whoever polled it, has it */
+  FBY_STATE_SUCCEEDED = 10, /* it worked; this state and those below are final */
+  FBY_STATE_FAILED = 11,    /* its attempts are used up, or no further one can help */
+  FBY_STATE_CANCELLED = 12, /* somebody cancelled it, or its handler did */
+  FBY_STATE_EXPIRED = 13,   /* its time was up before an attempt could start */
   FBY_STATE_SHED = 14       /* given up by a rule against overload */
 };
 
@@ -479,6 +480,7 @@ FBY_API uint32_t fby_abi_version(void);
 
 // The name of a code as in this header, for example "FBY_E_FULL".
 //
+// Parameters: status.
 // Returns: the name, with a NUL at its end; "FBY_E_?" for a number that is no code.
 // Memory: static.
 // Threads: any.
@@ -894,6 +896,7 @@ fby_status fby_signal(const struct fby_dispatcher *dispatcher,
 
 // The name of a state, for example "succeeded".
 //
+// Parameters: state.
 // Returns: the name, with a NUL at its end; "?" for a number that is no state.
 // Memory: static.
 // Threads: any.
@@ -1210,7 +1213,12 @@ FBY_API fby_stop_reason fby_cancelled(const struct fby_dispatcher *dispatcher, f
 }  // extern "C"
 #endif  // __cplusplus
 
-/* A text that ends with NUL, as bytes without it. */
+/* A text that ends with NUL, as bytes without it.
+ *
+ * Parameters: text may be NULL.
+ * Returns: the bytes, which are those of the text; none for NULL.
+ * Threads: any.
+ */
 static inline fby_bytes fby_str(const char *text) {
   fby_bytes bytes;
   bytes.ptr = text;

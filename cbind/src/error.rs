@@ -137,6 +137,7 @@ pub extern "C" fn fby_abi_version() -> u32 {
 
 /// The name of a code as in this header, for example "FBY_E_FULL".
 ///
+/// Parameters: status.
 /// Returns: the name, with a NUL at its end; "FBY_E_?" for a number that is no code.
 /// Memory: static.
 /// Threads: any.

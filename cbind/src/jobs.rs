@@ -211,6 +211,7 @@ pub unsafe extern "C" fn fby_signal(
 
 /// The name of a state, for example "succeeded".
 ///
+/// Parameters: state.
 /// Returns: the name, with a NUL at its end; "?" for a number that is no state.
 /// Memory: static.
 /// Threads: any.
