@@ -200,7 +200,8 @@ pub(crate) fn check_payload(payload: &Payload, max: usize) -> Result<()> {
 #[derive(Clone, Debug)]
 #[must_use = "a job does nothing until it is pushed"]
 pub struct NewJob<'a> {
-    pub(crate) id: Option<JobId>,
+    /// [`JobId::NIL`] has one made.
+    pub(crate) id: JobId,
     pub(crate) kind: Name<'a, KindId>,
     pub(crate) queue: Option<Name<'a, QueueId>>,
     pub(crate) payload: Payload,
@@ -208,20 +209,31 @@ pub struct NewJob<'a> {
     pub(crate) run_at: RunAt,
     pub(crate) max_attempts: Option<u32>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) durability: Option<Durability>,
+    pub(crate) rare: Option<Box<Rare<'a>>>,
+}
+
+/// What most jobs are pushed without. It stands apart because a job on its way to the engine is moved by every
+/// hand that it passes through, and the rest of it is moved in registers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rare<'a> {
     pub(crate) deadline: Option<RunAt>,
     pub(crate) key: Option<Cow<'a, str>>,
     pub(crate) concurrency_key: Option<Cow<'a, str>>,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) headers: Vec<(String, String)>,
     pub(crate) waits: Vec<Token>,
-    pub(crate) durability: Option<Durability>,
 }
+
+// No larger than what compilers move without a call.
+const _: () = assert!(size_of::<NewJob<'_>>() <= 128);
 
 impl<'a> NewJob<'a> {
     /// A job of this kind with this payload, for the default queue, at once.
+    #[inline]
     pub fn new(kind: impl Into<Name<'a, KindId>>, payload: impl Into<Payload>) -> Self {
         Self {
-            id: None,
+            id: JobId::NIL,
             kind: kind.into(),
             queue: None,
             payload: payload.into(),
@@ -229,42 +241,57 @@ impl<'a> NewJob<'a> {
             run_at: RunAt::Now,
             max_attempts: None,
             timeout: None,
-            deadline: None,
-            key: None,
-            concurrency_key: None,
-            retry: None,
-            headers: Vec::new(),
-            waits: Vec::new(),
             durability: None,
+            rare: None,
         }
     }
 
-    /// The job's id; one is made at push otherwise. Pushing the same id twice is safe: the second push
-    /// changes nothing.
+    /// What it has of that which most jobs do not have.
+    #[inline]
+    pub(crate) fn rare(&self) -> Option<&Rare<'a>> {
+        self.rare.as_deref()
+    }
+
+    pub(crate) fn rare_mut(&mut self) -> &mut Rare<'a> {
+        self.rare.get_or_insert_default()
+    }
+
+    /// The tokens it waits for.
+    pub(crate) fn waits(&self) -> &[Token] {
+        self.rare().map_or(&[], |rare| &rare.waits)
+    }
+
+    /// The job's id; one is made at push otherwise, and for [`JobId::NIL`]. Pushing the same id twice is safe: the
+    /// second push changes nothing.
+    #[inline]
     pub fn id(mut self, id: JobId) -> Self {
-        self.id = Some(id);
+        self.id = id;
         self
     }
 
     /// The queue, instead of the default one.
+    #[inline]
     pub fn queue(mut self, queue: impl Into<Name<'a, QueueId>>) -> Self {
         self.queue = Some(queue.into());
         self
     }
 
     /// The priority, from -128 to 127: higher first. Default 0.
+    #[inline]
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = priority;
         self
     }
 
     /// Start no earlier than this long after the push.
+    #[inline]
     pub fn delay(mut self, delay: Duration) -> Self {
         self.run_at = RunAt::After(delay);
         self
     }
 
     /// Start no earlier than this instant.
+    #[inline]
     pub fn run_at(mut self, at: Timestamp) -> Self {
         self.run_at = RunAt::At(at);
         self
@@ -272,65 +299,75 @@ impl<'a> NewJob<'a> {
 
     /// How often the job may run in all (at least 1; `u32::MAX` is without limit and needs a retry
     /// policy that pauses).
+    #[inline]
     pub fn max_attempts(mut self, runs: u32) -> Self {
         self.max_attempts = Some(runs);
         self
     }
 
     /// How long one attempt may take.
+    #[inline]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
     /// An attempt that has not started this long after the push never starts: the job expires.
+    #[inline]
     pub fn expires_after(mut self, after: Duration) -> Self {
-        self.deadline = Some(RunAt::After(after));
+        self.rare_mut().deadline = Some(RunAt::After(after));
         self
     }
 
     /// An attempt that has not started at this instant never starts: the job expires.
+    #[inline]
     pub fn deadline(mut self, at: Timestamp) -> Self {
-        self.deadline = Some(RunAt::At(at));
+        self.rare_mut().deadline = Some(RunAt::At(at));
         self
     }
 
     /// The idempotency key: of several pushes with one key, the first makes the job and the others get
     /// its id; another kind or payload under the same key is a conflict. The key is free again when the
     /// job is cancelled or forgotten (see the retention options).
+    #[inline]
     pub fn key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
-        self.key = Some(key.into());
+        self.rare_mut().key = Some(key.into());
         self
     }
 
     /// Whose turn the job takes: jobs of a queue with one concurrency key (a tenant, an account, a host) start
     /// in the order in which they became ready and take turns with those of other keys, so that nobody starves
     /// for somebody who pushes much. See the queue options `key_concurrency` and `key_rate` for limits.
+    #[inline]
     pub fn concurrency_key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
-        self.concurrency_key = Some(key.into());
+        self.rare_mut().concurrency_key = Some(key.into());
         self
     }
 
     /// The retry policy of this job, instead of its kind's.
+    #[inline]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
-        self.retry = Some(policy);
+        self.rare_mut().retry = Some(policy);
         self
     }
 
     /// A header: a name and a text that travel with the job (trace ids, tenant, ...).
+    #[inline]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.headers.push((name.into(), value.into()));
+        self.rare_mut().headers.push((name.into(), value.into()));
         self
     }
 
     /// The job is blocked until a signal has delivered each of its tokens once.
+    #[inline]
     pub fn waits_for(mut self, token: impl Into<Token>) -> Self {
-        self.waits.push(token.into());
+        self.rare_mut().waits.push(token.into());
         self
     }
 
     /// What the job must survive before its push is answered, instead of the option `durability`. An engine
     /// that cannot do so much does what it can; [`Pushed::durability`](crate::Pushed::durability) tells.
+    #[inline]
     pub fn durability(mut self, level: Durability) -> Self {
         self.durability = Some(level);
         self
@@ -347,12 +384,6 @@ impl<'a> NewJob<'a> {
         if let Some(Name::Text(queue)) = &self.queue {
             check_name(queue, "queue")?;
         }
-        if let Some(key) = &self.key {
-            check_name(key, "key")?;
-        }
-        if let Some(key) = &self.concurrency_key {
-            check_name(key, "concurrency key")?;
-        }
         check_payload(&self.payload, max_payload)?;
         if self.max_attempts == Some(0) {
             return Err(Error::invalid(
@@ -362,13 +393,28 @@ impl<'a> NewJob<'a> {
         if self.timeout == Some(Duration::ZERO) {
             return Err(Error::invalid("timeout is zero; leave it out for no timeout"));
         }
+        self.rare().map_or(Ok(()), Rare::check)
+    }
+
+    /// The longest value of a header, in bytes.
+    pub const MAX_HEADER: usize = 8 * 1024;
+}
+
+impl Rare<'_> {
+    fn check(&self) -> Result<()> {
+        if let Some(key) = &self.key {
+            check_name(key, "key")?;
+        }
+        if let Some(key) = &self.concurrency_key {
+            check_name(key, "concurrency key")?;
+        }
         if let Some(policy) = &self.retry {
             policy.check()?;
         }
         for (name, value) in &self.headers {
             check_name(name, "header")?;
-            if value.len() > Self::MAX_HEADER {
-                let (len, max) = (value.len(), Self::MAX_HEADER);
+            if value.len() > NewJob::MAX_HEADER {
+                let (len, max) = (value.len(), NewJob::MAX_HEADER);
                 return Err(Error::invalid(format!(
                     "header {name:?} has {len} bytes; {max} are allowed"
                 )));
@@ -379,9 +425,6 @@ impl<'a> NewJob<'a> {
         }
         Ok(())
     }
-
-    /// The longest value of a header, in bytes.
-    pub const MAX_HEADER: usize = 8 * 1024;
 }
 
 /// A token that a blocked job waits for.

@@ -67,10 +67,11 @@ fn again(job: &Job, payload: Payload) -> NewJob<'_> {
         .queue(&*job.queue)
         .priority(job.priority)
         .key(format!("retry:{}", job.id));
-    new.concurrency_key = job.concurrency_key().map(Into::into);
     new.max_attempts = job.max_attempts;
     new.timeout = job.timeout;
-    new.retry = job.extras.as_ref().and_then(|e| e.retry);
-    new.headers = job.headers().to_vec();
+    let rare = new.rare_mut();
+    rare.concurrency_key = job.concurrency_key().map(Into::into);
+    rare.retry = job.extras.as_ref().and_then(|e| e.retry);
+    rare.headers = job.headers().to_vec();
     new
 }

@@ -143,10 +143,15 @@ impl Prepared<'_> {
         self.job.priority
     }
 
+    /// Whether its id was made for it.
+    fn is_fresh(&self) -> bool {
+        self.job.id == JobId::NIL
+    }
+
     /// Whether there can be no such job as yet.
     fn is_new(&self) -> bool {
         let key = self.extras.as_ref().and_then(|extras| extras.key.as_ref());
-        self.job.id.is_none() && key.is_none()
+        self.is_fresh() && key.is_none()
     }
 
     pub(super) fn concurrency_key(&self) -> Option<&str> {
@@ -186,7 +191,7 @@ impl Prepared<'_> {
     pub(crate) fn insert<'i>(&'i self, payload: Parcel<'i>, bounds: Bounds) -> Insert<'i> {
         Insert {
             id: self.id,
-            fresh: self.job.id.is_none(),
+            fresh: self.is_fresh(),
             queue: self.queue,
             kind: self.kind,
             payload,
@@ -196,7 +201,7 @@ impl Prepared<'_> {
             timeout: self.job.timeout,
             deadline: self.deadline,
             extras: self.extras.as_ref(),
-            waits: &self.job.waits,
+            waits: self.job.waits(),
             capacity: bounds.jobs,
             capacity_bytes: bounds.bytes,
             undecided: bounds.yields,
@@ -582,7 +587,7 @@ impl Inner {
         };
         let weight = payload.len().unwrap_or(0);
         self.check_weight(queue, weight)?;
-        if job.max_attempts.is_some() || job.retry.is_some() {
+        if job.max_attempts.is_some() || job.rare().is_some() {
             self.check_attempts(job, kind)?;
         }
         let at = |when: RunAt| match when {
@@ -590,11 +595,15 @@ impl Inner {
             RunAt::After(d) => now.after(d),
             RunAt::At(t) => t.max(now),
         };
-        let deadline = job.deadline.map_or(Timestamp::MAX, |d| match d {
+        let deadline = job.rare().and_then(|rare| rare.deadline);
+        let deadline = deadline.map_or(Timestamp::MAX, |d| match d {
             RunAt::At(t) => t,
             other => at(other),
         });
-        let id = job.id.unwrap_or_else(|| JobId::new(now));
+        let id = match job.id {
+            JobId::NIL => JobId::new(now),
+            id => id,
+        };
         if self.must_encode.load(Ordering::Relaxed) || self.relays.encodes(queue) {
             // Nothing is accepted that the file, or whoever gets the job in the end, could not hold.
             payload.encode()?;
@@ -617,7 +626,7 @@ impl Inner {
     fn check_attempts(&self, job: &NewJob<'_>, kind: KindId) -> Result<()> {
         let options = self.kinds.get(kind).map(|e| e.options).unwrap_or_default();
         let runs = job.max_attempts.or(options.max_attempts);
-        let retry = job.retry.or(options.retry);
+        let retry = job.rare().and_then(|rare| rare.retry).or(options.retry);
         check_endless(
             runs.unwrap_or(self.options.max_attempts),
             &retry.unwrap_or(self.options.retry),
@@ -625,20 +634,23 @@ impl Inner {
     }
 
     fn extras(&self, job: &NewJob<'_>, payload: &Payload) -> Result<Option<Arc<Extras>>> {
-        let plain = job.key.is_none() && job.concurrency_key.is_none();
-        if plain && job.retry.is_none() && job.headers.is_empty() {
+        let Some(rare) = job.rare() else {
+            return Ok(None);
+        };
+        let plain = rare.key.is_none() && rare.concurrency_key.is_none();
+        if plain && rare.retry.is_none() && rare.headers.is_empty() {
             return Ok(None);
         }
-        let fingerprint = match job.key {
+        let fingerprint = match rare.key {
             Some(_) => payload.fingerprint()?,
             None => 0,
         };
         Ok(Some(Arc::new(Extras {
-            key: job.key.as_deref().map(Box::from),
+            key: rare.key.as_deref().map(Box::from),
             fingerprint,
-            concurrency_key: job.concurrency_key.as_deref().map(Box::from),
-            retry: job.retry,
-            headers: job.headers.clone(),
+            concurrency_key: rare.concurrency_key.as_deref().map(Box::from),
+            retry: rare.retry,
+            headers: rare.headers.clone(),
         })))
     }
 

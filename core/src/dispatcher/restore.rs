@@ -12,7 +12,7 @@ use crate::engine::{Insert, Inserted, Located, Parcel, Restored};
 use crate::error::{Error, Result};
 use crate::event::{Event, EventKind};
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, State, Token};
+use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, Rare, State, Token};
 use crate::names::Names;
 use crate::outcome::{Outcome, Standing, decide};
 use crate::payload::Payload;
@@ -166,15 +166,18 @@ impl RestoredJob {
     /// `Invalid`, with a sentence that names the field.
     pub(crate) fn check(&self) -> Result<()> {
         let extras = self.extras.as_deref();
-        let job = NewJob {
+        let mut job = NewJob {
             queue: Some(Name::from(&self.queue)),
             max_attempts: self.max_attempts,
             timeout: self.timeout,
+            ..NewJob::new(&self.kind, self.payload.clone())
+        };
+        *job.rare_mut() = Rare {
             key: extras.and_then(|e| e.key.as_deref()).map(Cow::Borrowed),
             retry: extras.and_then(|e| e.retry),
             headers: extras.map(|e| e.headers.clone()).unwrap_or_default(),
             waits: self.waits.clone(),
-            ..NewJob::new(&self.kind, self.payload.clone())
+            ..Rare::default()
         };
         job.check(Payload::MAX_LEN)?;
         if self.attempt > Self::MAX_ATTEMPT {

@@ -139,10 +139,11 @@ fn job<'l>(lease: &'l Lease, queue: Option<&'l str>) -> NewJob<'l> {
         .id(lease.id())
         .queue(queue.unwrap_or_else(|| lease.queue_text()))
         .priority(lease.priority());
-    job.headers = lease.headers().to_vec();
-    job.key = lease.key().map(Into::into);
-    job.concurrency_key = lease.concurrency_key().map(Into::into);
-    job.retry = lease.retry();
+    let rare = job.rare_mut();
+    rare.headers = lease.headers().to_vec();
+    rare.key = lease.key().map(Into::into);
+    rare.concurrency_key = lease.concurrency_key().map(Into::into);
+    rare.retry = lease.retry();
     if let Some(deadline) = lease.deadline() {
         job = job.deadline(deadline);
     }
