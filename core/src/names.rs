@@ -69,12 +69,25 @@ impl Names {
     /// The number of the queue `name`, if anyone has named it.
     #[must_use]
     pub fn find_queue(&self, name: &str) -> Option<QueueId> {
-        self.queues.find(name).map(QueueId)
+        self.queues.find(name.as_bytes()).map(QueueId)
     }
 
     /// The number of the kind `name`, if anyone has named it.
     #[must_use]
     pub fn find_kind(&self, name: &str) -> Option<KindId> {
+        self.kinds.find(name.as_bytes()).map(KindId)
+    }
+
+    /// The number of the queue whose name is these bytes, if anyone has named it: what nobody has checked can be
+    /// looked for.
+    #[must_use]
+    pub fn look_up_queue(&self, name: &[u8]) -> Option<QueueId> {
+        self.queues.find(name).map(QueueId)
+    }
+
+    /// The number of the kind whose name is these bytes, if anyone has named it.
+    #[must_use]
+    pub fn look_up_kind(&self, name: &[u8]) -> Option<KindId> {
         self.kinds.find(name).map(KindId)
     }
 
@@ -92,12 +105,14 @@ impl Names {
 
     /// The text of a queue's name, where it stands. Takes no lock.
     #[must_use]
+    #[inline]
     pub fn queue_text(&self, id: QueueId) -> &str {
         self.queues.name(id.0)
     }
 
     /// The text of a kind's name, where it stands. Takes no lock.
     #[must_use]
+    #[inline]
     pub fn kind_text(&self, id: KindId) -> &str {
         self.kinds.name(id.0)
     }
@@ -173,17 +188,18 @@ struct Table {
 }
 
 impl Table {
-    fn find(&self, name: &str) -> Option<u16> {
+    fn find(&self, name: &[u8]) -> Option<u16> {
         let count = self.count.load(Ordering::Acquire);
         if count <= FEW {
             // Texts that nobody writes, instead of a lock that every push by name would.
-            return (0..count as u16).find(|number| **self.name(*number) == *name);
+            return (0..count as u16).find(|number| self.name(*number).as_bytes() == name);
         }
+        let name = std::str::from_utf8(name).ok()?;
         self.numbers.read().get(name).copied()
     }
 
     fn intern(&self, name: &str, what: &str) -> Result<u16> {
-        if let Some(number) = self.find(name) {
+        if let Some(number) = self.find(name.as_bytes()) {
             return Ok(number);
         }
         check_name(name, what)?;
@@ -202,6 +218,7 @@ impl Table {
         Ok(number)
     }
 
+    #[inline]
     fn name(&self, number: u16) -> &Arc<str> {
         self.names
             .get(number)
@@ -225,12 +242,14 @@ type Chunk = Box<[OnceLock<Arc<str>>]>;
 
 impl Texts {
     /// Which chunk a number is in, and where. The chunks have room for every number below `u16::MAX`.
+    #[inline]
     fn place(number: u16) -> (usize, usize) {
         let n = usize::from(number) + 1;
         let chunk = n.ilog2();
         (chunk as usize, n - (1 << chunk))
     }
 
+    #[inline]
     fn get(&self, number: u16) -> Option<&Arc<str>> {
         let (chunk, at) = Self::place(number);
         self.0[chunk].get()?[at].get()

@@ -94,6 +94,7 @@ impl Payload {
 
     /// No bytes at all.
     #[must_use]
+    #[inline]
     pub const fn empty() -> Self {
         Self(Block::empty())
     }
@@ -116,6 +117,19 @@ impl Payload {
         }
     }
 
+    /// A copy of bytes of type [`OCTETS`] that belong to somebody else; see [`Payload::copy`].
+    ///
+    /// # Errors
+    /// As [`Payload::copy`].
+    #[inline]
+    pub fn copy_octets(bytes: &[u8], max: usize) -> Result<Self> {
+        if bytes.len() > max.min(SMALL) {
+            return Self::copy(bytes, OCTETS.into(), max);
+        }
+        let block = Block::small(bytes, Known::Octets);
+        block.map(Self).ok_or_else(|| cannot_copy(bytes.len()))
+    }
+
     /// A copy of bytes that belong to somebody else, as whoever answers for the memory of another
     /// language needs it: the length is checked first, and memory that cannot be had is an error.
     ///
@@ -128,14 +142,13 @@ impl Payload {
                 "payload has {len} bytes; option max_payload allows {max}"
             )));
         }
-        let no_memory = || Error::new(ErrorKind::NoMemory, format!("cannot copy {len} bytes"));
         let known = Known::find(&content_type).filter(|_| len <= SMALL);
         let block = match known {
             Some(known) => Block::small(bytes, known),
             None => {
                 let mut copy = Vec::new();
                 copy.try_reserve_exact(len)
-                    .map_err(|e| no_memory().caused_by(e))?;
+                    .map_err(|e| cannot_copy(len).caused_by(e))?;
                 copy.extend_from_slice(bytes);
                 Block::large(Encoded {
                     bytes: copy.into(),
@@ -143,7 +156,7 @@ impl Payload {
                 })
             }
         };
-        block.map(Self).ok_or_else(no_memory)
+        block.map(Self).ok_or_else(|| cannot_copy(len))
     }
 
     /// `value` as JSON text.
@@ -205,6 +218,7 @@ impl Payload {
 
     /// The bytes, if the payload is bytes.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> Option<&[u8]> {
         match self.0.view() {
             View::Small(bytes, _) => Some(bytes),
@@ -215,6 +229,7 @@ impl Payload {
 
     /// What the bytes are, if the payload is bytes.
     #[must_use]
+    #[inline]
     pub fn content_type(&self) -> Option<&str> {
         match self.0.view() {
             View::Small(_, known) => Some(known.name()),
@@ -271,6 +286,7 @@ impl Payload {
 
     /// How many bytes the payload holds, if that is known without encoding.
     #[must_use]
+    #[inline]
     pub fn len(&self) -> Option<usize> {
         self.as_bytes().map(<[u8]>::len)
     }
@@ -289,6 +305,11 @@ impl Payload {
     pub fn fingerprint(&self) -> Result<u64> {
         self.read(xxh3_64)
     }
+}
+
+#[cold]
+fn cannot_copy(len: usize) -> Error {
+    Error::new(ErrorKind::NoMemory, format!("cannot copy {len} bytes"))
 }
 
 /// The bytes of a small payload, shared with a [`Bytes`].

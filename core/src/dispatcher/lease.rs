@@ -82,20 +82,24 @@ impl Lease {
         Self { body: Some(body) }
     }
 
+    #[inline]
     pub(super) fn body(&self) -> &Body {
         self.body.as_deref().expect("whoever ends a lease has taken it")
     }
 
+    #[inline]
     fn claimed(&self) -> &Claimed {
         &self.body().claimed
     }
 
+    #[inline]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.body().inner
     }
 
     /// The job's id.
     #[must_use]
+    #[inline]
     pub fn id(&self) -> JobId {
         self.claimed().job.id
     }
@@ -114,42 +118,49 @@ impl Lease {
 
     /// The name of the job's queue, where it stands: cheaper than [`Lease::queue`].
     #[must_use]
+    #[inline]
     pub fn queue_text(&self) -> &str {
         self.inner().engine.names().queue_text(self.claimed().queue)
     }
 
     /// The name of the job's kind, where it stands: cheaper than [`Lease::kind`].
     #[must_use]
+    #[inline]
     pub fn kind_text(&self) -> &str {
         self.inner().engine.names().kind_text(self.claimed().kind)
     }
 
     /// The number of the job's kind: cheaper than its name.
     #[must_use]
+    #[inline]
     pub fn kind_id(&self) -> KindId {
         self.claimed().kind
     }
 
     /// What the job carries.
     #[must_use]
+    #[inline]
     pub fn payload(&self) -> &Payload {
         &self.claimed().payload
     }
 
     /// The number of this attempt, from 1.
     #[must_use]
+    #[inline]
     pub fn attempt(&self) -> u32 {
         self.claimed().attempt
     }
 
     /// How often the job may run in all; `u32::MAX` is without limit.
     #[must_use]
+    #[inline]
     pub fn max_attempts(&self) -> u32 {
         self.claimed().max_attempts
     }
 
     /// The job's priority.
     #[must_use]
+    #[inline]
     pub fn priority(&self) -> Priority {
         self.claimed().priority
     }
@@ -157,48 +168,56 @@ impl Lease {
     /// The fence of this claim: grows with every claim of the job, and lets whatever the handler writes
     /// to refuse a late writer.
     #[must_use]
+    #[inline]
     pub fn fence(&self) -> u64 {
         self.claimed().job.fence
     }
 
     /// When the job was pushed.
     #[must_use]
+    #[inline]
     pub fn created(&self) -> Timestamp {
         self.claimed().created
     }
 
     /// When this attempt is overdue, by its timeout or its lease, if it can be.
     #[must_use]
+    #[inline]
     pub fn due(&self) -> Option<Timestamp> {
         (self.claimed().due != Timestamp::MAX).then_some(self.claimed().due)
     }
 
     /// The instant after which no attempt starts, if there is one.
     #[must_use]
+    #[inline]
     pub fn deadline(&self) -> Option<Timestamp> {
         (self.claimed().deadline != Timestamp::MAX).then_some(self.claimed().deadline)
     }
 
     /// The retry policy of its own, if it was pushed with one.
     #[must_use]
+    #[inline]
     pub fn retry(&self) -> Option<RetryPolicy> {
         self.claimed().extras.as_ref()?.retry
     }
 
     /// The headers the job was pushed with.
     #[must_use]
+    #[inline]
     pub fn headers(&self) -> &[(String, String)] {
         self.claimed().extras.as_ref().map_or(&[], |e| &e.headers)
     }
 
     /// The idempotency key the job was pushed with.
     #[must_use]
+    #[inline]
     pub fn key(&self) -> Option<&str> {
         self.claimed().extras.as_ref()?.key.as_deref()
     }
 
     /// The concurrency key the job was pushed with.
     #[must_use]
+    #[inline]
     pub fn concurrency_key(&self) -> Option<&str> {
         self.claimed().extras.as_ref()?.concurrency_key.as_deref()
     }

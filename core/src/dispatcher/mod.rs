@@ -229,6 +229,7 @@ impl Dispatcher {
 
     /// The options it was opened with.
     #[must_use]
+    #[inline]
     pub fn options(&self) -> &Options {
         &self.0.options
     }
@@ -265,6 +266,19 @@ impl Dispatcher {
     /// `Invalid` for a name that cannot be one.
     pub fn kind(&self, name: &str) -> Result<KindId> {
         self.0.engine.names().kind(name)
+    }
+
+    /// The number of the queue whose name is these bytes, if anyone has named it: for bindings, which need to check
+    /// only names that are new.
+    #[must_use]
+    pub fn look_up_queue(&self, name: &[u8]) -> Option<QueueId> {
+        self.0.engine.names().look_up_queue(name)
+    }
+
+    /// The number of the kind whose name is these bytes, if anyone has named it.
+    #[must_use]
+    pub fn look_up_kind(&self, name: &[u8]) -> Option<KindId> {
+        self.0.engine.names().look_up_kind(name)
     }
 
     /// The name of a queue.
@@ -362,6 +376,7 @@ impl Dispatcher {
     ///
     /// # Errors
     /// `Forked`.
+    #[inline]
     pub fn check_process(&self) -> Result<()> {
         self.0.birth.check()
     }
