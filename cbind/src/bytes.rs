@@ -31,6 +31,7 @@ pub struct fby_id {
 
 impl fby_bytes {
     /// Bytes that live as long as `bytes` does.
+    #[inline]
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self {
             ptr: bytes.as_ptr().cast(),
@@ -44,6 +45,7 @@ impl fby_bytes {
     };
 
     // SAFETY: `ptr` must be NULL or good for `len` bytes, which nobody changes while `'a` lasts.
+    #[inline]
     pub(crate) unsafe fn slice<'a>(self, what: &str) -> Result<&'a [u8]> {
         if self.len == 0 {
             return Ok(&[]);
@@ -138,6 +140,7 @@ pub(crate) fn deadline(timeout_ms: i64) -> Deadline {
 }
 
 /// A time that 0 leaves to others.
+#[inline]
 pub(crate) fn some_time(ms: i64, what: &str) -> Result<Option<Duration>> {
     match u64::try_from(ms) {
         Ok(0) => Ok(None),

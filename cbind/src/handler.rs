@@ -72,6 +72,7 @@ unsafe impl Record for fby_job {}
 
 impl fby_job {
     /// A lease as C sees it. What it points to lives as long as the lease.
+    #[inline]
     pub(crate) fn of(lease: &Lease) -> Self {
         let payload = lease.payload();
         let text = |text: &str| fby_bytes::of(text.as_bytes());
@@ -118,10 +119,17 @@ pub(crate) struct Said {
 
 impl Said {
     /// What a verdict and what was said with it mean to the core.
+    #[inline(always)]
     pub(crate) fn outcome(self, verdict: fby_verdict) -> Outcome {
-        let text = |otherwise: &'static str| self.error.map_or(otherwise.into(), std::borrow::Cow::Owned);
         match verdict {
             DONE => Outcome::Success(self.result.unwrap_or_default()),
+            other => self.otherwise(other),
+        }
+    }
+
+    fn otherwise(self, verdict: fby_verdict) -> Outcome {
+        let text = |otherwise: &'static str| self.error.map_or(otherwise.into(), std::borrow::Cow::Owned);
+        match verdict {
             FAILED => Outcome::failed(text("the handler answered FBY_FAILED")),
             FATAL => Outcome::fatal(text("the handler answered FBY_FATAL")),
             RETRY => Outcome::Retry {

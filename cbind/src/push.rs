@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use forebay_core::{
-    Dispatcher, Durability, Error, ErrorKind, JobId, NewJob, OCTETS, Payload, Priority, Pushed, Result,
-    RetryPolicy, ShedReason, Timestamp,
+    Dispatcher, Durability, Error, ErrorKind, JobId, KindId, Name, NewJob, Payload, Priority, Pushed,
+    QueueId, Result, RetryPolicy, ShedReason, Timestamp,
 };
 
 use crate::bytes::{fby_bytes, fby_id, some_time, texts};
@@ -13,7 +13,7 @@ use crate::error::{fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::headers::{fby_header, with_headers};
 use crate::jobs::fby_shed;
-use crate::record::{Record, check_array, read, read_at, write_at};
+use crate::record::{Record, check_array, view, view_at, write_at};
 
 /// What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
 /// one does.
@@ -74,24 +74,21 @@ pub struct fby_job_spec {
 unsafe impl Record for fby_job_spec {}
 
 impl fby_job_spec {
-    // A job is a large value, and every call that is not inlined moves it.
+    // Every call that is not inlined moves the job.
     //
     // SAFETY: its bytes must be valid while `'a` lasts.
-    #[inline]
+    #[inline(always)]
     unsafe fn new_job<'a>(&self, d: &Dispatcher) -> Result<NewJob<'a>> {
         // SAFETY: as required of the caller.
         let (kind, payload) = unsafe {
             let max = d.options().max_payload;
-            (
-                self.kind.text("kind")?,
-                payload(self.payload, self.content_type, max)?,
-            )
+            (self.kind(d)?, payload(self.payload, self.content_type, max)?)
         };
         let mut job = NewJob::new(kind, payload).priority(priority(self.priority)?);
         // SAFETY: as required of the caller.
         unsafe {
-            if let Some(queue) = self.queue.some_text("queue")? {
-                job = job.queue(queue);
+            if self.queue.len > 0 {
+                job = job.queue(self.queue(d)?);
             }
             if let Some(key) = self.key.some_text("key")? {
                 job = job.key(key);
@@ -133,8 +130,36 @@ impl fby_job_spec {
         Ok(tokens.into_iter().fold(job, NewJob::waits_for))
     }
 
-    #[inline]
+    /// The kind: by its number if it has been named before, and then its name needs no check.
+    //
+    // SAFETY: its bytes must be valid while `'a` lasts.
+    #[inline(always)]
+    unsafe fn kind<'a>(&self, d: &Dispatcher) -> Result<Name<'a, KindId>> {
+        // SAFETY: as required of the caller.
+        match d.look_up_kind(unsafe { self.kind.slice("kind") }?) {
+            Some(known) => Ok(known.into()),
+            // SAFETY: as required of the caller.
+            None => unsafe { self.kind.text("kind") }.map(Name::from),
+        }
+    }
+
+    /// The queue, in the same way.
+    //
+    // SAFETY: its bytes must be valid while `'a` lasts.
+    unsafe fn queue<'a>(&self, d: &Dispatcher) -> Result<Name<'a, QueueId>> {
+        // SAFETY: as required of the caller.
+        match d.look_up_queue(unsafe { self.queue.slice("queue") }?) {
+            Some(known) => Ok(known.into()),
+            // SAFETY: as required of the caller.
+            None => unsafe { self.queue.text("queue") }.map(Name::from),
+        }
+    }
+
+    #[inline(always)]
     fn times<'a>(&self, mut job: NewJob<'a>) -> Result<NewJob<'a>> {
+        if self.run_at_ms | self.delay_ms | self.timeout_ms | self.expires_after_ms == 0 {
+            return Ok(job);
+        }
         let at = some_time(self.run_at_ms, "run_at_ms")?;
         match (some_time(self.delay_ms, "delay_ms")?, at) {
             (Some(_), Some(_)) => return Err(invalid("delay_ms and run_at_ms are both set; set one")),
@@ -155,25 +180,33 @@ impl fby_job_spec {
 /// A copy of bytes as a payload.
 //
 // SAFETY: the bytes must be valid during the call.
+#[inline(always)]
 pub(crate) unsafe fn payload(bytes: fby_bytes, content_type: fby_bytes, max: usize) -> Result<Payload> {
     // SAFETY: as required of the caller.
     let (bytes, content_type) = unsafe { (bytes.slice("payload")?, content_type.some_text("content_type")?) };
-    let content_type = content_type.map_or(OCTETS.into(), |t| t.to_owned().into());
-    Payload::copy(bytes, content_type, max)
+    match content_type {
+        None => Payload::copy_octets(bytes, max),
+        Some(content_type) => Payload::copy(bytes, content_type.to_owned().into(), max),
+    }
 }
 
+#[inline]
 fn priority(number: i32) -> Result<Priority> {
     Priority::try_from(number).map_err(|_| invalid(format!("priority {number} is not between -128 and 127")))
 }
 
 /// 0 is none.
+#[inline]
 fn durability(code: fby_durability) -> Result<Option<Durability>> {
-    match Durability::from_code(code) {
-        None if code != 0 => Err(invalid(format!(
-            "durability {code} is none of FBY_DURABILITY_MEMORY, FBY_DURABILITY_OS and FBY_DURABILITY_DISK"
-        ))),
-        level => Ok(level),
+    if code == 0 {
+        return Ok(None);
     }
+    let level = Durability::from_code(code).ok_or_else(|| {
+        invalid(format!(
+            "durability {code} is none of FBY_DURABILITY_MEMORY, FBY_DURABILITY_OS and FBY_DURABILITY_DISK"
+        ))
+    });
+    level.map(Some)
 }
 
 /// Refuses a struct whose room for later fields is in use, or was never cleared.
@@ -216,7 +249,7 @@ pub unsafe extern "C" fn fby_push(
         // SAFETY: the header asks for a live dispatcher and a valid struct, or NULL.
         let (d, job) = unsafe {
             let d = self::dispatcher(dispatcher)?;
-            (d, read(job, "job")?.new_job(d)?)
+            (d, view(job, "job")?.new_job(d)?)
         };
         let pushed = match u64::try_from(wait_ms) {
             Err(_) => d.push(job),
@@ -382,7 +415,7 @@ pub(crate) unsafe fn new_jobs<'a>(
         .map_err(|e| Error::new(ErrorKind::NoMemory, format!("no room for {count} jobs")).caused_by(e))?;
     for i in 0..count {
         // SAFETY: checked, and as required of the caller.
-        list.push(unsafe { read_at(jobs, size, i, "job")?.new_job(d)? });
+        list.push(unsafe { view_at(jobs, size, i, "job")?.new_job(d)? });
     }
     Ok(list)
 }

@@ -5,6 +5,7 @@
 //! caller uses must not be ignored in silence.
 
 use std::mem::{MaybeUninit, size_of};
+use std::ops::Deref;
 
 use forebay_core::{Error, ErrorKind, Result};
 
@@ -19,6 +20,54 @@ pub(crate) unsafe trait Record: Copy {}
 /// No struct will ever be larger; a size above it is memory that was not initialised.
 const LARGEST: usize = 4096;
 const SMALLEST: usize = size_of::<usize>();
+
+/// A struct of the caller's: where it stands, if it is as this library knows it, else as it was read.
+pub(crate) enum View<'a, T> {
+    There(&'a T),
+    Read(T),
+}
+
+impl<T> Deref for View<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        match self {
+            View::There(value) => value,
+            View::Read(value) => value,
+        }
+    }
+}
+
+impl<'a, T: Record> View<'a, T> {
+    // SAFETY: `from` must point to as many readable bytes as its first field says, at least that field, which
+    // nobody changes while `'a` lasts.
+    #[inline]
+    unsafe fn of(from: *const u8, what: &str) -> Result<Self> {
+        // SAFETY: the first field is readable.
+        let size = unsafe { from.cast::<usize>().read_unaligned() };
+        let there = from.cast::<T>();
+        if size == size_of::<T>() && there.is_aligned() {
+            // SAFETY: aligned, readable in its whole size, and any bytes are a `T`.
+            return Ok(View::There(unsafe { &*there }));
+        }
+        // SAFETY: as required of the caller.
+        unsafe { read_sized(from, size, what) }.map(View::Read)
+    }
+}
+
+/// Looks at a struct of the size it says it has, where it stands if it can.
+//
+// SAFETY: `from` must be NULL or point to as many readable bytes as its first field says, at least that
+// field, which nobody changes while `'a` lasts.
+#[inline]
+pub(crate) unsafe fn view<'a, T: Record>(from: *const T, what: &str) -> Result<View<'a, T>> {
+    if from.is_null() {
+        return Err(null(what));
+    }
+    // SAFETY: as required of the caller.
+    unsafe { View::of(from.cast(), what) }
+}
 
 /// Reads a struct by the size it says it has.
 //
@@ -46,10 +95,17 @@ pub(crate) unsafe fn read_or_zero<T: Record>(from: *const T, what: &str) -> Resu
     unsafe { read(from, what) }
 }
 
-/// Reads element `i` of an array whose elements are `size` bytes.
+/// Looks at element `i` of an array whose elements are `size` bytes.
 //
-// SAFETY: the array must have been checked by `check_array`, and hold more than `i` elements.
-pub(crate) unsafe fn read_at<T: Record>(array: *const T, size: usize, i: usize, what: &str) -> Result<T> {
+// SAFETY: the array must have been checked by `check_array`, hold more than `i` elements, and nobody may change it
+// while `'a` lasts.
+#[inline]
+pub(crate) unsafe fn view_at<'a, T: Record>(
+    array: *const T,
+    size: usize,
+    i: usize,
+    what: &str,
+) -> Result<View<'a, T>> {
     // SAFETY: the element is within the array.
     let element = unsafe { array.cast::<u8>().add(i * size) };
     // SAFETY: an element is at least as large as its first field.
@@ -59,7 +115,7 @@ pub(crate) unsafe fn read_at<T: Record>(array: *const T, size: usize, i: usize, 
         return Err(Error::new(ErrorKind::Invalid, text));
     }
     // SAFETY: the element has `size` bytes.
-    unsafe { read_sized(element, size, what) }
+    unsafe { View::of(element, what) }
 }
 
 /// Checks that an array of structs that may have another size may be what the caller says.
@@ -113,6 +169,7 @@ pub(crate) unsafe fn write<T: Record>(to: *mut T, value: T, what: &str) -> Resul
 /// Writes element `i` of an array whose elements are `size` bytes.
 //
 // SAFETY: the array must have been checked by `check_array`, and hold more than `i` elements.
+#[inline]
 pub(crate) unsafe fn write_at<T: Record>(array: *mut T, size: usize, i: usize, value: T) {
     // SAFETY: the element is within the array.
     unsafe { write_sized(array.cast::<u8>().add(i * size), size, value) };
@@ -127,6 +184,7 @@ fn check_size(size: usize, what: &str) -> Result<()> {
 }
 
 // SAFETY: `from` must point to `size` readable bytes.
+#[cold]
 unsafe fn read_sized<T: Record>(from: *const u8, size: usize, what: &str) -> Result<T> {
     check_size(size, what)?;
     let known = size.min(size_of::<T>());
@@ -149,7 +207,15 @@ unsafe fn read_sized<T: Record>(from: *const u8, size: usize, what: &str) -> Res
 }
 
 // SAFETY: `to` must be good for `size` bytes.
+#[inline]
 unsafe fn write_sized<T: Record>(to: *mut u8, size: usize, value: T) {
+    if size == size_of::<T>() {
+        // SAFETY: as required of the caller.
+        return unsafe {
+            to.cast::<T>().write_unaligned(value);
+            to.cast::<usize>().write_unaligned(size);
+        };
+    }
     let known = size.min(size_of::<T>());
     // SAFETY: within the struct; the first field then says how much of it is filled.
     unsafe {
@@ -196,6 +262,26 @@ mod tests {
         // SAFETY: it is as large as it says.
         let new: Large = unsafe { read((&raw const old).cast(), "it") }.unwrap();
         assert_eq!((new.a, new.b), (7, 0));
+    }
+
+    #[test]
+    fn a_struct_is_looked_at_wherever_it_stands() {
+        let it = small(SMALL);
+        // SAFETY: it is as large as it says.
+        let there = unsafe { view(&raw const it, "it") }.unwrap();
+        assert!(std::ptr::eq(&*there, &raw const it), "not copied");
+        let mut room = [0u8; SMALL + size_of::<Small>()];
+        for shift in 0..size_of::<usize>() {
+            let at = room[shift..].as_mut_ptr().cast::<Small>();
+            // SAFETY: the room is large enough for it there.
+            let there = unsafe {
+                at.write_unaligned(it);
+                view(at.cast_const(), "it")
+            };
+            assert_eq!(*there.unwrap(), it, "{shift} bytes on");
+        }
+        // SAFETY: NULL is refused.
+        assert!(unsafe { view::<Small>(std::ptr::null(), "it") }.is_err());
     }
 
     #[test]
@@ -246,8 +332,8 @@ mod tests {
         let them = [small(SMALL), small(SMALL - 1)];
         // SAFETY: the array holds two.
         unsafe {
-            assert!(read_at(them.as_ptr(), SMALL, 0, "them").is_ok());
-            assert!(read_at(them.as_ptr(), SMALL, 1, "them").is_err());
+            assert!(view_at(them.as_ptr(), SMALL, 0, "them").is_ok());
+            assert!(view_at(them.as_ptr(), SMALL, 1, "them").is_err());
         }
     }
 

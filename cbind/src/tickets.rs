@@ -10,7 +10,7 @@ use crate::error::{OK, contain, fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::handler::{Said, error_text, fby_ticket, fby_verdict};
 use crate::push::{fby_job_spec, new_jobs, payload};
-use crate::record::{Record, check_array, read, read_at};
+use crate::record::{Record, View, check_array, read, view_at};
 
 /// What became of one delivery.
 #[repr(C)]
@@ -88,7 +88,7 @@ pub unsafe extern "C" fn fby_finish(
         let d = unsafe { self::dispatcher(dispatcher) }?;
         check_array(outcomes, outcome_size, count, "outcomes")?;
         // SAFETY: checked, and as the header asks.
-        let read = |i| unsafe { read_at(outcomes, outcome_size, i, "outcome") };
+        let read = |i| unsafe { view_at(outcomes, outcome_size, i, "outcome") };
         // SAFETY: the header asks for room for `count` codes, or NULL.
         let say = |i, code| unsafe { put(if codes.is_null() { codes } else { codes.add(i) }, code) };
         finish(d, count, read, say)
@@ -96,10 +96,10 @@ pub unsafe extern "C" fn fby_finish(
 }
 
 /// Answers what can be read, says a code for each, and returns the first failure.
-fn finish(
+fn finish<'o>(
     d: &Dispatcher,
     count: usize,
-    read: impl Fn(usize) -> Result<fby_outcome>,
+    read: impl Fn(usize) -> Result<View<'o, fby_outcome>>,
     say: impl Fn(usize, fby_status),
 ) -> Result<()> {
     let (mut places, mut done) = (Vec::new(), Vec::new());
