@@ -1,9 +1,10 @@
 /* No-op jobs through the C library: handlers as callbacks, or polled and finished 64 at a time.
  *
- *     callback callback|poll JOBS
+ *     callback callback|callback-many|poll JOBS
  *
- * Two producers push jobs of 100 bytes, two workers run them, every run is counted and every outcome stored. Prints
- * one line of JSON, as the Rust programs do. */
+ * Two producers push jobs of 100 bytes, one by one for callbacks and else 64 at a time, two workers run them, every
+ * run is counted and every outcome stored: what `forebay`, `forebay-many` and `forebay-pull` of the Rust program do.
+ * Prints one line of JSON, as that does. */
 #include <forebay.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,6 +18,7 @@ enum { PRODUCERS = 2, WORKERS = 2, BATCH = 64, PAYLOAD = 100, LINE = 128, PLACES
 
 static fby_dispatcher *dispatcher;
 static unsigned long jobs_per_producer;
+static int in_batches;
 
 /* Each thread counts in a line of its own. */
 static struct {
@@ -56,13 +58,30 @@ static fby_verdict noop(void *user_data, const fby_job *job, fby_reply *reply) {
     return FBY_DONE;
 }
 
+static void push_each(const fby_job_spec *job) {
+    fby_error *err = NULL;
+    fby_id id;
+    for (unsigned long i = 0; i < jobs_per_producer; i++) check(fby_push(dispatcher, job, FBY_DEFAULT, &id, NULL, &err), err);
+}
+
+/* Each batch is filled anew, as one of different jobs would be. */
+static void push_batches(const fby_job_spec *job) {
+    fby_job_spec jobs[BATCH];
+    fby_id ids[BATCH];
+    fby_error *err = NULL;
+    for (unsigned long left = jobs_per_producer, size; left > 0; left -= size) {
+        size = left < BATCH ? left : BATCH;
+        for (unsigned long i = 0; i < size; i++) jobs[i] = *job;
+        check(fby_push_many(dispatcher, jobs, sizeof *jobs, size, FBY_DEFAULT, ids, NULL, NULL, &err), err);
+    }
+}
+
 static void *produce(void *unused) {
     unsigned char payload[PAYLOAD];
     fby_job_spec job = {sizeof job, .kind = fby_str("noop"), .payload = {payload, PAYLOAD}};
-    fby_error *err = NULL;
-    fby_id id;
     memset(payload, 7, sizeof payload);
-    for (unsigned long i = 0; i < jobs_per_producer; i++) check(fby_push(dispatcher, &job, FBY_DEFAULT, &id, NULL, &err), err);
+    if (in_batches) push_batches(&job);
+    else push_each(&job);
     return unused;
 }
 
@@ -129,10 +148,11 @@ int main(int argc, char **argv) {
     pthread_t workers[WORKERS];
     fby_error *err = NULL;
     if (argc != 3) {
-        fprintf(stderr, "usage: %s callback|poll JOBS\n", argv[0]);
+        fprintf(stderr, "usage: %s callback|callback-many|poll JOBS\n", argv[0]);
         return 2;
     }
     int polls = strcmp(argv[1], "poll") == 0;
+    in_batches = strcmp(argv[1], "callback") != 0;
     unsigned long jobs = strtoul(argv[2], NULL, 10);
     open_for(polls, workers);
     run(jobs / 4);
