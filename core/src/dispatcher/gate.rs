@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 
 use super::Inner;
-use super::consumer::Room;
+use super::ask::Room;
 use super::governor::{Governor, Heard, Rules, answer};
 use super::keys::{Keys, Met};
 use super::pace::{Pace, Starts};

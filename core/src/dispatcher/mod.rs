@@ -5,6 +5,7 @@
 //! upkeep beside it.
 
 mod again;
+mod ask;
 mod cells;
 mod consumer;
 mod dumps;
