@@ -12,10 +12,17 @@
 //! one write to that word, and no system call; the searcher does the rest when it leaves: one of the calls is
 //! its own, and for each other it wakes somebody. (Schedulers that keep one spinning worker, as those of Go and
 //! of tokio do, have the same rule for the same reason: whoever takes up work passes the wake on.)
+//!
+//! Who does not wait in here but for a descriptor leaves a [`Pager`]: a registration that lasts until it is rung.
 
+mod pager;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
+
+pub(crate) use pager::Pager;
 
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 use crate::sync::{Condvar, Mutex, MutexGuard, lock, spin_loop, yield_now};
@@ -37,9 +44,10 @@ pub struct Bell {
 /// What every ring looks at.
 #[derive(Debug, Default)]
 struct Board {
-    /// Registered waiters that no ring has taken yet: a copy of `Register::unrung`, for a look without the lock.
+    /// Registered waiters that no ring has taken yet, pagers among them: a copy of what the register says, for a
+    /// look without the lock.
     waiting: AtomicU32,
-    /// Registered waiters that have not yet left the present round: a copy of `unrung` and `rung` together.
+    /// Registered waiters that have not yet left the present round: `rung` beside those.
     present: AtomicU32,
     /// Whether members of more than one profile wait here: then every ring wakes everybody.
     mixed: AtomicBool,
@@ -67,6 +75,9 @@ struct Register {
     rung: u32,
     /// How many sleep, rung or not.
     asleep: u32,
+    /// Those who wait elsewhere, and that no ring has taken yet. A ring takes a thread if there is one: that one
+    /// comes for certain.
+    pagers: Vec<Arc<Pager>>,
 }
 
 /// A registration with a bell. Dropping it takes it back.
@@ -110,15 +121,12 @@ impl Bell {
         if self.call() {
             return;
         }
-        let mut register = lock(&self.register);
+        let register = lock(&self.register);
         // Somebody may have begun to search since.
         if self.call() {
             return;
         }
-        if register.ring(1) > 0 {
-            self.publish(&register);
-            self.wake(register, 1);
-        }
+        self.wake(register, 1);
     }
 
     /// Calls the searcher, if there is one: true if all is done.
@@ -140,34 +148,51 @@ impl Bell {
 
     /// Wakes every waiter.
     pub fn ring_all(&self) {
+        self.end_round(usize::MAX);
+    }
+
+    /// Wakes every waiter that is a thread.
+    pub(crate) fn ring_threads(&self) {
+        self.end_round(0);
+    }
+
+    fn end_round(&self, pagers: usize) {
         fence(Ordering::SeqCst);
         // Not only those who are unrung: another may yet take the permit of one who was rung and sleeps.
         if self.board.present.load(Ordering::SeqCst) == 0 {
             return;
         }
         let mut register = lock(&self.register);
-        *register = Register {
-            round: register.round + 1,
-            asleep: register.asleep,
-            ..Register::default()
-        };
-        self.publish(&register);
+        register.round += 1;
+        (register.unrung, register.rung) = (0, 0);
         if self.search.load(Ordering::SeqCst) & SEARCHING != 0 {
             self.search.fetch_or(EVERYBODY, Ordering::SeqCst);
         }
-        self.wake(register, u32::MAX);
+        let paged = register.page(pagers);
+        self.publish(&register);
+        self.notify(register, u32::MAX, &paged);
     }
 
     /// Copies what is looked at without the lock.
     fn publish(&self, register: &Register) {
-        self.board.waiting.store(register.unrung, Ordering::SeqCst);
+        let waiting = register.unrung + register.pagers.len() as u32;
+        self.board.waiting.store(waiting, Ordering::SeqCst);
         self.board
             .present
-            .store(register.unrung + register.rung, Ordering::SeqCst);
+            .store(waiting + register.rung, Ordering::SeqCst);
     }
 
-    /// Wakes up to `count` of those who sleep. Whoever is registered and not asleep looks before he sleeps.
-    fn wake(&self, register: MutexGuard<'_, Register>, count: u32) {
+    /// Rings up to `count` of those who are unrung.
+    fn wake(&self, mut register: MutexGuard<'_, Register>, count: u32) {
+        let rung = register.ring(count);
+        let paged = register.page((count - rung) as usize);
+        self.publish(&register);
+        self.notify(register, rung, &paged);
+    }
+
+    /// Wakes up to `count` of those who sleep, and these others. Whoever is registered and not asleep looks before
+    /// he sleeps.
+    fn notify(&self, register: MutexGuard<'_, Register>, count: u32, paged: &[Arc<Pager>]) {
         let asleep = register.asleep;
         drop(register);
         if count < asleep {
@@ -175,6 +200,7 @@ impl Bell {
         } else if asleep > 0 {
             self.rung.notify_all();
         }
+        paged.iter().for_each(|pager| pager.wakeup.ring());
     }
 
     /// Says that waiters of this profile exist, until [`Bell::leave`]. Waiters of one profile can all use
@@ -211,7 +237,7 @@ impl Bell {
         self.board.mixed.load(Ordering::SeqCst)
     }
 
-    /// How many threads are registered and not yet rung.
+    /// How many are registered and not yet rung.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.board.waiting.load(Ordering::SeqCst) as usize
@@ -259,13 +285,11 @@ impl Listener<'_> {
             register = lock(&bell.register);
             // The calls are rings that were not entered; one who was rung with everybody passes all of them on.
             let calls = bell.search.swap(0, Ordering::SeqCst) / CALL;
-            let rung = register.ring(calls);
-            if rung > 0 && register.round == self.round {
-                return self.answer(register, rung - 1);
+            if calls > 0 && register.round == self.round && register.ring(1) > 0 {
+                return self.answer(register, calls - 1);
             }
-            if rung > 0 {
-                bell.publish(&register);
-                bell.wake(register, rung);
+            if calls > 0 {
+                bell.wake(register, calls);
                 register = lock(&bell.register);
             }
         }
@@ -276,7 +300,6 @@ impl Listener<'_> {
     fn answer(mut self, mut register: MutexGuard<'_, Register>, others: u32) -> bool {
         self.live = false;
         register.rung -= 1;
-        self.bell.publish(&register);
         self.bell.wake(register, others);
         true
     }
@@ -295,7 +318,7 @@ impl Listener<'_> {
             }
             let left = deadline.left();
             if left == Some(Duration::ZERO) {
-                self.unregister(&mut register);
+                self.unregister(register);
                 return false;
             }
             bell.sleeps.fetch_add(1, Ordering::Relaxed);
@@ -312,16 +335,19 @@ impl Listener<'_> {
     }
 
     /// Leaves the round as one who was not rung, if there is such a one: a ring that may have been ours is
-    /// then another's. If all were rung, one ring less is needed.
-    fn unregister(&self, register: &mut Register) {
+    /// then another's. If all were rung, one ring less is needed, unless somebody waits elsewhere.
+    fn unregister(&self, mut register: MutexGuard<'_, Register>) {
         if register.round != self.round {
             return;
         }
         match register.unrung.checked_sub(1) {
             Some(unrung) => register.unrung = unrung,
-            None => register.rung -= 1,
+            None => {
+                register.rung -= 1;
+                return self.bell.wake(register, 1);
+            }
         }
-        self.bell.publish(register);
+        self.bell.publish(&register);
     }
 }
 
@@ -347,7 +373,7 @@ impl Bell {
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
         if self.live {
-            self.unregister(&mut lock(&self.bell.register));
+            self.unregister(lock(&self.bell.register));
         }
     }
 }

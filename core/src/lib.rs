@@ -84,6 +84,7 @@ mod retry;
 mod sync;
 mod threads;
 mod time;
+mod wakeup;
 mod worker;
 
 pub use admission::{OnFull, Rate};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::wakeup::readable;
 use std::sync::atomic::AtomicUsize;
 
 #[test]
@@ -191,4 +192,103 @@ fn a_ring_for_all_ends_a_search() {
         }
     });
     assert_eq!((bell.waiting(), bell.search.load(Ordering::SeqCst)), (0, 0));
+}
+
+fn pagers<const N: usize>() -> [Arc<Pager>; N] {
+    std::array::from_fn(|_| Pager::new().expect("there are descriptors"))
+}
+
+fn lit(pagers: &[Arc<Pager>]) -> usize {
+    let lit = pagers.iter().filter(|pager| readable(pager.wakeup.fd()));
+    lit.count()
+}
+
+#[test]
+fn a_ring_reaches_one_pager() {
+    let (bell, pagers) = (Bell::default(), pagers::<3>());
+    pagers.iter().for_each(|pager| bell.hang_up(pager));
+    assert_eq!((lit(&pagers), bell.waiting()), (0, 3));
+    for rung in 1..=3 {
+        bell.ring();
+        assert_eq!((lit(&pagers), bell.waiting()), (rung, 3 - rung));
+    }
+    bell.ring();
+    assert!(pagers.iter().all(|pager| bell.take_down(pager)));
+}
+
+#[test]
+fn a_ring_for_all_reaches_every_pager() {
+    let (bell, pagers) = (Bell::default(), pagers::<3>());
+    pagers.iter().for_each(|pager| bell.hang_up(pager));
+    bell.ring_threads();
+    assert_eq!((lit(&pagers), bell.waiting()), (0, 3), "that is for threads");
+    bell.ring_all();
+    assert_eq!((lit(&pagers), bell.waiting()), (3, 0));
+}
+
+#[test]
+fn a_pager_that_is_taken_down_is_not_rung() {
+    let (bell, pagers) = (Bell::default(), pagers::<3>());
+    pagers.iter().for_each(|pager| bell.hang_up(pager));
+    // The last one moves to its place.
+    assert!(!bell.take_down(&pagers[0]));
+    assert!(!bell.take_down(&pagers[2]));
+    bell.ring();
+    assert_eq!((lit(&pagers[1..2]), lit(&pagers)), (1, 1));
+    // Hung up twice it is there once.
+    (0..2).for_each(|_| bell.hang_up(&pagers[1]));
+    assert_eq!((lit(&pagers), bell.waiting()), (0, 1));
+}
+
+#[test]
+fn a_pager_that_goes_passes_its_ring_on() {
+    let (bell, pagers) = (Bell::default(), pagers::<2>());
+    pagers.iter().for_each(|pager| bell.hang_up(pager));
+    bell.ring();
+    let rung = usize::from(lit(&pagers[1..]) == 1);
+    bell.retire(&pagers[rung]);
+    assert_eq!((lit(&pagers), bell.waiting()), (2, 0));
+    bell.retire(&pagers[1 - rung]);
+    // One that was not rung has nothing to pass on.
+    let [first, second] = self::pagers();
+    bell.hang_up(&first);
+    bell.hang_up(&second);
+    bell.retire(&first);
+    assert_eq!((lit(&[second]), bell.waiting()), (0, 1));
+}
+
+#[test]
+fn a_listener_that_leaves_with_a_ring_pages() {
+    let (bell, [pager]) = (Bell::default(), pagers());
+    bell.hang_up(&pager);
+    let listener = bell.listen();
+    bell.ring();
+    assert_eq!(lit(std::slice::from_ref(&pager)), 0, "a thread comes for certain");
+    drop(listener);
+    assert_eq!(
+        (lit(&[pager]), bell.waiting()),
+        (1, 0),
+        "it has found another one"
+    );
+}
+
+#[test]
+fn a_searcher_pages_for_the_calls_it_leaves_behind() {
+    let (bell, pagers) = (Bell::default(), pagers::<2>());
+    pagers.iter().for_each(|pager| bell.hang_up(pager));
+    let searcher = bell.listen();
+    bell.search.store(SEARCHING, Ordering::SeqCst);
+    for _ in 0..5 {
+        bell.ring();
+    }
+    let calls = bell.search.swap(0, Ordering::SeqCst) / CALL;
+    assert_eq!(
+        (calls, lit(&pagers)),
+        (3, 0),
+        "there are three, and no call pages"
+    );
+    let mut register = lock(&bell.register);
+    assert_eq!(register.ring(1), 1);
+    assert!(searcher.answer(register, calls - 1));
+    assert_eq!((lit(&pagers), bell.waiting()), (2, 0));
 }
