@@ -220,17 +220,19 @@ pub fn a_consumer_that_waits_is_woken(make: Make<'_>) {
     });
 }
 
-/// A batch of jobs wakes as many consumers as can use it.
+/// A batch of jobs wakes as many consumers as can use it, here such that each might ask for something else.
 pub fn a_batch_wakes_many(make: Make<'_>) {
     let stage = Stage::new(make);
+    let kind = stage.d.kind("k").unwrap();
     std::thread::scope(|scope| {
         let waiters: Vec<_> = (0..4)
             .map(|_| {
-                let mut consumer = stage.consumer();
+                let set = KindSet::new();
+                set.add(kind);
+                let mut consumer = stage.d.consumer(Arc::new(set));
                 scope.spawn(move || consumer.next(soon()).unwrap())
             })
             .collect();
-        // All of one kind set would be one profile; these are four, so use both ways of waking.
         assert!(stage.d.settle_to(4, Duration::from_secs(20)));
         stage.d.push_many(&[job(), job(), job(), job()]).unwrap();
         let held: Vec<Lease> = waiters
@@ -241,7 +243,7 @@ pub fn a_batch_wakes_many(make: Make<'_>) {
     });
 }
 
-/// The same with consumers of one set, of which each ring wakes one.
+/// The same with consumers that ask for the same, of which each ring wakes one.
 pub fn a_batch_wakes_many_of_one_set(make: Make<'_>) {
     let stage = Stage::new(make);
     let set = Arc::new(KindSet::any());

@@ -48,6 +48,7 @@ pub mod overflow;
 pub mod overload;
 pub mod payloads;
 pub mod pressure;
+pub mod readiness;
 pub mod retry;
 mod stage;
 pub mod stop;

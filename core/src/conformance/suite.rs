@@ -186,6 +186,18 @@ macro_rules! conformance_cases {
                 what_is_not_over_is_not_retried
                 cancelling_is_told
                 bad_configuration_is_refused;
+            readiness:
+                a_descriptor_says_that_there_is_a_job
+                a_job_is_announced_to_one_descriptor
+                every_kind_reaches_its_descriptor
+                what_lets_a_job_start_is_announced
+                a_free_slot_is_announced
+                a_slot_is_kept_for_a_descriptor
+                a_consumer_that_goes_passes_it_on
+                a_stop_is_announced
+                an_interrupt_is_announced
+                a_descriptor_does_not_keep_from_waiting
+                a_crowd_waits_for_descriptors;
             stop:
                 a_stopped_dispatcher_only_answers_questions
                 what_outlives_the_grace_is_handed_back
@@ -335,6 +347,8 @@ macro_rules! conformance_cases {
                 a_pause_holds_what_becomes_ready
                 long_waiting_jobs_are_found
                 explain_says_why;
+            readiness:
+                what_is_due_is_announced;
             stop:
                 nothing_loops_behind_a_stop
                 a_drain_hears_of_every_end

@@ -1,6 +1,7 @@
 //! What a consumer asks the engine for: of which queues and kinds, and how much of each the limits leave room
 //! for.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -60,16 +61,16 @@ struct Limited {
 }
 
 impl Ask {
-    /// Asks for these kinds in every queue.
-    pub(super) fn new(kinds: Arc<KindSet>, lease: Option<Duration>, profile: u64) -> Self {
+    /// Asks a dispatcher, which has this number, for these kinds in every queue.
+    pub(super) fn new(kinds: Arc<KindSet>, lease: Option<Duration>, serial: u64) -> Self {
         static WORKERS: AtomicU32 = AtomicU32::new(1);
-        Self {
+        let mut ask = Self {
             kinds,
             queues: Vec::new(),
             lease,
             worker: WORKERS.fetch_add(1, Ordering::Relaxed),
             relays: false,
-            profile,
+            profile: 0,
             turn: 0,
             asked: Vec::new(),
             asked_at: (u64::MAX, 0, 0),
@@ -81,7 +82,20 @@ impl Ask {
             outcomes: Vec::new(),
             turning: Settling::default(),
             leases: Vec::new(),
-        }
+        };
+        ask.profile = ask.profile_in(serial);
+        ask
+    }
+
+    /// Those who ask alike have the same number (see [`Bell::join`](crate::Bell::join)): a fingerprint of what they
+    /// ask for. That two who do not have the same one is as likely as with any of 64 bits.
+    pub(super) fn profile_in(&self, serial: u64) -> u64 {
+        let mut queues = self.queues.clone();
+        queues.sort_unstable();
+        queues.dedup();
+        let mut fingerprint = DefaultHasher::new();
+        (serial, self.kinds.profile(), queues, self.relays).hash(&mut fingerprint);
+        fingerprint.finish()
     }
 
     /// The Rust handler of a kind. It is the one that is registered now: between the look at the kinds and the

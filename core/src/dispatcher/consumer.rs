@@ -1,8 +1,8 @@
 //! The pull side: whoever runs handlers asks for leases here. Rust workers, Python threads, C callbacks
 //! and goroutines all come through this door.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::ask::Ask;
@@ -11,6 +11,7 @@ use super::lease::{Lease, handling};
 use super::settle::{Answer, Settling};
 use super::slots::{Baton, Place};
 use super::{Dispatcher, Inner};
+use crate::bell::Pager;
 use crate::error::{Error, ErrorKind, Result};
 use crate::names::QueueId;
 use crate::outcome::Outcome;
@@ -22,16 +23,26 @@ pub struct Consumer {
     pub(super) inner: Arc<Inner>,
     ask: Ask,
     settling: Settling,
-    interrupted: Arc<AtomicBool>,
+    hail: Arc<Hail>,
     /// Whether its last claim has found no job, a moment ago.
     dry: bool,
+    /// Whether it stands in line for a slot while its pager hangs at the bell.
+    in_line: bool,
+}
+
+/// How a consumer is reached from outside.
+#[derive(Debug, Default)]
+struct Hail {
+    interrupted: AtomicBool,
+    /// What is rung for a consumer that waits for a descriptor.
+    pager: OnceLock<Arc<Pager>>,
 }
 
 /// Ends the wait of one consumer, from any thread.
 #[derive(Clone, Debug)]
 pub struct Interrupt {
     inner: Arc<Inner>,
-    raised: Arc<AtomicBool>,
+    hail: Arc<Hail>,
 }
 
 impl Interrupt {
@@ -43,11 +54,15 @@ impl Interrupt {
         self.inner.birth.check()
     }
 
-    /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now.
+    /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now. Its
+    /// [descriptor](Consumer::descriptor) becomes readable.
     pub fn raise(&self) {
         if self.inner.birth.is_here() {
-            self.raised.store(true, Ordering::SeqCst);
-            self.inner.engine.signals().work.ring_all();
+            self.hail.interrupted.store(true, Ordering::SeqCst);
+            self.inner.engine.signals().work.ring_threads();
+            if let Some(pager) = self.hail.pager.get() {
+                pager.wakeup.ring();
+            }
         }
     }
 }
@@ -77,28 +92,24 @@ impl Dispatcher {
 
 impl Consumer {
     fn new(inner: Arc<Inner>, kinds: Arc<KindSet>) -> Self {
-        let profile = inner.serial << 32 ^ kinds.profile();
-        inner.engine.signals().work.join(profile);
         kinds.serve(&inner);
-        let ask = Ask::new(kinds, inner.options.lease, profile);
+        let ask = Ask::new(kinds, inner.options.lease, inner.serial);
+        inner.engine.signals().work.join(ask.profile);
         Self {
             inner,
             ask,
             settling: Settling::keeping(SPARES),
-            interrupted: Arc::default(),
+            hail: Arc::default(),
             dry: false,
+            in_line: false,
         }
     }
 
-    /// Takes only from these queues.
+    /// Takes only from these queues; from every one if there are none.
     #[must_use]
     pub fn queues(mut self, queues: impl IntoIterator<Item = QueueId>) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1 << 48);
         self.ask.queues = queues.into_iter().collect();
-        let work = &self.inner.engine.signals().work;
-        work.leave(self.ask.profile);
-        self.ask.profile = NEXT.fetch_add(1, Ordering::Relaxed);
-        work.join(self.ask.profile);
+        self.rejoin();
         self
     }
 
@@ -113,7 +124,16 @@ impl Consumer {
     #[must_use]
     pub(super) fn relaying(mut self) -> Self {
         self.ask.relays = true;
+        self.rejoin();
         self
+    }
+
+    /// It asks for something else than it did.
+    fn rejoin(&mut self) {
+        let work = &self.inner.engine.signals().work;
+        work.leave(self.ask.profile);
+        self.ask.profile = self.ask.profile_in(self.inner.serial);
+        work.join(self.ask.profile);
     }
 
     /// The number of this consumer in histories, unique in the process.
@@ -127,8 +147,33 @@ impl Consumer {
     pub fn interrupt(&self) -> Interrupt {
         Interrupt {
             inner: self.inner.clone(),
-            raised: self.interrupted.clone(),
+            hail: self.hail.clone(),
         }
+    }
+
+    /// A descriptor for an event loop, readable when there may be a job, when the dispatcher stops, and after
+    /// [`Interrupt::raise`]. Wait until it is readable, call [`Consumer::next_many`] with a deadline that has passed
+    /// until it answers 0, and wait again: that answer is what makes it unreadable, and it may be readable for
+    /// nothing. Polling and edge-triggered loops are the same to it.
+    ///
+    /// From the first call on the consumer counts as waiting while the descriptor is not readable: a job that comes
+    /// is announced to it, and may be to nobody else, and a slot that becomes free may be kept for it. So poll when
+    /// it is readable, or drop the consumer, which passes on what it was told. The descriptor is the consumer's:
+    /// non-blocking, close-on-exec, gone when the consumer is dropped.
+    ///
+    /// # Errors
+    /// `NoMemory` if the process may have no more descriptors; `Forked`.
+    #[cfg(all(unix, not(shuttle)))]
+    pub fn descriptor(&mut self) -> Result<std::os::fd::BorrowedFd<'_>> {
+        self.inner.birth.check()?;
+        let pager = match self.hail.pager.get() {
+            Some(pager) => pager,
+            None => {
+                let made = Pager::new()?;
+                self.hail.pager.get_or_init(|| made)
+            }
+        };
+        Ok(pager.wakeup.fd())
     }
 
     /// The next job; `None` if `deadline` passed first.
@@ -149,15 +194,34 @@ impl Consumer {
     /// # Errors
     /// As [`Consumer::next`].
     pub fn next_many(&mut self, max: usize, deadline: Deadline, out: &mut Vec<Lease>) -> Result<usize> {
+        if max == 0 {
+            return self.inner.check_claims().map(|()| 0);
+        }
+        match self.hail.pager.get().cloned() {
+            None => self.look_out(max, deadline, None, out),
+            Some(pager) => self.look_out_paged(max, deadline, &pager, out),
+        }
+    }
+
+    /// Looks, and waits if there is nothing.
+    fn look_out(
+        &mut self,
+        max: usize,
+        deadline: Deadline,
+        pager: Option<&Arc<Pager>>,
+        out: &mut Vec<Lease>,
+    ) -> Result<usize> {
         let Self {
             inner,
             ask,
             settling,
-            interrupted,
+            hail,
             dry,
+            in_line,
         } = self;
         settling.clear();
-        let mut place = Place::new(inner);
+        let work = &inner.engine.signals().work;
+        let mut place = Place::resume(inner, std::mem::take(in_line));
         let mut claim = |place: &mut Place<'_>| {
             let mut baton = Baton::new(inner);
             ask.claim(inner, settling, &mut baton, place, max, out)
@@ -166,21 +230,54 @@ impl Consumer {
             inner.check_claims()?;
             if !std::mem::take(dry) {
                 let got = claim(&mut place)?;
-                if got > 0 || max == 0 {
+                if got > 0 {
                     return Ok(got);
                 }
             }
-            let listener = inner.engine.signals().work.listen();
-            place.patient = true;
-            let got = claim(&mut place)?;
-            if got > 0 || deadline.passed() {
+            if let Some(pager) = pager.filter(|_| deadline.passed()) {
+                work.hang_up(pager);
+                place.patient = true;
+                let got = claim(&mut place)?;
+                if got == 0 {
+                    inner.check_claims()?;
+                    *in_line = place.keep();
+                }
                 return Ok(got);
             }
-            if !inner.stopping() {
-                inner.check_wait(interrupted, deadline)?;
+            let listener = work.listen();
+            place.patient = true;
+            let got = claim(&mut place)?;
+            let late = deadline.passed();
+            if got > 0 || late && pager.is_none() {
+                return Ok(got);
+            }
+            if !late && !inner.stopping() {
+                inner.check_wait(&hail.interrupted, deadline)?;
                 listener.search(deadline);
             }
         }
+    }
+
+    /// The same for one whose descriptor is waited for: the pager hangs at the bell afterwards if nothing was
+    /// found, and else the descriptor is readable.
+    fn look_out_paged(
+        &mut self,
+        max: usize,
+        deadline: Deadline,
+        pager: &Arc<Pager>,
+        out: &mut Vec<Lease>,
+    ) -> Result<usize> {
+        let inner = self.inner.clone();
+        let work = &inner.engine.signals().work;
+        work.take_down(pager);
+        let found = self.look_out(max, deadline, Some(pager), out);
+        if !matches!(found, Ok(0)) {
+            // A ring that came before it had looked again was for a job more than it has found.
+            work.retire(pager);
+            pager.wakeup.ring();
+            return found;
+        }
+        check_interrupt(&self.hail.interrupted).map(|()| 0)
     }
 
     /// Answers for a lease and asks for the next job in one call to the engine; does not wait.
@@ -254,7 +351,12 @@ impl Drop for Consumer {
             // In the child of a fork the bell may be locked for ever.
             return;
         }
-        self.inner.engine.signals().work.leave(self.ask.profile);
+        let work = &self.inner.engine.signals().work;
+        work.leave(self.ask.profile);
+        if let Some(pager) = self.hail.pager.get() {
+            work.retire(pager);
+            drop(Place::resume(&self.inner, self.in_line));
+        }
         self.settling.spare.drain(..).for_each(|body| body.retire());
     }
 }
@@ -262,12 +364,7 @@ impl Drop for Consumer {
 impl Inner {
     /// Whether a consumer may begin to wait.
     fn check_wait(&self, interrupted: &AtomicBool, deadline: Deadline) -> Result<()> {
-        if interrupted.swap(false, Ordering::SeqCst) {
-            return Err(Error::new(
-                ErrorKind::Interrupted,
-                "the wait for work was interrupted",
-            ));
-        }
+        check_interrupt(interrupted)?;
         if deadline.instant().is_none() && handling(self).is_some() {
             let text = "a handler must not wait for work without a deadline: it may hold the last slot";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
@@ -285,6 +382,17 @@ impl Inner {
             ));
         }
         Ok(())
+    }
+}
+
+/// Answers for an interrupt, once.
+fn check_interrupt(interrupted: &AtomicBool) -> Result<()> {
+    match interrupted.swap(false, Ordering::SeqCst) {
+        true => Err(Error::new(
+            ErrorKind::Interrupted,
+            "the wait for work was interrupted",
+        )),
+        false => Ok(()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What this process knows about kinds: their policies, their limits, and their Rust handlers.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -246,12 +247,21 @@ impl std::fmt::Debug for Asked {
 /// A set of kinds that consumers share and that can grow while they run. Any thread.
 #[derive(Debug)]
 pub struct KindSet {
-    any: bool,
+    extent: Extent,
     members: RwLock<Vec<bool>>,
     version: AtomicU64,
+    /// The same for sets that always have the same members.
     profile: u64,
     /// The dispatchers whose consumers take from this set.
     users: Mutex<Vec<Weak<Inner>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Extent {
+    Any,
+    /// What it was made of.
+    Fixed,
+    Growing,
 }
 
 impl Default for KindSet {
@@ -265,33 +275,45 @@ impl KindSet {
     #[must_use]
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let profile = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::with(Extent::Growing, Vec::new(), NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Every kind, known now or later.
+    #[must_use]
+    pub fn any() -> Self {
+        Self::with(Extent::Any, Vec::new(), 0)
+    }
+
+    /// Just these kinds, for good. A job wakes one of the consumers that ask for the same, whether they share a set
+    /// like this or have one each; consumers of sets that can grow only ask for the same if they share it.
+    #[must_use]
+    pub fn of(kinds: impl IntoIterator<Item = KindId>) -> Self {
+        let mut members = Vec::new();
+        kinds.into_iter().for_each(|kind| insert(&mut members, kind));
+        let mut fingerprint = DefaultHasher::new();
+        members.hash(&mut fingerprint);
+        // Growing sets count from below.
+        let profile = fingerprint.finish() | 1 << 63;
+        Self::with(Extent::Fixed, members, profile)
+    }
+
+    fn with(extent: Extent, members: Vec<bool>, profile: u64) -> Self {
         Self {
-            any: false,
-            members: RwLock::default(),
+            extent,
+            members: RwLock::new(members),
             version: AtomicU64::new(0),
             profile,
             users: Mutex::default(),
         }
     }
 
-    /// Every kind, known now or later.
-    #[must_use]
-    pub fn any() -> Self {
-        Self {
-            any: true,
-            ..Self::new()
-        }
-    }
-
-    /// Adds a kind; consumers that sleep look again.
+    /// Adds a kind; consumers that sleep look again. A set that was made by [`any`](KindSet::any) or
+    /// [`of`](KindSet::of) stays as it is.
     pub fn add(&self, kind: KindId) {
-        let mut members = self.members.write();
-        if members.len() <= kind.index() {
-            members.resize(kind.index() + 1, false);
+        if self.extent != Extent::Growing {
+            return;
         }
-        members[kind.index()] = true;
-        drop(members);
+        insert(&mut self.members.write(), kind);
         self.version.fetch_add(1, Ordering::SeqCst);
         let users: Vec<_> = self.users.lock().iter().filter_map(Weak::upgrade).collect();
         for user in users {
@@ -308,8 +330,11 @@ impl KindSet {
         }
     }
 
-    /// Takes a kind away.
+    /// Takes a kind away, if the set is one that grows.
     pub fn remove(&self, kind: KindId) {
+        if self.extent != Extent::Growing {
+            return;
+        }
         if let Some(member) = self.members.write().get_mut(kind.index()) {
             *member = false;
         }
@@ -319,7 +344,7 @@ impl KindSet {
     /// Whether the kind is in the set.
     #[must_use]
     pub fn has(&self, kind: KindId) -> bool {
-        self.any || self.members.read().get(kind.index()).copied().unwrap_or(false)
+        self.extent == Extent::Any || self.members.read().get(kind.index()).copied().unwrap_or(false)
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -329,6 +354,13 @@ impl KindSet {
     pub(crate) fn profile(&self) -> u64 {
         self.profile
     }
+}
+
+fn insert(members: &mut Vec<bool>, kind: KindId) {
+    if members.len() <= kind.index() {
+        members.resize(kind.index() + 1, false);
+    }
+    members[kind.index()] = true;
 }
 
 #[cfg(all(test, not(shuttle)))]

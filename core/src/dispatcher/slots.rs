@@ -247,6 +247,19 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// A place that was [kept](Place::keep).
+    pub(super) fn resume(inner: &'a Inner, stands: bool) -> Self {
+        Self {
+            stands,
+            ..Self::new(inner)
+        }
+    }
+
+    /// Keeps the place, if it has one, for somebody who comes again.
+    pub(super) fn keep(mut self) -> bool {
+        std::mem::take(&mut self.stands)
+    }
+
     /// Takes up to `want` permits.
     pub(super) fn take(&mut self, want: usize) -> usize {
         let pool = &self.inner.slots.all;
