@@ -545,12 +545,34 @@ fby_status fby_poll(struct fby_consumer *consumer,
                     size_t *count,
                     struct fby_error **err);
 
-// Makes a waiting fby_poll return FBY_E_INTERRUPTED, or the next one that would wait.
+// A descriptor for an event loop (epoll, poll, kqueue, libuv, Go's netpoller): readable when fby_poll may find
+// something, when the dispatcher stops, and after fby_consumer_wake. Wait until it is readable, call fby_poll with
+// a timeout of 0 until the count is 0, and wait again. That count makes it unreadable; it may be readable for
+// nothing. Level-triggered and edge-triggered loops may do the same. Never read from it or write to it.
+//
+// From then on a poll with a timeout of 0 that finds nothing counts as waiting: jobs are announced to the consumer
+// and may be to nobody else, a slot may be kept for it, and FBY_E_INTERRUPTED answers fby_consumer_wake there. So
+// poll when it is readable, or free the consumer: it passes on what it was told.
+//
+// Parameters: consumer; fd takes the descriptor, the same at each call.
+// Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: the descriptor belongs to the consumer and is closed when it is freed: take it out of the event loop
+// before. It is non-blocking and close-on-exec.
+// Threads: one at a time for the same consumer, as fby_poll; waiting for the descriptor: any.
+FBY_API
+fby_status fby_consumer_fd(struct fby_consumer *consumer,
+                           int *fd,
+                           struct fby_error **err);
+
+// Makes a waiting fby_poll return FBY_E_INTERRUPTED, or the next one that would wait, and the descriptor of the
+// consumer readable.
 //
 // Parameters: consumer.
 // Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
 // Threads: any, also while another one polls.
-FBY_API fby_status fby_consumer_wake(const struct fby_consumer *consumer, struct fby_error **err);
+FBY_API
+fby_status fby_consumer_wake(const struct fby_consumer *consumer,
+                             struct fby_error **err);
 
 // Frees a consumer. Jobs that it polled can still be finished. In the child of a fork nothing is freed.
 //

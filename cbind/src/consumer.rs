@@ -1,9 +1,11 @@
 //! The pull side: hosts that run jobs on threads of their own.
 
+use std::ffi::c_int;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use forebay_core::{Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindSet, QueueId, Result};
-use parking_lot::Mutex;
+use forebay_core::{Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindId, KindSet, QueueId, Result};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::bytes::{deadline, fby_bytes, some_time, texts};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
@@ -19,6 +21,15 @@ pub struct fby_consumer {
 }
 
 impl Boxed for fby_consumer {}
+
+impl fby_consumer {
+    fn lock(&self) -> Result<MutexGuard<'_, Consumer>> {
+        self.consumer.try_lock().ok_or_else(|| {
+            let text = "another thread polls this consumer; make one per thread";
+            Error::new(ErrorKind::Invalid, text)
+        })
+    }
+}
 
 /// What a consumer asks for; zero leaves a field to the defaults.
 #[repr(C)]
@@ -49,14 +60,14 @@ unsafe fn consumer(
         let queues = texts(options.queues, options.queue_count, "queues")?;
         (texts(kinds, count, "kinds")?, queues)
     };
-    let set = if kinds.is_empty() {
-        KindSet::any()
-    } else {
-        KindSet::new()
+    let kinds = kinds
+        .into_iter()
+        .map(|name| d.kind(name))
+        .collect::<Result<Vec<KindId>>>()?;
+    let set = match kinds.is_empty() {
+        true => KindSet::any(),
+        false => KindSet::of(kinds),
     };
-    for kind in kinds {
-        set.add(d.kind(kind)?);
-    }
     let queues = queues
         .into_iter()
         .map(|name| d.queue(name))
@@ -129,12 +140,7 @@ pub unsafe extern "C" fn fby_poll(
         // SAFETY: the header asks for a live consumer or NULL.
         let polled = unsafe { live(consumer) }?;
         check_array(jobs.cast_const(), job_size, max, "jobs")?;
-        let mut polling = polled.consumer.try_lock().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Invalid,
-                "another thread polls this consumer; make one per thread",
-            )
-        })?;
+        let mut polling = polled.lock()?;
         let mut leases = Vec::new();
         polling.next_many(max, deadline(timeout_ms), &mut leases)?;
         // SAFETY: the header asks for room for a number, or NULL.
@@ -159,7 +165,38 @@ unsafe fn live<'a>(consumer: *const fby_consumer) -> Result<&'a fby_consumer> {
     Ok(consumer)
 }
 
-/// Makes a waiting fby_poll return FBY_E_INTERRUPTED, or the next one that would wait.
+/// A descriptor for an event loop (epoll, poll, kqueue, libuv, Go's netpoller): readable when fby_poll may find
+/// something, when the dispatcher stops, and after fby_consumer_wake. Wait until it is readable, call fby_poll with
+/// a timeout of 0 until the count is 0, and wait again. That count makes it unreadable; it may be readable for
+/// nothing. Level-triggered and edge-triggered loops may do the same. Never read from it or write to it.
+///
+/// From then on a poll with a timeout of 0 that finds nothing counts as waiting: jobs are announced to the consumer
+/// and may be to nobody else, a slot may be kept for it, and FBY_E_INTERRUPTED answers fby_consumer_wake there. So
+/// poll when it is readable, or free the consumer: it passes on what it was told.
+///
+/// Parameters: consumer; fd takes the descriptor, the same at each call.
+/// Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
+/// Memory: the descriptor belongs to the consumer and is closed when it is freed: take it out of the event loop
+/// before. It is non-blocking and close-on-exec.
+/// Threads: one at a time for the same consumer, as fby_poll; waiting for the descriptor: any.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_fd(
+    consumer: *mut fby_consumer,
+    fd: *mut c_int,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live consumer or NULL.
+        let mut consumer = unsafe { live(consumer) }?.lock()?;
+        let descriptor = consumer.descriptor()?.as_raw_fd();
+        // SAFETY: the header asks for room for a number, or NULL.
+        unsafe { put(fd, descriptor) };
+        Ok(())
+    })
+}
+
+/// Makes a waiting fby_poll return FBY_E_INTERRUPTED, or the next one that would wait, and the descriptor of the
+/// consumer readable.
 ///
 /// Parameters: consumer.
 /// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.

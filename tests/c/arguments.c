@@ -67,6 +67,8 @@ static void null_pointers_are_codes(void) {
     OK(fby_poll(c, NULL, 0, 0, 0, &n, &err));
     OK(fby_poll(c, &polled, sizeof polled, 1, 0, NULL, &err));
     INVALID(fby_consumer_wake(NULL, &err));
+    INVALID(fby_consumer_fd(NULL, NULL, &err));
+    OK(fby_consumer_fd(c, NULL, &err));
 
     INVALID(fby_finish(NULL, &outcome, sizeof outcome, 1, NULL, &err));
     INVALID(fby_finish(d, NULL, sizeof outcome, 1, NULL, &err));

@@ -48,6 +48,7 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id
     FORKED(fby_consumer_new(d, NULL, 0, NULL, &made, &err));
     FORKED(fby_poll(c, &polled, sizeof polled, 1, FBY_FOREVER, NULL, &err));
     FORKED(fby_consumer_wake(c, &err));
+    FORKED(fby_consumer_fd(c, NULL, &err));
     FORKED(fby_finish(d, &outcome, sizeof outcome, 1, NULL, &err));
     FORKED(fby_extend(d, ticket, 1, &err));
     CHECK(fby_cancelled(d, ticket) == FBY_STOP_LEASE_LOST);

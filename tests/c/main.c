@@ -4,7 +4,7 @@
 #include <string.h>
 
 extern const suite arguments_suite, life_suite, handlers_suite, tickets_suite, consumers_suite, queues_suite,
-    overload_suite, forward_suite, forks_suite, durable_suite, pushes_suite, listing_suite;
+    overload_suite, forward_suite, forks_suite, durable_suite, pushes_suite, listing_suite, readiness_suite;
 int durable_child(const char *role, const char *path);
 
 const char *program;
@@ -12,6 +12,7 @@ const char *program;
 static const suite *const suites[] = {
     &arguments_suite, &life_suite,    &pushes_suite,  &handlers_suite, &tickets_suite, &consumers_suite,
     &listing_suite,   &queues_suite,  &overload_suite, &forward_suite, &forks_suite,   &durable_suite,
+    &readiness_suite,
 };
 
 static int wanted(const char *suite_name, const char *case_name, int argc, char **argv) {
