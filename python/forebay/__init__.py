@@ -20,6 +20,8 @@ it was given changes it for whoever pushed it, and for its own next attempt.
 
 from forebay._forebay import (
     Attempt,
+    Consumer,
+    Delivery,
     Event,
     Forwarder,
     Handle,
@@ -66,7 +68,9 @@ __all__ = [
     "AlreadyOpen",
     "Attempt",
     "ClosedError",
+    "Consumer",
     "CorruptError",
+    "Delivery",
     "Dispatcher",
     "EncodeError",
     "Event",

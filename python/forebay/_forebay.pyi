@@ -1,6 +1,6 @@
 """The native half of forebay; use the package itself."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
 from types import GenericAlias
@@ -23,8 +23,10 @@ from forebay._types import (
 
 __all__ = [
     "Attempt",
+    "Consumer",
     "Core",
     "Courier",
+    "Delivery",
     "Event",
     "Forwarder",
     "Handle",
@@ -114,7 +116,7 @@ class JobHandler(Handler[_P, _R]):
     def __call__(self, job: Job, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...  # type: ignore[override]
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
-@final
+@disjoint_base
 class Job:
     """One attempt of a job, for handlers registered with `pass_job=True`."""
 
@@ -131,6 +133,12 @@ class Job:
     @property
     def created(self) -> datetime: ...
     @property
+    def due(self) -> datetime | None: ...
+    @property
+    def priority(self) -> int: ...
+    @property
+    def fence(self) -> int: ...
+    @property
     def key(self) -> str | None: ...
     @property
     def concurrency_key(self) -> str | None: ...
@@ -144,6 +152,27 @@ class Job:
     def stop_reason(self) -> str | None: ...
     def check(self) -> None: ...
     def extend(self, lease: Delay) -> None: ...
+
+@final
+class Delivery(Job):
+    """One delivery of a job: everything a `Job` tells, and the ways to answer for it."""
+
+    def complete(
+        self, result: object = None, *, then: Iterable[tuple[str, object] | Mapping[str, Any]] | None = None
+    ) -> None: ...
+    def fail(self, error: str | BaseException | None = None) -> None: ...
+    def fatal(self, error: str = "") -> None: ...
+    def retry(self, after: Delay | None = None, reason: str | None = None) -> None: ...
+    def snooze(self, after: Delay) -> None: ...
+    def rate_limited(self, after: Delay | None = None) -> None: ...
+    def cancel(self, reason: str = "") -> None: ...
+
+@final
+class Consumer:
+    """Asks for jobs; one per thread."""
+
+    def next(self, timeout: Delay | None = None) -> Delivery | None: ...
+    def next_many(self, max: int, timeout: Delay | None = None) -> list[Delivery]: ...
 
 @final
 class JobInfo:
@@ -361,6 +390,14 @@ class Core:
         fresh: bool = False,
         **options: Unpack[KindOptions],
     ) -> Any: ...
+    def declare(self, kind: str, /, **options: Unpack[KindOptions]) -> None: ...
+    def consumer(
+        self,
+        kinds: Sequence[str] | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+        lease: Delay | None = None,
+    ) -> Consumer: ...
     def outbox(self) -> Outbox: ...
     def worker(self) -> Worker: ...
     def get(self, id: Id) -> JobInfo: ...

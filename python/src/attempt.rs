@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay::{ErrorKind, JobId, Lease, Payload, StopReason, Timestamp};
+use forebay::{ErrorKind, JobId, Lease, Payload, Priority, StopReason, Timestamp};
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -13,14 +13,17 @@ use crate::{read, value};
 /// One attempt of a job, for handlers registered with `pass_job=True`.
 ///
 /// What it tells stays readable after the attempt; only `check` and `extend` need it to go on.
-#[pyclass(frozen, module = "forebay")]
+#[pyclass(frozen, subclass, module = "forebay")]
 pub struct Job {
     id: JobId,
     queue: Arc<str>,
     kind: Arc<str>,
     attempt: u32,
     max_attempts: u32,
+    priority: Priority,
+    fence: u64,
     created: Timestamp,
+    due: Option<Timestamp>,
     key: Option<String>,
     concurrency_key: Option<String>,
     headers: Vec<(String, String)>,
@@ -38,7 +41,10 @@ impl Job {
             kind: lease.kind(),
             attempt: lease.attempt(),
             max_attempts: lease.max_attempts(),
+            priority: lease.priority(),
+            fence: lease.fence(),
             created: lease.created(),
+            due: lease.due(),
             key: lease.key().map(str::to_owned),
             concurrency_key: lease.concurrency_key().map(str::to_owned),
             headers: lease.headers().to_vec(),
@@ -107,6 +113,24 @@ impl Job {
     #[getter]
     fn created<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         read::datetime(py, self.created)
+    }
+
+    /// When this attempt is overdue, by its timeout or the end of its lease as it was at the start; None for never.
+    #[getter]
+    fn due<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.due.map(|due| read::datetime(py, due)).transpose()
+    }
+
+    /// Its priority.
+    #[getter]
+    fn priority(&self) -> Priority {
+        self.priority
+    }
+
+    /// Grows with every claim of the job: lets what the handler writes to refuse a late writer.
+    #[getter]
+    fn fence(&self) -> u64 {
+        self.fence
     }
 
     /// The idempotency key the job was pushed with.

@@ -13,6 +13,7 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::consumer::Consumer;
 use crate::errors::{OrRaise, guard};
 use crate::events::Subscription;
 use crate::forward::Forwarder;
@@ -208,6 +209,31 @@ impl Core {
             }
             let kind = shared.core.kind_name(id);
             Handler::new(slf, function.unbind(), kind, id, pass_job, fresh).into_object(py)
+        })
+    }
+
+    /// Says how jobs of a kind are to be run, by name as for a handler, without one: for consumers.
+    #[pyo3(signature = (kind, /, **options))]
+    fn declare(&self, py: Python<'_>, kind: &str, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
+        guard(py, || {
+            let options = read::options::<KindOptions>(py, options)?;
+            self.core().declare(kind, options).or_raise(py).map(drop)
+        })
+    }
+
+    /// Asks for jobs of these kinds in these queues, or of all: for event loops, and threads that are not ours.
+    /// What it gets has a lease of the option `lease`, or of `lease`. Make one per thread.
+    #[pyo3(signature = (kinds=None, *, queues=None, lease=None))]
+    fn consumer(
+        &self,
+        py: Python<'_>,
+        kinds: Option<Vec<String>>,
+        queues: Option<Vec<String>>,
+        lease: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Consumer> {
+        guard(py, || {
+            let lease = lease.map(|lease| read::duration("lease", lease)).transpose()?;
+            Consumer::new(&self.shared, kinds, queues, lease).or_raise(py)
         })
     }
 

@@ -17,6 +17,7 @@
 mod attempt;
 mod call;
 mod command;
+mod consumer;
 mod crew;
 mod dispatcher;
 mod errors;
@@ -50,6 +51,8 @@ mod _forebay {
     use crate::attempt::Job;
     #[pymodule_export]
     use crate::command::cli_main;
+    #[pymodule_export]
+    use crate::consumer::{Consumer, Delivery};
     #[pymodule_export]
     use crate::dispatcher::Core;
     #[pymodule_export]

@@ -80,12 +80,17 @@ fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
 fn retry(error: &Bound<'_, PyAny>) -> PyResult<Outcome> {
     let after = maybe_after(error, "after")?;
     let reason = error.getattr("reason")?.str()?.to_string();
+    Ok(retry_after(after, reason))
+}
+
+/// Run again, after this pause or the policy's.
+pub fn retry_after(after: Option<Duration>, reason: String) -> Outcome {
     let reason = if reason.is_empty() {
         Cow::Borrowed("the handler asked to run again")
     } else {
         Cow::Owned(reason)
     };
-    Ok(Outcome::Retry { after, reason })
+    Outcome::Retry { after, reason }
 }
 
 /// The pause that an exception asks for, if it asks for one.
