@@ -25,9 +25,12 @@
 #include <forebay/error.hpp>
 #include <forebay/handler.hpp>
 #include <forebay/job.hpp>
+#include <forebay/json.hpp>
+#include <forebay/listing.hpp>
 #include <forebay/options.hpp>
 #include <forebay/outcome.hpp>
 #include <forebay/push.hpp>
+#include <forebay/texts.hpp>
 #include <forebay/value.hpp>
 
 #endif  // FOREBAY_HPP

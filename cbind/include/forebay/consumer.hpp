@@ -179,19 +179,15 @@ class consumer {
     consumer() noexcept = default;
     /// A consumer of a dispatcher; dispatcher::consume makes it.
     consumer(fby_dispatcher *dispatcher, const consumer_options &what) : dispatcher_(detail::share(dispatcher)) {
-        const std::vector<fby_bytes> kinds = names(what.kinds()), queues = names(what.queues());
-        auto native = detail::sized<fby_consumer_options>();
-        native.queues = queues.data();
-        native.queue_count = queues.size();
-        native.lease_ms = what.lease_ms();
+        const fby_consumer_options native = what.native();
         fby_consumer *made = nullptr;
-        detail::call(fby_consumer_new, dispatcher, kinds.data(), kinds.size(), &native, &made);
+        detail::call(fby_consumer_new, dispatcher, what.kinds().data(), what.kinds().size(), &native, &made);
         consumer_.reset(made);
     }
 
     /// Takes up to max jobs into a batch, in place of what it held; waits for the first one only. True with the
     /// jobs, or with none if the time was up or somebody called wake(); false once the dispatcher stops. Throws
-    /// would_deadlock for an endless wait in a handler, invalid for a max of 0 and while another thread polls,
+    /// would_deadlock for an endless wait in a handler, invalid while another thread polls,
     /// forked, storage. Threads: one at a time for the same consumer.
     bool poll(batch &into, std::size_t max, wait_time wait = forever) {
         into.abandon();
@@ -213,12 +209,6 @@ class consumer {
     void wake() const { detail::call(fby_consumer_wake, consumer_.get()); }
 
   private:
-    static std::vector<fby_bytes> names(const std::vector<std::string> &texts) {
-        std::vector<fby_bytes> names;
-        for (const std::string &text : texts) names.push_back(detail::bytes(text));
-        return names;
-    }
-
     detail::owned<fby_dispatcher> dispatcher_;
     detail::owned<fby_consumer> consumer_;
 };

@@ -3,6 +3,7 @@
 #define FOREBAY_DISPATCHER_HPP
 
 #include <forebay/consumer.hpp>
+#include <forebay/listing.hpp>
 #include <forebay/push.hpp>
 
 #include <initializer_list>
@@ -148,6 +149,11 @@ class operations {
         return detail::specs(kind, payloads, how,
                              [&](const auto &specs) { return detail::push_all(native(), specs, wait); });
     }
+    /// As push_many, and tells of each job what became of it. Does not throw for a refusal, which is in the report.
+    template <class Range>
+    push_report push_told(Range &&jobs, std::optional<wait_time> wait = {}) const {
+        return detail::specs(jobs, [&](const auto &specs) { return detail::push_told(native(), specs, wait); });
+    }
 
     // ---- one job ----
 
@@ -177,8 +183,10 @@ class operations {
         detail::call(fby_job_shed, native(), &id.native(), &rule);
         return static_cast<forebay::shed>(rule);
     }
-    /// Everything known about a job, as a JSON object. Throws not_found.
-    std::string get(const job_id &id) const { return detail::text_of(fby_get, native(), &id.native()); }
+    /// Everything known about a job. Throws not_found.
+    job_info get(const job_id &id) const { return job_info(detail::text_of(fby_get, native(), &id.native())); }
+    /// The jobs that a filter shows, newest first: for (const job_info &job : d.list(filter().queue("mail"))) ...
+    listing list(const filter &what = {}) const { return listing(native(), what); }
     /// Why a job is not running, or how it ended, as a sentence. Throws not_found.
     std::string explain(const job_id &id) const { return detail::text_of(fby_explain, native(), &id.native()); }
     /// Cancels a job: one that waits at once, one that runs is asked to stop and is cancelled when its handler
@@ -187,6 +195,11 @@ class operations {
         fby_state state = 0;
         detail::call(fby_cancel, native(), &id.native(), &state);
         return static_cast<forebay::state>(state);
+    }
+    /// Delivers a token to a job that waits for it; when its last one has come, the job is queued, or scheduled. A
+    /// token that the job does not wait for changes nothing. Throws not_found, closed.
+    void signal(const job_id &id, std::string_view token) const {
+        detail::call(fby_signal, native(), &id.native(), detail::bytes(token));
     }
     /// Runs a finished job again with its old payload, which one that succeeded no longer has, as a new job with
     /// the same settings; gives its id. The same retry twice makes one job. Throws not_found; invalid also for a
@@ -213,6 +226,11 @@ class operations {
     void configure_queue(std::string_view queue,
                          std::initializer_list<std::pair<std::string_view, std::string_view>> named) const {
         for (const auto &[name, value] : named) configure_queue(queue, name, value);
+    }
+    /// What a queue has of its own, as a JSON object: each option by its name with its text, "default" for one that
+    /// is left to the dispatcher's options.
+    std::string queue_options(std::string_view queue) const {
+        return detail::text_of(fby_queue_options, native(), detail::bytes(queue));
     }
     /// How full a queue is, from 0 to 1. Cheap: ask before every push, if you like.
     double pressure(std::string_view queue) const {
@@ -293,6 +311,20 @@ class operations {
     /// Begins to stop and returns at once: nothing more is handed out, and handlers that ask hear it. Somebody must
     /// still call stop, or destroy the dispatcher.
     void request_stop() const { detail::call(fby_request_stop, native()); }
+
+    /// What time it is for the dispatcher.
+    std::chrono::system_clock::time_point now() const {
+        std::int64_t ms = 0;
+        detail::call(fby_now, native(), &ms);
+        return detail::from_ms(ms);
+    }
+    /// For tests: moves the clock of a dispatcher that was opened with options::manual_clock, and does all that has
+    /// become due before it returns: jobs are queued, attempts and leases end, jobs expire. Throws unsupported if
+    /// the clock is the system's, invalid for a negative time.
+    template <class Rep, class Period>
+    void advance(std::chrono::duration<Rep, Period> by) const {
+        detail::call(fby_advance, native(), detail::to_ms(by));
+    }
 
     /// The dispatcher of forebay.h, which stays this object's; NULL if this was moved from.
     fby_dispatcher *native() const noexcept { return native_.get(); }

@@ -3,12 +3,16 @@
 #define FOREBAY_JOB_HPP
 
 #include <forebay/outcome.hpp>
+#include <forebay/push.hpp>
 
 #include <chrono>
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace forebay {
 
@@ -66,8 +70,26 @@ class pending {
         fby_error *why = nullptr;
         const fby_outcome answer = what.native(ticket_);
         const fby_status code = fby_finish(dispatcher_.get(), &answer, sizeof answer, 1, nullptr, &why);
-        if (!detail::still_good(code)) ticket_ = 0;
-        detail::check(code, why);
+        told(code, why);
+    }
+    /// Answers, and pushes the jobs of a range of new_job that follow from it: either both are stored or neither. A
+    /// full queue does not refuse them. Where the answer does not become what it says, because the job was cancelled
+    /// meanwhile, nothing is pushed. Throws as finish; unknown_kind and invalid for a job that cannot be used, and
+    /// then this can be answered again; conflict for a key that another job has and closed behind a stop, and then
+    /// the attempt has failed.
+    template <class Range>
+    void finish_and_push(const outcome &what, Range &&jobs) {
+        detail::specs(jobs, [&](const std::vector<fby_job_spec> &specs) {
+            fby_error *why = nullptr;
+            const fby_outcome answer = what.native(ticket_);
+            const fby_status code = fby_finish_and_push(dispatcher_.get(), &answer, specs.data(), sizeof(fby_job_spec),
+                                                        specs.size(), &why);
+            told(code, why);
+        });
+    }
+    /// As above, for jobs that are written down: finish_and_push(done(), {{"bill", "7"}, {"pack", "7"}}).
+    void finish_and_push(const outcome &what, std::initializer_list<new_job> jobs) {
+        finish_and_push<std::initializer_list<new_job> &>(what, jobs);
     }
     /// It worked, with this result: bytes, or a value with a codec.
     template <class T>
@@ -96,6 +118,12 @@ class pending {
     }
 
   private:
+    // The ticket counts no more, but for an answer that could not be used.
+    void told(fby_status code, fby_error *why) {
+        if (!detail::still_good(code) && code != FBY_E_UNKNOWN_KIND) ticket_ = 0;
+        detail::check(code, why);
+    }
+
     void abandon() noexcept {
         if (ticket_ == 0) return;
         auto answer = detail::sized<fby_outcome>();
@@ -152,6 +180,25 @@ class job {
     std::optional<std::chrono::system_clock::time_point> due() const noexcept {
         if (native_->due_ms == 0) return std::nullopt;
         return detail::from_ms(native_->due_ms);
+    }
+    /// The value of one of its headers, if it has it. Throws stale if the attempt no longer counts.
+    std::optional<std::string_view> header(std::string_view name) const {
+        for (const auto &[each, value] : headers()) {
+            if (each == name) return value;
+        }
+        return std::nullopt;
+    }
+    /// Its headers, in the order in which they were given. Throws stale if the attempt no longer counts.
+    std::vector<std::pair<std::string_view, std::string_view>> headers() const {
+        std::vector<std::pair<std::string_view, std::string_view>> all;
+        for (;;) {
+            fby_header header{};
+            fby_error *why = nullptr;
+            const fby_status code = fby_job_header(dispatcher_, native_->ticket, all.size(), &header, &why);
+            if (code == FBY_E_NOT_FOUND) return fby_error_free(why), all;
+            detail::check(code, why);
+            all.emplace_back(detail::view(header.name), detail::view(header.value));
+        }
     }
 
     /// Why the handler should stop. Cheap: long handlers should ask often.

@@ -3,6 +3,7 @@
 #ifndef FOREBAY_OPTIONS_HPP
 #define FOREBAY_OPTIONS_HPP
 
+#include <forebay/texts.hpp>
 #include <forebay/value.hpp>
 
 #include <chrono>
@@ -65,6 +66,9 @@ class options {
     options &grace(std::chrono::duration<Rep, Period> time) {
         return set("grace", detail::text_of_time(time));
     }
+
+    /// The clock stands still until dispatcher::advance moves it: for tests.
+    options &manual_clock() { return set("clock", "manual"); }
 
     /// This as forebay.h has it. Throws not_found for a name that no option has, invalid for a value that is not
     /// of its form.
@@ -161,6 +165,12 @@ class push_options {
     push_options &durable(forebay::durability least) {
         return spec_.durability = static_cast<fby_durability>(least), *this;
     }
+    /// A header, which travels with the job: a trace id, a tenant. More than one call adds headers.
+    push_options &header(std::string name, std::string value) {
+        return headers_.add({std::move(name), std::move(value)}), *this;
+    }
+    /// The job is blocked until dispatcher::signal has delivered this token; more than one call adds tokens.
+    push_options &waits_for(std::string token) { return tokens_.add(std::move(token)), *this; }
 
     /// A job of this kind and payload as forebay.h has it. It points to what this owns and to the arguments.
     fby_job_spec native(std::string_view kind, std::string_view payload, std::string_view type) const noexcept {
@@ -172,11 +182,17 @@ class push_options {
         spec.key = detail::bytes(key_);
         spec.retry = detail::bytes(retry_);
         spec.concurrency_key = detail::bytes(concurrency_key_);
+        spec.headers = headers_.data();
+        spec.header_count = headers_.size();
+        spec.waits_for = tokens_.data();
+        spec.waits_for_count = tokens_.size();
         return spec;
     }
 
   private:
     std::string queue_, key_, concurrency_key_, content_type_, retry_;
+    detail::header_list headers_;
+    detail::name_list tokens_;
     fby_job_spec spec_ = detail::sized<fby_job_spec>();  // its texts are filled in by native()
 };
 
@@ -204,24 +220,28 @@ class new_job {
 class consumer_options {
   public:
     /// Jobs of this kind; more than one call adds kinds. Without one, jobs of every kind.
-    consumer_options &kind(std::string name) { return kinds_.push_back(std::move(name)), *this; }
+    consumer_options &kind(std::string name) { return kinds_.add(std::move(name)), *this; }
     /// Jobs of this queue; more than one call adds queues. Without one, jobs of every queue.
-    consumer_options &queue(std::string name) { return queues_.push_back(std::move(name)), *this; }
+    consumer_options &queue(std::string name) { return queues_.add(std::move(name)), *this; }
     /// Leases end this long after the poll unless they are extended; else the option lease says.
     template <class Rep, class Period>
     consumer_options &lease(std::chrono::duration<Rep, Period> time) {
         return lease_ms_ = detail::to_ms(time), *this;
     }
 
-    /// The names of the kinds.
-    const std::vector<std::string> &kinds() const noexcept { return kinds_; }
-    /// The names of the queues.
-    const std::vector<std::string> &queues() const noexcept { return queues_; }
-    /// The length of the leases, in milliseconds; 0 if the options say.
-    std::int64_t lease_ms() const noexcept { return lease_ms_; }
+    /// The kinds, as forebay.h has them.
+    const detail::name_list &kinds() const noexcept { return kinds_; }
+    /// The rest as forebay.h has it. It points to what this owns.
+    fby_consumer_options native() const noexcept {
+        auto native = detail::sized<fby_consumer_options>();
+        native.queues = queues_.data();
+        native.queue_count = queues_.size();
+        native.lease_ms = lease_ms_;
+        return native;
+    }
 
   private:
-    std::vector<std::string> kinds_, queues_;
+    detail::name_list kinds_, queues_;
     std::int64_t lease_ms_ = 0;
 };
 

@@ -13,7 +13,23 @@
 #include <utility>
 #include <vector>
 
-namespace forebay::detail {
+namespace forebay {
+
+/// What became of one job of a push.
+struct pushed {
+    job_id id;                       ///< of the new job, or of the one that had the id or key already
+    forebay::durability durability;  ///< what it now survives
+    forebay::shed shed;              ///< the rule against overload that gave it up as it came
+    bool created;                    ///< whether this push made it; false if the id or key was known
+};
+
+/// What became of the jobs of a push.
+struct push_report {
+    std::vector<pushed> accepted;  ///< the first so many of the range
+    std::optional<error> refused;  ///< why the one after them was refused, if there was one
+};
+
+namespace detail {
 
 inline std::int64_t or_default(std::optional<wait_time> wait) noexcept {
     return wait ? wait->native_or_longest() : FBY_DEFAULT;
@@ -74,6 +90,28 @@ inline std::vector<job_id> push_all(const fby_dispatcher *d, const std::vector<f
     return made;
 }
 
-}  // namespace forebay::detail
+// Pushes, and says of each job what became of it.
+inline push_report push_told(const fby_dispatcher *d, const std::vector<fby_job_spec> &specs,
+                             std::optional<wait_time> wait) {
+    std::vector<fby_pushed> natives(specs.size());
+    std::size_t accepted = 0;
+    fby_error *why = nullptr;
+    const fby_status code = fby_push_report(d, specs.data(), sizeof(fby_job_spec), specs.size(), or_default(wait),
+                                            natives.data(), sizeof(fby_pushed), &accepted, &why);
+    const owned<fby_error> freed_here(why);
+    push_report report;
+    if (code != FBY_OK) {
+        report.refused.emplace(code, std::string(view(fby_error_message(why))), fby_error_retryable(why), accepted);
+    }
+    for (std::size_t i = 0; i < accepted; ++i) {
+        const fby_pushed &each = natives[i];
+        report.accepted.push_back({job_id(each.id), static_cast<forebay::durability>(each.durability),
+                                   static_cast<forebay::shed>(each.shed), each.created != 0});
+    }
+    return report;
+}
+
+}  // namespace detail
+}  // namespace forebay
 
 #endif  // FOREBAY_PUSH_HPP
