@@ -1,6 +1,8 @@
 // The pull side: batches, and who answers for what is in them.
 #include "harness.hpp"
 
+#include <poll.h>
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -141,6 +143,35 @@ void a_wait_ends_by_a_wake_or_a_stop() {
     poller.join();
 }
 
+// Whether the descriptor is readable within so many milliseconds.
+bool readable(int fd, std::chrono::milliseconds within) {
+    pollfd waits{fd, POLLIN, 0};
+    return ::poll(&waits, 1, static_cast<int>(within.count())) == 1 && (waits.revents & POLLIN) != 0;
+}
+
+void an_event_loop_waits_for_a_descriptor() {
+    const auto d = open();
+    auto c = d.consume();
+    const int fd = c.fd();
+    forebay::batch jobs;
+    const auto until_empty = [&] {
+        std::size_t found = 0;
+        for (; c.poll(jobs, 8, 0s) && !jobs.empty(); found += jobs.size()) jobs.run([](const job &) {});
+        return found;
+    };
+    CHECK(fd >= 0 && c.fd() == fd && until_empty() == 0 && !readable(fd, 0ms));
+    d.push_many("k", texts(2));
+    CHECK(readable(fd, soon) && until_empty() == 2 && !readable(fd, 0ms));
+    c.wake();
+    CHECK(readable(fd, soon) && until_empty() == 0);
+    // From another thread, while this one waits.
+    std::thread([&d] { d.push("k"); }).join();
+    CHECK(readable(fd, soon) && until_empty() == 1);
+    d.stop();
+    CHECK(readable(fd, soon) && !c.poll(jobs, 8, 0s));
+    THROWN(forebay::invalid, forebay::consumer().fd());
+}
+
 const test_case cases[] = {
     CASE(jobs_are_polled_and_answered_in_batches),
     CASE(a_handler_runs_on_a_batch),
@@ -149,6 +180,7 @@ const test_case cases[] = {
     CASE(an_overdue_answer_does_not_count),
     CASE(a_consumer_takes_its_kinds_and_queues),
     CASE(a_wait_ends_by_a_wake_or_a_stop),
+    CASE(an_event_loop_waits_for_a_descriptor),
 };
 
 }  // namespace

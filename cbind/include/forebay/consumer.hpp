@@ -147,7 +147,7 @@ class batch {
             if (worst == FBY_OK && code != FBY_E_STALE) worst = code;
             if (!detail::still_good(code)) each.close();
         }
-        detail::check(worst, why.release());
+        if (worst != FBY_OK) detail::raise(worst, why.release());
         return gone;
     }
 
@@ -203,6 +203,18 @@ class consumer {
         detail::check(code, why);
         for (std::size_t i = 0; i < count; ++i) into.deliveries_.emplace_back(into.jobs_[i], dispatcher_.get());
         return true;
+    }
+
+    /// A descriptor for an event loop, the same at each call: readable when poll may find something, when the
+    /// dispatcher stops, and after wake(). Wait until it is readable, poll with a wait of 0 until the batch is empty,
+    /// and wait again; level-triggered and edge-triggered loops may do the same. Never read from it, write to it or
+    /// close it: it belongs to the consumer. From the first call on such a poll that finds nothing counts as waiting,
+    /// so go on polling when it is readable, or destroy the consumer. Throws no_memory if the process may have no more
+    /// descriptors. Threads: one at a time, as poll.
+    int fd() const {
+        int fd = -1;
+        detail::call(fby_consumer_fd, consumer_.get(), &fd);
+        return fd;
     }
 
     /// Ends a poll that waits, or the next one that would. Threads: any, also while another one polls.
