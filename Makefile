@@ -13,6 +13,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 DESTDIR ?=
 ROUNDS ?= 50
 CBINDGEN_VERSION := 0.29.4
@@ -40,11 +41,11 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench overload install nightly nightly-crash nightly-books clean
+.PHONY: help demo test bench overload install uninstall nightly nightly-crash nightly-books clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad HTTP, across a restart (DEMO_ARGS=--durable: a dozen kills)
 	$(PY) examples/delivery/demo.py $(DEMO_ARGS) $(ARGS)
@@ -62,11 +63,15 @@ overload: ## what each policy makes of too much work, simulated, into docs/overl
 	@scripts/need.sh rust cc
 	$(CARGO) bench -p forebay-benches --bench overload -- $(or $(ARGS),--write '$(CURDIR)/docs/overload.md')
 
-install: ## the command forebay, the C library, its header and forebay.pc under PREFIX (/usr/local; DESTDIR is honoured)
+install: ## the command forebay, the C library (shared, archive), headers, what pkg-config and CMake read; PREFIX, LIBDIR, DESTDIR
 	@scripts/need.sh rust cc
-	$(CARGO) build --release -p forebay-cli
-	install -D -m 755 "$${CARGO_TARGET_DIR:-target}/release/forebay" '$(DESTDIR)$(PREFIX)/bin/forebay'
-	$(MAKE) -C cbind install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+	RUSTFLAGS="$$(scripts/rust-flags.sh)" $(CARGO) build --release -p forebay-cli
+	install -D -s -m 755 "$${CARGO_TARGET_DIR:-target}/release/forebay" '$(DESTDIR)$(PREFIX)/bin/forebay'
+	$(MAKE) -C cbind install PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)'
+
+uninstall: ## remove what install made, given the same PREFIX, LIBDIR and DESTDIR
+	rm -f '$(DESTDIR)$(PREFIX)/bin/forebay'
+	$(MAKE) -C cbind uninstall PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' DESTDIR='$(DESTDIR)'
 
 # Each round of the schedules draws new seeds, so a repetition is no repetition; the Python tests repeat their
 # races between processes, threads and signals themselves.
@@ -132,7 +137,7 @@ test-shuttle: ## Rust: random schedules of the concurrency protocols
 
 test-c: $(CBINDGEN_STAMP) ## C and C++: header, exported symbols, install, programs under ASan and valgrind
 	$(call say,C and C++ tests)
-	@scripts/need.sh rust cc c++ asan pkg-config valgrind
+	@scripts/need.sh rust cc c++ asan pkg-config cmake valgrind
 	$(call when,test -e cbind/Makefile,$(MAKE) -C cbind test CBINDGEN='$(CBINDGEN)')
 
 test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
@@ -156,11 +161,12 @@ $(TOOLS): scripts/requirements-dev.txt
 	$(PY) -m pip install --quiet -r scripts/requirements-dev.txt
 	@touch $@
 
-# --no-build-isolation: the pinned maturin of the environment builds, not the newest one of the day.
+# --no-build-isolation: the pinned maturin of the environment builds, not the newest one of the day. The flags
+# are those of the C library, so that what both stand on is compiled once.
 $(PACKAGE): $(TOOLS) $(PACKAGE_SOURCES)
 	@scripts/need.sh rust cc
 	@echo "building the Python package (a minute or two the first time)"
-	$(call when,test -e python/forebay,$(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .)
+	$(call when,test -e python/forebay,RUSTFLAGS="$$(scripts/rust-flags.sh)" $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .)
 	@touch $@
 
 $(CBINDGEN_STAMP):
