@@ -27,6 +27,9 @@ CBINDGEN_ROOT := build/tools
 CBINDGEN := $(CURDIR)/$(CBINDGEN_ROOT)/bin/cbindgen
 CBINDGEN_STAMP := $(CBINDGEN_ROOT)/.cbindgen-$(CBINDGEN_VERSION)
 
+CARGO_C_VERSION := 0.10.24+cargo-0.98.0
+CARGO_C_STAMP := build/tools/.cargo-c-$(CARGO_C_VERSION)
+
 # One interpreter for every cargo call: pyo3's build script runs again, and with it everything that stands
 # on pyo3, whenever this changes.
 export PYO3_PYTHON := $(CURDIR)/$(PY)
@@ -41,7 +44,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench overload install uninstall nightly nightly-crash nightly-books clean
+.PHONY: help demo test bench overload install uninstall nightly nightly-crash nightly-books nightly-cargo-c clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
 
 help: ## this list
@@ -80,6 +83,7 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	PROPTEST_CASES=20000 $(CARGO) test --workspace --exclude forebay-python --all-features
 	$(MAKE) --no-print-directory nightly-crash
 	$(MAKE) --no-print-directory nightly-books
+	$(MAKE) --no-print-directory nightly-cargo-c
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
 
@@ -94,6 +98,14 @@ nightly-books: ## a hundred million jobs under every policy at once, each accoun
 	$(call say,books)
 	@scripts/need.sh rust cc
 	$(CARGO) bench -p forebay-benches --bench overload -- --only books --strict
+
+# Compiling cargo-c takes a quarter of an hour, which the gate does not have. The newest one wants a newer Rust.
+nightly-cargo-c: ## an installation made by cargo-c, and programs against it
+	$(call say,cargo-c)
+	@scripts/need.sh rust cc pkg-config openssl
+	test -e $(CARGO_C_STAMP) || { \
+		$(CARGO) install cargo-c --version $(CARGO_C_VERSION) --locked --root build/tools && touch $(CARGO_C_STAMP); }
+	tests/install/cargo-c.sh build/tools/bin/cargo-cinstall '$(CURDIR)/build/cargo-c'
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache

@@ -17,6 +17,7 @@ probe() {
         asan) compiles "${CC:-cc}" c -fsanitize=address ;;
         pkg-config) pkg-config --version >/dev/null 2>&1 ;;
         cmake) cmake --version >/dev/null 2>&1 ;;
+        openssl) pkg-config --exists openssl ;;
         # Running it finds a missing libc6-dbg too, without which it refuses to start.
         valgrind) valgrind -q --error-exitcode=1 true >/dev/null 2>&1 ;;
         # Not whether it may trace: where it may not, no package helps, and the tests say so.
@@ -33,6 +34,7 @@ packages() {
         cc | c++ | asan) echo build-essential ;;
         pkg-config) echo pkg-config ;;
         cmake) echo cmake ;;
+        openssl) echo pkg-config libssl-dev ;;
         valgrind) echo valgrind libc6-dbg ;;
         strace) echo strace ;;
         # The interpreter's own package: python3-venv serves only the distribution's default version.
