@@ -554,7 +554,7 @@ fby_status fby_poll(struct fby_consumer *consumer,
 // and may be to nobody else, a slot may be kept for it, and FBY_E_INTERRUPTED answers fby_consumer_wake there. So
 // poll when it is readable, or free the consumer: it passes on what it was told.
 //
-// Parameters: consumer; fd takes the descriptor, the same at each call.
+// Parameters: consumer; fd may be NULL, else takes the descriptor, the same at each call.
 // Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: the descriptor belongs to the consumer and is closed when it is freed: take it out of the event loop
 // before. It is non-blocking and close-on-exec.
@@ -852,7 +852,7 @@ fby_status fby_job_shed(const struct fby_dispatcher *dispatcher,
 
 // Everything known about a job, as a JSON object. Payload and result are told of by length and type only.
 //
-// Parameters: dispatcher; id; json takes the text.
+// Parameters: dispatcher; id; json may be NULL, else takes the text.
 // Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -864,7 +864,7 @@ fby_status fby_get(const struct fby_dispatcher *dispatcher,
 
 // Why a job is not running, or how it ended, as a sentence.
 //
-// Parameters: dispatcher; id; text takes it.
+// Parameters: dispatcher; id; text may be NULL, else takes it.
 // Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -928,7 +928,7 @@ FBY_API const char *fby_state_name(fby_state state);
 // them, "total" is how many the filter shows on all pages, and "next" is what after must be for the next page, or
 // null on the last one. A page that is full to the last job may be followed by an empty one.
 //
-// Parameters: dispatcher; filter may be NULL for all jobs; json takes the text.
+// Parameters: dispatcher; filter may be NULL for all jobs; json may be NULL, else takes the text.
 // Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 // Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -1045,7 +1045,7 @@ fby_status fby_queue_option(const struct fby_dispatcher *dispatcher,
 // What a queue has of its own, as a JSON object: each option by its name with its text, "default" for one that is
 // left to the dispatcher's options.
 //
-// Parameters: dispatcher; queue; json takes the text.
+// Parameters: dispatcher; queue; json may be NULL, else takes the text.
 // Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
 // Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -1070,7 +1070,7 @@ fby_status fby_pressure(const struct fby_dispatcher *dispatcher,
 
 // What a queue holds and what keeps its jobs from starting, as a sentence.
 //
-// Parameters: dispatcher; queue; text takes it.
+// Parameters: dispatcher; queue; text may be NULL, else takes it.
 // Returns: FBY_OK; FBY_E_NOT_FOUND for a queue nobody has named; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 // Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -1124,7 +1124,7 @@ fby_status fby_len(const struct fby_dispatcher *dispatcher,
 
 // The counts of every queue, as a JSON object: one consistent snapshot.
 //
-// Parameters: dispatcher; json takes the text.
+// Parameters: dispatcher; json may be NULL, else takes the text.
 // Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 // Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.
@@ -1135,7 +1135,7 @@ fby_status fby_stats(const struct fby_dispatcher *dispatcher,
 
 // The counts of every queue in the text format of Prometheus.
 //
-// Parameters: dispatcher; text takes it.
+// Parameters: dispatcher; text may be NULL, else takes it.
 // Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 // Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 // Threads: any, also in a handler.

@@ -174,7 +174,7 @@ unsafe fn live<'a>(consumer: *const fby_consumer) -> Result<&'a fby_consumer> {
 /// and may be to nobody else, a slot may be kept for it, and FBY_E_INTERRUPTED answers fby_consumer_wake there. So
 /// poll when it is readable, or free the consumer: it passes on what it was told.
 ///
-/// Parameters: consumer; fd takes the descriptor, the same at each call.
+/// Parameters: consumer; fd may be NULL, else takes the descriptor, the same at each call.
 /// Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: the descriptor belongs to the consumer and is closed when it is freed: take it out of the event loop
 /// before. It is non-blocking and close-on-exec.

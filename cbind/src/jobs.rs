@@ -99,7 +99,7 @@ pub unsafe extern "C" fn fby_job_shed(
 
 /// Everything known about a job, as a JSON object. Payload and result are told of by length and type only.
 ///
-/// Parameters: dispatcher; id; json takes the text.
+/// Parameters: dispatcher; id; json may be NULL, else takes the text.
 /// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.
@@ -120,7 +120,7 @@ pub unsafe extern "C" fn fby_get(
 
 /// Why a job is not running, or how it ended, as a sentence.
 ///
-/// Parameters: dispatcher; id; text takes it.
+/// Parameters: dispatcher; id; text may be NULL, else takes it.
 /// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.

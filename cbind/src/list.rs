@@ -70,7 +70,7 @@ impl fby_filter {
 /// them, "total" is how many the filter shows on all pages, and "next" is what after must be for the next page, or
 /// null on the last one. A page that is full to the last job may be followed by an empty one.
 ///
-/// Parameters: dispatcher; filter may be NULL for all jobs; json takes the text.
+/// Parameters: dispatcher; filter may be NULL for all jobs; json may be NULL, else takes the text.
 /// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 /// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.

@@ -64,7 +64,7 @@ pub unsafe extern "C" fn fby_queue_option(
 /// What a queue has of its own, as a JSON object: each option by its name with its text, "default" for one that is
 /// left to the dispatcher's options.
 ///
-/// Parameters: dispatcher; queue; json takes the text.
+/// Parameters: dispatcher; queue; json may be NULL, else takes the text.
 /// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
 /// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn fby_pressure(
 
 /// What a queue holds and what keeps its jobs from starting, as a sentence.
 ///
-/// Parameters: dispatcher; queue; text takes it.
+/// Parameters: dispatcher; queue; text may be NULL, else takes it.
 /// Returns: FBY_OK; FBY_E_NOT_FOUND for a queue nobody has named; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 /// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn fby_len(
 
 /// The counts of every queue, as a JSON object: one consistent snapshot.
 ///
-/// Parameters: dispatcher; json takes the text.
+/// Parameters: dispatcher; json may be NULL, else takes the text.
 /// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 /// Memory: *json is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.
@@ -224,7 +224,7 @@ pub unsafe extern "C" fn fby_stats(
 
 /// The counts of every queue in the text format of Prometheus.
 ///
-/// Parameters: dispatcher; text takes it.
+/// Parameters: dispatcher; text may be NULL, else takes it.
 /// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.
 /// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
 /// Threads: any, also in a handler.

@@ -144,14 +144,14 @@ def _item(code: str, text: str) -> Item:
     if match := re.match(r"typedef struct (\w+) \{", flat):
         return Item("struct", match[1], code, text, _fields(code))
     if match := re.match(r"typedef (.*?)\(\*(\w+)\)\((.*)\);", flat):
-        return Item("callback", match[2], code, text, _parameters(match[3]), match[1].strip())
+        return Item("callback", match[2], code, text, _parameters(match[3]), _plain(match[1]))
     if match := re.match(r"typedef (\w+) (\w+);", flat):
         return Item("type", match[2], flat, text)
     if match := re.match(r"(?:static inline )?(.*?[ *])(\w+)\((.*?)\)(?:;| \{)", flat):
         shown = code.removeprefix("FBY_API").strip()
         if "inline" in flat:
             shown = shown.split(" {")[0] + ";"
-        return Item("function", match[2], shown, text, _parameters(match[3]), match[1].strip())
+        return Item("function", match[2], shown, text, _parameters(match[3]), _plain(match[1]))
     raise ValueError(f"this is not understood: {code}")
 
 
@@ -176,4 +176,9 @@ def _value(declared: str, text: str = "") -> Value:
     match = re.match(r"(.*?[ *])(\w+)(\[\d+\])?$", declared)
     if not match:
         raise ValueError(f"this is not understood: {declared}")
-    return Value(match[2], match[1].strip().replace("struct ", "") + (match[3] or ""), text)
+    return Value(match[2], _plain(match[1]) + (match[3] or ""), text)
+
+
+def _plain(kind: str) -> str:
+    """A type as C++ and the texts have it."""
+    return kind.strip().replace("struct ", "")

@@ -1,5 +1,6 @@
 /* fork: in the child every call is a code, and nothing hangs, is freed or is written. */
 #include "harness.h"
+#include "nulls.h"
 
 #include <string.h>
 #include <sys/wait.h>
@@ -143,6 +144,34 @@ static void a_child_gets_codes_and_ends_clean(void) {
     free(lock);
 }
 
+/* Those that a new function has of its own, too: the rows are made from the header. */
+static void every_function_is_a_code_in_a_child(void) {
+    stage s;
+    pid_t child;
+    set_stage(&s);
+    s.path = "/nowhere";
+    child = fork();
+    if (child == 0) {
+        size_t i, tried = 0;
+        in_child = 1;
+        alarm(60);
+        for (i = 0; i < null_row_count; i++) {
+            const null_row *row = &null_rows[i];
+            fby_error *err = NULL;
+            if (!row->bound || row->want == NO_CODE || strcmp(row->place, "nothing") != 0) continue;
+            if (row->call(&s, &err) != FBY_E_FORKED || fby_error_code(err) != FBY_E_FORKED) {
+                fprintf(stderr, "\n%s is no FBY_E_FORKED\n", row->function);
+                _exit(1);
+            }
+            fby_error_free(err);
+            tried++;
+        }
+        _exit(tried > 40 ? 0 : 2);
+    }
+    reap(child);
+    strike_stage(&s);
+}
+
 static void a_file_stays_with_its_process(void) {
     char *path = scratch("forked.db"), url[700];
     fby_dispatcher *d, *other = NULL;
@@ -237,6 +266,7 @@ static void forks_while_threads_push(void) {
 
 static const test_case cases[] = {
     CASE(a_child_gets_codes_and_ends_clean),
+    CASE(every_function_is_a_code_in_a_child),
     CASE(a_file_stays_with_its_process),
     CASE(forks_while_threads_push),
 };

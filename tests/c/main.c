@@ -3,17 +3,31 @@
 
 #include <string.h>
 
-extern const suite arguments_suite, life_suite, handlers_suite, tickets_suite, consumers_suite, queues_suite,
-    overload_suite, forward_suite, forks_suite, durable_suite, pushes_suite, listing_suite, readiness_suite;
+/* One a line, so that two that are new do not meet. */
+#define SUITES(_) \
+    _(arguments) \
+    _(nulls) \
+    _(life) \
+    _(pushes) \
+    _(handlers) \
+    _(tickets) \
+    _(consumers) \
+    _(readiness) \
+    _(listing) \
+    _(queues) \
+    _(overload) \
+    _(forward) \
+    _(forks) \
+    _(durable)
+
+#define DECLARED(name) extern const suite name##_suite;
+SUITES(DECLARED)
 int durable_child(const char *role, const char *path);
 
 const char *program;
 
-static const suite *const suites[] = {
-    &arguments_suite, &life_suite,    &pushes_suite,  &handlers_suite, &tickets_suite, &consumers_suite,
-    &listing_suite,   &queues_suite,  &overload_suite, &forward_suite, &forks_suite,   &durable_suite,
-    &readiness_suite,
-};
+#define LISTED(name) &name##_suite,
+static const suite *const suites[] = {SUITES(LISTED)};
 
 static int wanted(const char *suite_name, const char *case_name, int argc, char **argv) {
     int i, named = 0;
