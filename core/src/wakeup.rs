@@ -40,6 +40,11 @@ impl Wakeup {
         }
     }
 
+    /// Makes it readable, and says so once more if it is: for what its owner looks for without rearming.
+    pub(crate) fn insist(&self) {
+        self.line.raise();
+    }
+
     /// Makes it readable by the next ring only. Look after this; it may be readable for nothing, if a ring that
     /// was meant for a former look is late.
     pub(crate) fn rearm(&self) {
@@ -274,6 +279,21 @@ mod tests {
         // SAFETY: the descriptor is open, and there is room for what is read.
         let got = unsafe { libc::read(wakeup.fd().as_raw_fd(), counter.as_mut_ptr().cast(), 8) };
         assert_eq!((got, u64::from_ne_bytes(counter)), (8, 1));
+    }
+
+    /// An edge for every time, or a loop that hears edges only would miss what it did not rearm for.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_insists_is_heard_without_a_rearm() {
+        let wakeup = Wakeup::new().unwrap();
+        wakeup.rearm();
+        for _ in 0..3 {
+            wakeup.insist();
+        }
+        let mut counter = [0; 8];
+        // SAFETY: the descriptor is open, and there is room for what is read.
+        let got = unsafe { libc::read(wakeup.fd().as_raw_fd(), counter.as_mut_ptr().cast(), 8) };
+        assert_eq!((got, u64::from_ne_bytes(counter)), (8, 3));
     }
 
     #[test]

@@ -60,6 +60,9 @@ struct Limited {
     reserved: usize,
 }
 
+/// When what is asked for was looked up, if it was not.
+const NEVER: (u64, u64, usize) = (u64::MAX, 0, 0);
+
 impl Ask {
     /// Asks a dispatcher, which has this number, for these kinds in every queue.
     pub(super) fn new(kinds: Arc<KindSet>, lease: Option<Duration>, serial: u64) -> Self {
@@ -73,7 +76,7 @@ impl Ask {
             profile: 0,
             turn: 0,
             asked: Vec::new(),
-            asked_at: (u64::MAX, 0, 0),
+            asked_at: NEVER,
             limited: Vec::new(),
             sifts: false,
             claims: Vec::new(),
@@ -85,6 +88,11 @@ impl Ask {
         };
         ask.profile = ask.profile_in(serial);
         ask
+    }
+
+    /// Asks for these kinds from now on.
+    pub(super) fn ask_for(&mut self, kinds: Arc<KindSet>) {
+        (self.kinds, self.asked_at) = (kinds, NEVER);
     }
 
     /// Those who ask alike have the same number (see [`Bell::join`](crate::Bell::join)): a fingerprint of what they
@@ -210,7 +218,7 @@ impl Ask {
                 slotless: self.relays,
             };
             let body = settling.spare.pop().unwrap_or_else(|| Body::new(inner));
-            out.push(Lease::begin(body, claimed, held));
+            out.push(Lease::begin(body, claimed, held, self.worker));
         }
         // The leases have taken what was in there.
         self.claimed.clear();

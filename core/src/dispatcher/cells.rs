@@ -9,8 +9,10 @@ use std::task::Waker;
 use crossbeam_queue::SegQueue;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::consumer::Hail;
 use super::lease::Lease;
 use super::tickets::Ticket;
+use super::told::Listeners;
 use crate::bell::Bell;
 use crate::engine::Claimed;
 use crate::job::{Extras, JobRef};
@@ -69,6 +71,8 @@ struct Seat {
     job: Option<JobRef>,
     /// When it was claimed.
     claimed: Timestamp,
+    /// The number of the consumer that claimed it.
+    worker: u32,
     /// What holds the headers of the job, if it has any.
     headers: Option<Arc<Extras>>,
     /// What the holder of the ticket answered while the body still ran.
@@ -97,6 +101,7 @@ impl Cell {
             turn,
             job: None,
             claimed: Timestamp::EPOCH,
+            worker: 0,
             headers: None,
             answered: None,
             parked: None,
@@ -159,6 +164,8 @@ pub(crate) struct Cells {
     all: RwLock<Vec<Arc<Cell>>>,
     free: SegQueue<Arc<Cell>>,
     active: AtomicUsize,
+    /// The consumers that want to be told which of their leases should stop.
+    listeners: Listeners,
     /// Rings when the last lease has ended.
     pub(crate) idle: Bell,
 }
@@ -186,14 +193,14 @@ impl Cells {
     }
 
     /// Begins a lease, which must have been counted, in a cell that no other has. Returns its turn.
-    pub(crate) fn begin(&self, cell: &Cell, claimed: &Claimed) -> u32 {
+    pub(crate) fn begin(&self, cell: &Cell, claimed: &Claimed, worker: u32) -> u32 {
         cell.stop.store(0, Ordering::Release);
         let headers = claimed
             .extras
             .as_ref()
             .filter(|extras| !extras.headers.is_empty());
         let mut seat = cell.seat.lock();
-        (seat.job, seat.claimed) = (Some(claimed.job), claimed.started);
+        (seat.job, seat.claimed, seat.worker) = (Some(claimed.job), claimed.started, worker);
         if let Some(headers) = headers {
             seat.headers = Some(headers.clone());
         }
@@ -289,16 +296,32 @@ impl Cells {
 
     /// Tells the handlers of the claims that `which` chooses to stop.
     pub(crate) fn signal_all(&self, reason: StopReason, mut which: impl FnMut(JobRef) -> bool) {
-        let mut woken = Vec::new();
+        let (mut woken, mut told) = (Vec::new(), Vec::new());
         for cell in self.all.read().iter() {
             // The seat stays locked, so that the cell cannot pass to another lease in between.
             let mut seat = cell.seat.lock();
             if seat.job.is_some_and(&mut which) && cell.raise(reason) {
                 woken.append(&mut seat.wakers);
+                told.push((seat.worker, cell.ticket(seat.turn), reason));
             }
         }
+        self.listeners.tell(told);
         // Waking runs code of an executor: not under a lock.
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has a consumer be told which of its leases should stop, from now on, and of those that should already.
+    pub(crate) fn listen(&self, worker: u32, hail: &Arc<Hail>) {
+        self.listeners.add(worker, hail);
+        let should_stop = |cell: &Arc<Cell>| {
+            let seat = cell.seat.lock();
+            let reason = cell
+                .stop_reason()
+                .filter(|_| seat.worker == worker && seat.job.is_some());
+            reason.map(|reason| (worker, cell.ticket(seat.turn), reason))
+        };
+        let told = self.all.read().iter().filter_map(should_stop).collect();
+        self.listeners.tell(told);
     }
 }
 

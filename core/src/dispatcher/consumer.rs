@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::ask::Ask;
+use super::cells::StopReason;
 use super::kinds::{Handler, KindSet};
 use super::lease::{Lease, handling};
 use super::settle::{Answer, Settling};
 use super::slots::{Baton, Place};
+use super::tickets::Ticket;
 use super::{Dispatcher, Inner};
 use crate::bell::Pager;
 use crate::error::{Error, ErrorKind, Result};
-use crate::names::QueueId;
+use crate::names::{KindId, QueueId};
 use crate::outcome::Outcome;
 use crate::time::Deadline;
 
@@ -28,14 +32,29 @@ pub struct Consumer {
     dry: bool,
     /// Whether it stands in line for a slot while its pager hangs at the bell.
     in_line: bool,
+    /// Whether it has asked which of its leases should stop.
+    listens: bool,
 }
 
 /// How a consumer is reached from outside.
 #[derive(Debug, Default)]
-struct Hail {
+pub(crate) struct Hail {
     interrupted: AtomicBool,
     /// What is rung for a consumer that waits for a descriptor.
     pager: OnceLock<Arc<Pager>>,
+    /// Its leases that were told to stop since it asked.
+    told: Mutex<Vec<(Ticket, StopReason)>>,
+}
+
+impl Hail {
+    /// Lets the consumer know of leases that should stop.
+    pub(super) fn tell(&self, stopped: impl Iterator<Item = (Ticket, StopReason)>) {
+        self.told.lock().extend(stopped);
+        if let Some(pager) = self.pager.get() {
+            // Also to one that asks for no more jobs, and so rearms no more.
+            pager.wakeup.insist();
+        }
+    }
 }
 
 /// Ends the wait of one consumer, from any thread.
@@ -52,6 +71,15 @@ impl Interrupt {
     /// `Forked`.
     pub fn check_process(&self) -> Result<()> {
         self.inner.birth.check()
+    }
+
+    /// As [`Dispatcher::kind`].
+    ///
+    /// # Errors
+    /// `Invalid` for a name that cannot be one; `Forked`.
+    pub fn kind(&self, name: &str) -> Result<KindId> {
+        self.check_process()?;
+        self.inner.engine.names().kind(name)
     }
 
     /// Makes the consumer's present wait answer `Interrupted`, or its next one if it does not wait now. Its
@@ -102,6 +130,7 @@ impl Consumer {
             hail: Arc::default(),
             dry: false,
             in_line: false,
+            listens: false,
         }
     }
 
@@ -128,6 +157,16 @@ impl Consumer {
         self
     }
 
+    /// Takes jobs of these kinds from now on. Poll after this: its descriptor becomes readable, if it has one.
+    pub fn ask_for(&mut self, kinds: Arc<KindSet>) {
+        kinds.serve(&self.inner);
+        self.ask.ask_for(kinds);
+        self.rejoin();
+        if let Some(pager) = self.hail.pager.get() {
+            pager.wakeup.insist();
+        }
+    }
+
     /// It asks for something else than it did.
     fn rejoin(&mut self) {
         let work = &self.inner.engine.signals().work;
@@ -149,6 +188,23 @@ impl Consumer {
             inner: self.inner.clone(),
             hail: self.hail.clone(),
         }
+    }
+
+    /// Takes up to `max` leases of this consumer that were told to stop since the last call, each with the reason; a
+    /// stronger one may follow a mere [`StopReason::Stopping`]. For a holder of many leases, who would have to look
+    /// at each. From the first call on the descriptor of the consumer becomes readable for this, too: so call this
+    /// once more when [`Consumer::next_many`] has answered 0, and then wait.
+    ///
+    /// # Errors
+    /// `Forked`.
+    pub fn stopped(&mut self, max: usize) -> Result<Vec<(Ticket, StopReason)>> {
+        self.inner.birth.check()?;
+        if !std::mem::replace(&mut self.listens, true) {
+            self.inner.cells.listen(self.ask.worker, &self.hail);
+        }
+        let mut told = self.hail.told.lock();
+        let count = told.len().min(max);
+        Ok(told.drain(..count).collect())
     }
 
     /// A descriptor for an event loop, readable when there may be a job, when the dispatcher stops, and after
@@ -218,6 +274,7 @@ impl Consumer {
             hail,
             dry,
             in_line,
+            ..
         } = self;
         settling.clear();
         let work = &inner.engine.signals().work;

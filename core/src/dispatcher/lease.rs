@@ -68,11 +68,11 @@ pub(super) struct Body {
 impl Lease {
     /// Begins a lease of a job that was just claimed, which it takes from where it stands. Its place among the
     /// active ones must have been counted.
-    pub(super) fn begin(mut body: Box<Body>, claimed: &mut Claimed, held: Held) -> Self {
+    pub(super) fn begin(mut body: Box<Body>, claimed: &mut Claimed, held: Held, worker: u32) -> Self {
         std::mem::swap(&mut body.claimed, claimed);
         body.held = held;
         let inner = &*body.inner;
-        body.turn = inner.cells.begin(&body.cell, &body.claimed);
+        body.turn = inner.cells.begin(&body.cell, &body.claimed, worker);
         if inner.stopping() {
             body.cell.raise(StopReason::Stopping);
         }

@@ -32,6 +32,7 @@ mod stop;
 mod submit;
 mod sweeper;
 mod tickets;
+mod told;
 mod wait;
 
 use std::sync::Arc;

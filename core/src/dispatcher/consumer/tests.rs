@@ -202,3 +202,56 @@ fn a_lease_of_another_dispatcher_is_answered_there() {
     assert_eq!(there.state(id).unwrap(), crate::State::Succeeded);
     assert_eq!((there.0.cells.active(), here.0.slots.all.used()), (0, 0));
 }
+
+#[test]
+fn who_holds_many_leases_is_told_which_should_stop() {
+    let d = Dispatcher::in_memory().unwrap();
+    let all = Arc::new(KindSet::any());
+    let (mut mine, mut other) = (d.consumer(all.clone()), d.consumer(all));
+    let ids: Vec<_> = (0..4).map(|_| d.push(NewJob::new("k", ())).unwrap().id).collect();
+    let mut leases = Vec::new();
+    mine.next_many(2, Deadline::NEVER, &mut leases).unwrap();
+    other.next_many(2, Deadline::NEVER, &mut leases).unwrap();
+    let reason = |stopped: Vec<(Ticket, StopReason)>| stopped.iter().map(|(_, r)| *r).collect::<Vec<_>>();
+    d.cancel(ids[0]).unwrap();
+    assert_eq!(
+        mine.stopped(8).unwrap(),
+        [(leases[0].ticket(), StopReason::Cancelled)],
+        "also before it asked"
+    );
+    d.cancel(ids[1]).unwrap();
+    d.cancel(ids[2]).unwrap();
+    assert_eq!(
+        mine.stopped(8).unwrap(),
+        [(leases[1].ticket(), StopReason::Cancelled)],
+        "once"
+    );
+    d.request_stop();
+    assert_eq!(
+        reason(mine.stopped(8).unwrap()),
+        [],
+        "it has a better reason already"
+    );
+    assert_eq!(
+        reason(other.stopped(1).unwrap()),
+        [StopReason::Cancelled],
+        "no more than are wanted"
+    );
+    assert_eq!(reason(other.stopped(8).unwrap()), [StopReason::Stopping]);
+}
+
+#[test]
+fn a_consumer_may_ask_for_other_kinds() {
+    let d = Dispatcher::in_memory().unwrap();
+    let mut consumer = d.consumer(kinds(&d, "one"));
+    d.push(NewJob::new("two", ())).unwrap();
+    let now = Deadline::after(Duration::ZERO);
+    assert!(consumer.next(now).unwrap().is_none());
+    let both = KindSet::of(["one", "two"].map(|name| d.kind(name).unwrap()));
+    consumer.ask_for(Arc::new(both));
+    assert!(consumer.next(now).unwrap().is_some());
+    assert!(
+        !d.0.engine.signals().work.mixed(),
+        "it left what it asked for before"
+    );
+}
