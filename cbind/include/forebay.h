@@ -225,6 +225,21 @@ typedef struct fby_job {
   struct fby_bytes concurrency_key;
 } fby_job;
 
+// Why a job should stop: 0 while it may go on, else one of FBY_STOP_CANCELLED to FBY_STOP_STOPPING.
+typedef int32_t fby_stop_reason;
+
+// A delivery that was told to stop.
+typedef struct fby_stopped {
+  // sizeof(fby_stopped).
+  size_t struct_size;
+  // Which delivery.
+  fby_ticket ticket;
+  // Why, as fby_cancelled says.
+  fby_stop_reason reason;
+  // Zero.
+  uint32_t reserved;
+} fby_stopped;
+
 // What an accepted job survives: FBY_DURABILITY_MEMORY, _OS or _DISK; a higher one survives all that a lower
 // one does.
 typedef int32_t fby_durability;
@@ -408,9 +423,6 @@ typedef struct fby_outcome {
   uint32_t reserved;
 } fby_outcome;
 
-// Why a job should stop: 0 while it may go on, else one of FBY_STOP_CANCELLED to FBY_STOP_STOPPING.
-typedef int32_t fby_stop_reason;
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -574,6 +586,37 @@ FBY_API
 fby_status fby_consumer_wake(const struct fby_consumer *consumer,
                              struct fby_error **err);
 
+// Has a consumer take jobs of these kinds from now on, instead of those it took. Poll after this: the descriptor
+// of the consumer becomes readable, if there is one.
+//
+// Parameters: consumer; kinds, none for every kind; kind_count of them.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID, and then nothing has changed.
+// Memory: nothing is kept.
+// Threads: one at a time for the same consumer, as fby_poll.
+FBY_API
+fby_status fby_consumer_kinds(struct fby_consumer *consumer,
+                              const struct fby_bytes *kinds,
+                              size_t kind_count,
+                              struct fby_error **err);
+
+// Takes the deliveries of a consumer that were told to stop since the last call: for a holder of thousands, who
+// would have to ask fby_cancelled for each. A delivery that was told FBY_STOP_STOPPING may be told more. From the
+// first call on the descriptor of the consumer becomes readable for this, too: call it after fby_poll has answered
+// a count of 0, and then wait.
+//
+// Parameters: consumer; stopped takes them, each stopped_size bytes, which is sizeof(fby_stopped); max of them;
+// count may be NULL, else takes their number, 0 on any but FBY_OK. Fewer than max are all there are.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: nothing is kept.
+// Threads: one at a time for the same consumer, as fby_poll.
+FBY_API
+fby_status fby_consumer_stopped(struct fby_consumer *consumer,
+                                struct fby_stopped *stopped,
+                                size_t stopped_size,
+                                size_t max,
+                                size_t *count,
+                                struct fby_error **err);
+
 // Frees a consumer. Jobs that it polled can still be finished. In the child of a fork nothing is freed.
 //
 // Parameters: consumer may be NULL.
@@ -684,6 +727,18 @@ FBY_API
 fby_status fby_advance(const struct fby_dispatcher *dispatcher,
                        int64_t by_ms,
                        struct fby_error **err);
+
+// What an option of a dispatcher is set to, as text in the form of docs/configuration.md.
+//
+// Parameters: dispatcher; name, for example "grace"; text may be NULL, else takes it, for example "30s".
+// Returns: FBY_OK; FBY_E_NOT_FOUND for a name that no option has; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_option(const struct fby_dispatcher *dispatcher,
+                      struct fby_bytes name,
+                      struct fby_buffer **text,
+                      struct fby_error **err);
 
 // Passes the jobs of a queue on to another dispatcher from now on, in order and whatever their kinds; nobody
 // here is given jobs of it. While the other one is down or full they wait here. See docs/forwarding.md.

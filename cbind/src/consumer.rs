@@ -11,8 +11,9 @@ use crate::bytes::{deadline, fby_bytes, some_time, texts};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{contain, fby_error, fby_status, guard};
 use crate::handle::{Boxed, borrow, null, put};
-use crate::handler::fby_job;
+use crate::handler::{fby_job, fby_ticket};
 use crate::record::{Record, check_array, read_or_zero, write_at};
+use crate::tickets::fby_stop_reason;
 
 /// Asks for jobs. Make one per thread that polls.
 pub struct fby_consumer {
@@ -48,6 +49,21 @@ pub struct fby_consumer_options {
 // SAFETY: repr(C), size first, no padding, integers and pointers only.
 unsafe impl Record for fby_consumer_options {}
 
+// SAFETY: the array must be valid during the call.
+unsafe fn kind_set(
+    kinds: *const fby_bytes,
+    count: usize,
+    known: impl Fn(&str) -> Result<KindId>,
+) -> Result<Arc<KindSet>> {
+    // SAFETY: as required of the caller.
+    let kinds = unsafe { texts(kinds, count, "kinds") }?;
+    let kinds = kinds.into_iter().map(known).collect::<Result<Vec<KindId>>>()?;
+    Ok(Arc::new(match kinds.is_empty() {
+        true => KindSet::any(),
+        false => KindSet::of(kinds),
+    }))
+}
+
 // SAFETY: the arrays must be valid during the call.
 unsafe fn consumer(
     d: &Dispatcher,
@@ -56,24 +72,16 @@ unsafe fn consumer(
     options: fby_consumer_options,
 ) -> Result<Consumer> {
     // SAFETY: as required of the caller.
-    let (kinds, queues) = unsafe {
+    let (set, queues) = unsafe {
         let queues = texts(options.queues, options.queue_count, "queues")?;
-        (texts(kinds, count, "kinds")?, queues)
-    };
-    let kinds = kinds
-        .into_iter()
-        .map(|name| d.kind(name))
-        .collect::<Result<Vec<KindId>>>()?;
-    let set = match kinds.is_empty() {
-        true => KindSet::any(),
-        false => KindSet::of(kinds),
+        (kind_set(kinds, count, |name| d.kind(name))?, queues)
     };
     let queues = queues
         .into_iter()
         .map(|name| d.queue(name))
         .collect::<Result<Vec<QueueId>>>()?;
     let lease = some_time(options.lease_ms, "lease_ms")?.or(d.options().lease);
-    Ok(d.consumer(Arc::new(set)).queues(queues).lease(lease))
+    Ok(d.consumer(set).queues(queues).lease(lease))
 }
 
 /// A consumer of these kinds, for a thread that polls.
@@ -209,6 +217,90 @@ pub unsafe extern "C" fn fby_consumer_wake(
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL.
         unsafe { live(consumer) }?.interrupt.raise();
+        Ok(())
+    })
+}
+
+/// Has a consumer take jobs of these kinds from now on, instead of those it took. Poll after this: the descriptor
+/// of the consumer becomes readable, if there is one.
+///
+/// Parameters: consumer; kinds, none for every kind; kind_count of them.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID, and then nothing has changed.
+/// Memory: nothing is kept.
+/// Threads: one at a time for the same consumer, as fby_poll.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_kinds(
+    consumer: *mut fby_consumer,
+    kinds: *const fby_bytes,
+    kind_count: usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live consumer or NULL, and for a valid array.
+        unsafe {
+            let consumer = live(consumer)?;
+            let set = kind_set(kinds, kind_count, |name| consumer.interrupt.kind(name))?;
+            consumer.lock()?.ask_for(set);
+        }
+        Ok(())
+    })
+}
+
+/// A delivery that was told to stop.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct fby_stopped {
+    /// sizeof(fby_stopped).
+    pub struct_size: usize,
+    /// Which delivery.
+    pub ticket: fby_ticket,
+    /// Why, as fby_cancelled says.
+    pub reason: fby_stop_reason,
+    /// Zero.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), size first, no padding, integers only.
+unsafe impl Record for fby_stopped {}
+
+/// Takes the deliveries of a consumer that were told to stop since the last call: for a holder of thousands, who
+/// would have to ask fby_cancelled for each. A delivery that was told FBY_STOP_STOPPING may be told more. From the
+/// first call on the descriptor of the consumer becomes readable for this, too: call it after fby_poll has answered
+/// a count of 0, and then wait.
+///
+/// Parameters: consumer; stopped takes them, each stopped_size bytes, which is sizeof(fby_stopped); max of them;
+/// count may be NULL, else takes their number, 0 on any but FBY_OK. Fewer than max are all there are.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Memory: nothing is kept.
+/// Threads: one at a time for the same consumer, as fby_poll.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_consumer_stopped(
+    consumer: *mut fby_consumer,
+    stopped: *mut fby_stopped,
+    stopped_size: usize,
+    max: usize,
+    count: *mut usize,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for room for a number, or NULL.
+    unsafe { put(count, 0) };
+    guard(err, || {
+        check_array(stopped.cast_const(), stopped_size, max, "stopped")?;
+        // SAFETY: the header asks for a live consumer or NULL.
+        let mut consumer = unsafe { live(consumer) }?.lock()?;
+        let told = consumer.stopped(max)?;
+        for (i, (ticket, reason)) in told.iter().enumerate() {
+            let told = fby_stopped {
+                struct_size: size_of::<fby_stopped>(),
+                ticket: ticket.0,
+                reason: *reason as fby_stop_reason,
+                reserved: 0,
+            };
+            // SAFETY: checked, and there are at most `max`.
+            unsafe { write_at(stopped, stopped_size, i, told) };
+        }
+        // SAFETY: the header asks for room for a number, or NULL.
+        unsafe { put(count, told.len()) };
         Ok(())
     })
 }

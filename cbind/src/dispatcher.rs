@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use forebay_core::{Dispatcher, Options, Result};
 
+use crate::buffer::fby_buffer;
 use crate::bytes::{deadline, fby_bytes, some_time};
 use crate::error::{contain, fby_error, fby_status, guard, quietly};
 use crate::handle::{Counted, borrow, null, put};
@@ -246,5 +247,26 @@ pub unsafe extern "C" fn fby_advance(
         // SAFETY: the header asks for a live dispatcher or NULL.
         let d = unsafe { self::dispatcher(dispatcher) }?;
         d.advance(some_time(by_ms, "by_ms")?.unwrap_or_default())
+    })
+}
+
+/// What an option of a dispatcher is set to, as text in the form of docs/configuration.md.
+///
+/// Parameters: dispatcher; name, for example "grace"; text may be NULL, else takes it, for example "30s".
+/// Returns: FBY_OK; FBY_E_NOT_FOUND for a name that no option has; FBY_E_FORKED; FBY_E_INVALID.
+/// Memory: *text is yours; free it with fby_buffer_free. It is written on FBY_OK only.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_option(
+    dispatcher: *const fby_dispatcher,
+    name: fby_bytes,
+    text: *mut *mut fby_buffer,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let value = self::dispatcher(dispatcher)?.options().text(name.text("name")?)?;
+        fby_buffer::put_text(text, value, "text/plain");
+        Ok(())
     })
 }

@@ -26,7 +26,7 @@ TOPICS: list[tuple[str, list[str]]] = [
     (
         "Opening, starting and stopping",
         [
-            "fby_options*",
+            "fby_option*",
             "fby_dispatcher",
             "fby_open",
             "fby_retain",
@@ -72,6 +72,7 @@ TOPICS: list[tuple[str, list[str]]] = [
             "fby_ticket",
             "fby_consumer*",
             "fby_poll",
+            "fby_stopped",
             "fby_outcome",
             "fby_finish*",
             "fby_extend",

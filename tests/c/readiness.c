@@ -121,6 +121,60 @@ static void one_that_goes_passes_it_on(void) {
     fby_release(d);
 }
 
+/* Who holds many deliveries need not ask for each whether it should stop. */
+static void who_should_stop_is_told_at_once(void) {
+    fby_dispatcher *d = open_plain();
+    fby_consumer *c = consumer_of(d), *other = consumer_of(d);
+    int fd = fd_of(c);
+    fby_job jobs[3];
+    fby_stopped stopped[3];
+    fby_id ids[3];
+    fby_buffer *text;
+    size_t n, i;
+    for (i = 0; i < 3; i++) ids[i] = push(d, "k");
+    OK(fby_poll(c, jobs, sizeof jobs[0], 3, 0, &n, &err));
+    CHECK(n == 3 && work_off(d, c) == 0);
+    OK(fby_consumer_stopped(c, stopped, sizeof stopped[0], 3, &n, &err));
+    CHECK(n == 0 && !readable(fd));
+    for (i = 0; i < 3; i++) {
+        /* Also if nobody polls in between. */
+        OK(fby_cancel(d, &ids[i], NULL, &err));
+        CHECK(readable(fd));
+        OK(fby_consumer_stopped(other, stopped, sizeof stopped[0], 3, &n, &err));
+        CHECK(n == 0);
+        OK(fby_consumer_stopped(c, stopped, sizeof stopped[0], 3, &n, &err));
+        CHECK(n == 1 && stopped[0].ticket == jobs[i].ticket && stopped[0].reason == FBY_STOP_CANCELLED);
+        CHECK(stopped[0].struct_size == sizeof stopped[0]);
+    }
+    for (i = 0; i < 3; i++) CHECK(finish_one(d, jobs[i].ticket, FBY_DONE) == FBY_OK);
+    CHECK(work_off(d, c) == 0 && !readable(fd));
+    OK(fby_option(d, fby_str("grace"), &text, &err));
+    CHECK(fby_buffer_bytes(text).len == 3 && memcmp(fby_buffer_bytes(text).ptr, "30s", 3) == 0);
+    fby_buffer_free(text);
+    fby_consumer_free(c);
+    fby_consumer_free(other);
+    stop_and_release(d);
+}
+
+static void a_consumer_may_ask_for_other_kinds(void) {
+    fby_dispatcher *d = open_plain();
+    fby_consumer *c;
+    fby_bytes kinds[2];
+    int fd;
+    kinds[0] = fby_str("one"), kinds[1] = fby_str("two");
+    OK(fby_consumer_new(d, kinds, 1, NULL, &c, &err));
+    fd = fd_of(c);
+    push(d, "two");
+    CHECK(work_off(d, c) == 0 && !readable(fd));
+    OK(fby_consumer_kinds(c, kinds, 2, &err));
+    CHECK(readable(fd) && work_off(d, c) == 1);
+    OK(fby_consumer_kinds(c, kinds, 1, &err));
+    push(d, "two");
+    CHECK(work_off(d, c) == 0 && !readable(fd));
+    fby_consumer_free(c);
+    stop_and_release(d);
+}
+
 /* ---- a thousand consumers in one event loop ---- */
 
 enum { CROWD = 1000 };
@@ -194,6 +248,8 @@ static const test_case cases[] = {
     CASE(edges_are_enough),
     CASE(a_wake_and_a_stop_are_readable),
     CASE(one_that_goes_passes_it_on),
+    CASE(who_should_stop_is_told_at_once),
+    CASE(a_consumer_may_ask_for_other_kinds),
     CASE(a_thousand_consumers_wait_in_one_loop),
 };
 SUITE(readiness);
