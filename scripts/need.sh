@@ -15,6 +15,7 @@ probe() {
         cc) compiles "${CC:-cc}" c ;;
         c++) compiles "${CXX:-c++}" c++ ;;
         asan) compiles "${CC:-cc}" c -fsanitize=address ;;
+        jansson) compiles "${CC:-cc}" c -include jansson.h ;;
         pkg-config) pkg-config --version >/dev/null 2>&1 ;;
         cmake) cmake --version >/dev/null 2>&1 ;;
         openssl) pkg-config --exists openssl ;;
@@ -32,6 +33,7 @@ probe() {
 packages() {
     case $1 in
         cc | c++ | asan) echo build-essential ;;
+        jansson) echo libjansson-dev ;;
         pkg-config) echo pkg-config ;;
         cmake) echo cmake ;;
         openssl) echo pkg-config libssl-dev ;;

@@ -18,7 +18,8 @@
     _(overload) \
     _(forward) \
     _(forks) \
-    _(durable)
+    _(durable) \
+    _(scenarios)
 
 #define DECLARED(name) extern const suite name##_suite;
 SUITES(DECLARED)
