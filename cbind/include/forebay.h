@@ -6,6 +6,8 @@
  *  - Threads: "any" is any thread, several at once, on the same handle. Nothing of yours is ever called
  *    with a lock of the library held.
  *  - Pointers you pass are read during the call only: what the library keeps, it copies.
+ *  - A panic is a defect of Forebay and ends nothing of yours: FBY_E_PANIC, or, where there is no code, what is
+ *    answered for NULL.
  *  - NULL and a wrong length are FBY_E_INVALID, never a crash. A dangling pointer is not found out.
  *  - err may be NULL. Else it takes NULL on FBY_OK, and an error that is yours on anything else.
  *  - What takes an answer is written on FBY_OK only, and may be NULL where you do not need the answer.

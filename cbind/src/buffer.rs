@@ -3,7 +3,7 @@
 use forebay_core::{Bytes, Encoded, Payload, Result};
 
 use crate::bytes::fby_bytes;
-use crate::error::quietly;
+use crate::error::{answer, quietly};
 use crate::handle::{Boxed, put};
 
 /// Bytes that belong to whoever received them: a result, a text.
@@ -48,7 +48,8 @@ impl fby_buffer {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_buffer_bytes(buffer: *const fby_buffer) -> fby_bytes {
     // SAFETY: the header asks for a live buffer or NULL.
-    unsafe { buffer.as_ref() }.map_or(fby_bytes::EMPTY, |b| fby_bytes::of(&b.0.bytes))
+    let bytes = || unsafe { buffer.as_ref() }.map(|b| fby_bytes::of(&b.0.bytes));
+    answer(None, bytes).unwrap_or(fby_bytes::EMPTY)
 }
 
 /// What the bytes of a buffer are, as a MIME type.
@@ -60,7 +61,8 @@ pub unsafe extern "C" fn fby_buffer_bytes(buffer: *const fby_buffer) -> fby_byte
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_buffer_content_type(buffer: *const fby_buffer) -> fby_bytes {
     // SAFETY: the header asks for a live buffer or NULL.
-    unsafe { buffer.as_ref() }.map_or(fby_bytes::EMPTY, |b| fby_bytes::of(b.0.content_type.as_bytes()))
+    let text = || unsafe { buffer.as_ref() }.map(|b| fby_bytes::of(b.0.content_type.as_bytes()));
+    answer(None, text).unwrap_or(fby_bytes::EMPTY)
 }
 
 /// Frees a buffer.

@@ -50,6 +50,11 @@ pub(crate) fn guard(err: *mut *mut fby_error, body: impl FnOnce() -> Result<()>)
 
 /// Turns a panic into an error.
 pub(crate) fn contain<T>(body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let body = || {
+        #[cfg(feature = "failpoints")]
+        crate::failpoint::pass();
+        body()
+    };
     catch_unwind(AssertUnwindSafe(body))
         .unwrap_or_else(|panic| Err(Error::new(ErrorKind::Panic, panic_text(panic.as_ref()))))
 }
@@ -62,6 +67,11 @@ pub(crate) fn quietly(body: impl FnOnce()) {
     });
 }
 
+/// Runs the body of an exported function that answers no code: `otherwise` stands for a panic.
+pub(crate) fn answer<T>(otherwise: T, body: impl FnOnce() -> T) -> T {
+    contain(|| Ok(body())).unwrap_or(otherwise)
+}
+
 /// The code of an error.
 ///
 /// Parameters: error may be NULL.
@@ -70,7 +80,8 @@ pub(crate) fn quietly(body: impl FnOnce()) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_error_code(error: *const fby_error) -> fby_status {
     // SAFETY: the header asks for a live error or NULL.
-    unsafe { error.as_ref() }.map_or(OK, |e| e.kind.code())
+    let code = || unsafe { error.as_ref() }.map_or(OK, |e| e.kind.code());
+    answer(ErrorKind::Panic.code(), code)
 }
 
 /// What happened: a sentence that names the thing and the mend.
@@ -82,7 +93,8 @@ pub unsafe extern "C" fn fby_error_code(error: *const fby_error) -> fby_status {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_error_message(error: *const fby_error) -> fby_bytes {
     // SAFETY: the header asks for a live error or NULL.
-    unsafe { error.as_ref() }.map_or(fby_bytes::EMPTY, |e| fby_bytes::of(e.message.as_bytes()))
+    let text = || unsafe { error.as_ref() }.map(|e| fby_bytes::of(e.message.as_bytes()));
+    answer(None, text).unwrap_or(fby_bytes::EMPTY)
 }
 
 /// Whether the same call may work later without a change by the caller.
@@ -93,7 +105,8 @@ pub unsafe extern "C" fn fby_error_message(error: *const fby_error) -> fby_bytes
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_error_retryable(error: *const fby_error) -> bool {
     // SAFETY: the header asks for a live error or NULL.
-    unsafe { error.as_ref() }.is_some_and(|e| e.kind.retryable())
+    let retryable = || unsafe { error.as_ref() }.is_some_and(|e| e.kind.retryable());
+    answer(false, retryable)
 }
 
 /// Frees an error.
@@ -113,7 +126,7 @@ pub unsafe extern "C" fn fby_error_free(error: *mut fby_error) {
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_version() -> u32 {
     let [major, minor, patch] = VERSION;
-    major << 24 | minor << 16 | patch << 8
+    answer(0, || major << 24 | minor << 16 | patch << 8)
 }
 
 /// The version of the library as text, for example "0.1.0".
@@ -123,7 +136,8 @@ pub extern "C" fn fby_version() -> u32 {
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_version_string() -> *const c_char {
-    concat!(env!("CARGO_PKG_VERSION"), "\0").as_ptr().cast()
+    let text = concat!(env!("CARGO_PKG_VERSION"), "\0");
+    answer(c"".as_ptr(), || text.as_ptr().cast())
 }
 
 /// The number of the ABI. A program that runs with another number than FBY_ABI_VERSION must not go on.
@@ -132,7 +146,7 @@ pub extern "C" fn fby_version_string() -> *const c_char {
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_abi_version() -> u32 {
-    ABI_VERSION
+    answer(0, || ABI_VERSION)
 }
 
 /// The name of a code as in this header, for example "FBY_E_FULL".
@@ -143,7 +157,7 @@ pub extern "C" fn fby_abi_version() -> u32 {
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_status_name(status: fby_status) -> *const c_char {
-    status_name(status).as_ptr()
+    answer(c"FBY_E_?", || status_name(status)).as_ptr()
 }
 
 const ABI_VERSION: u32 = 2;
@@ -291,6 +305,25 @@ mod tests {
             ErrorKind::Panic.code()
         );
         quietly(|| panic!("boom"));
+    }
+
+    #[test]
+    fn every_exported_function_is_a_boundary() {
+        let sources = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+        let mut exported = 0;
+        for file in std::fs::read_dir(sources).unwrap() {
+            let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+            let marked = concat!("#[unsafe(", "no_mangle)]\n");
+            for function in text.split(marked).skip(1) {
+                let body = function.split("\n}\n").next().unwrap();
+                let name = body.split('(').next().unwrap();
+                let guards = ["guard(", "contain(", "quietly(", "answer("];
+                let guarded = guards.iter().any(|guard| body.contains(guard));
+                assert!(guarded || name.ends_with("fby_failpoint"), "{name}");
+                exported += 1;
+            }
+        }
+        assert_eq!(exported, include_str!("../symbols.txt").lines().count() + 1);
     }
 
     #[test]

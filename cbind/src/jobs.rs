@@ -7,7 +7,7 @@ use forebay_core::{Dispatcher, Error, ErrorKind, JSON, JobId, Result, ShedReason
 use crate::buffer::fby_buffer;
 use crate::bytes::{deadline, fby_bytes, fby_id, job_id};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
-use crate::error::{fby_error, fby_status, guard};
+use crate::error::{answer, fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::push::payload;
 
@@ -217,7 +217,7 @@ pub unsafe extern "C" fn fby_signal(
 /// Threads: any.
 #[unsafe(no_mangle)]
 pub extern "C" fn fby_state_name(state: fby_state) -> *const c_char {
-    state_name(state).as_ptr()
+    answer(c"?", || state_name(state)).as_ptr()
 }
 
 /// The state of a code.

@@ -24,6 +24,8 @@ compile_error!("libforebay turns panics into codes and needs panic = \"unwind\""
 
 mod bytes;
 mod error;
+#[cfg(feature = "failpoints")]
+mod failpoint;
 mod handle;
 mod record;
 
