@@ -85,6 +85,7 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	$(MAKE) --no-print-directory nightly-books
 	$(MAKE) --no-print-directory nightly-cargo-c
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
+	FBY_TEST_NIGHTLY=1 build/c/c-plain tickets races forks
 	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
 
 # Sizes and what each shows: docs/reliability.md. Nothing may be skipped here.

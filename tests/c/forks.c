@@ -240,7 +240,7 @@ static void forks_while_threads_push(void) {
     OK(fby_consumer_new(d, &other, 1, NULL, &c, &err));
     OK(fby_start(d, &err));
     for (i = 0; i < PUSHERS; i++) begin(&workers[i], push_on, &p);
-    for (i = 0; i < (slow() ? 20 : 1000); i++) {
+    for (i = 0; i < rounds(20, 200, 1000); i++) {
         pid_t child = fork();
         if (child == 0) {
             fby_job_spec job = spec("k");

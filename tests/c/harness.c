@@ -166,6 +166,11 @@ int slow(void) {
     return getenv("FBY_TEST_SLOW") != NULL;
 }
 
+int rounds(int slowly, int plainly, int nightly) {
+    if (slow()) return slowly;
+    return getenv("FBY_TEST_NIGHTLY") != NULL ? nightly : plainly;
+}
+
 static void *run_worker(void *data) {
     worker *w = data;
     w->body(w->data);

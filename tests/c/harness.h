@@ -75,6 +75,7 @@ fby_bytes bytes(const void *ptr, size_t len);
 char *scratch(const char *name); /* a path for a file of this run, to be freed; the file is gone */
 void remove_files(const char *path); /* a durable file with all that stands beside it */
 extern const char *program;       /* the path of this program */
+int rounds(int slowly, int plainly, int nightly); /* how often to repeat what is a matter of luck */
 int slow(void);                  /* whether the program runs in something that makes it slow */
 
 typedef struct {

@@ -11,6 +11,7 @@
     _(pushes) \
     _(handlers) \
     _(tickets) \
+    _(races) \
     _(consumers) \
     _(readiness) \
     _(listing) \

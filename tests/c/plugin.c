@@ -38,19 +38,24 @@ static fby_verdict work(void *user_data, const fby_job *job, fby_reply *reply) {
     CHECK(name##_ != NULL)
 
 static const char *path;
+static fby_dispatcher *d;
+
+static void *load(void) {
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) fprintf(stderr, "%s\n", dlerror());
+    CHECK(library != NULL);
+    return library;
+}
 
 static void closing_the_library_leaves_its_threads_alone(void) {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    void *library = load();
     /* The types of the header, so that a signature that changes is a different one here too. */
     __typeof__(&fby_open) fby_open_;
     __typeof__(&fby_register) fby_register_;
     __typeof__(&fby_start) fby_start_;
     __typeof__(&fby_push) fby_push_;
-    fby_dispatcher *d = NULL;
     fby_job_spec job = FBY_INIT(fby_job_spec);
     int i;
-    if (library == NULL) fprintf(stderr, "%s\n", dlerror());
-    CHECK(library != NULL);
     LOAD(fby_open);
     LOAD(fby_register);
     LOAD(fby_start);
@@ -67,14 +72,60 @@ static void closing_the_library_leaves_its_threads_alone(void) {
     await(&ended, 4);
 }
 
-static void (*const cases[])(void) = {
-    closing_the_library_leaves_its_threads_alone,
+/* It is the same library, and knows the dispatcher of the time before. */
+static void what_was_left_running_is_found_again(void) {
+    void *library = load();
+    __typeof__(&fby_push) fby_push_;
+    __typeof__(&fby_stop) fby_stop_;
+    __typeof__(&fby_release) fby_release_;
+    fby_job_spec job = FBY_INIT(fby_job_spec);
+    fby_stop_report report = FBY_INIT(fby_stop_report);
+    LOAD(fby_push);
+    LOAD(fby_stop);
+    LOAD(fby_release);
+    job.kind = fby_str("k");
+    CHECK(fby_push_(d, &job, 0, NULL, NULL, NULL) == FBY_OK);
+    await(&ended, 5);
+    CHECK(fby_stop_(d, 60000, &report, NULL) == FBY_OK);
+    CHECK(report.handed_back == 0 && report.waiting == 0);
+    fby_release_(d);
+    CHECK(dlclose(library) == 0);
+}
+
+/* A host may open and close it as often as it likes, with threads left behind each time. */
+static void it_is_loaded_and_closed_again_and_again(void) {
+    int i;
+    for (i = 0; i < 20; i++) {
+        void *library = load();
+        __typeof__(&fby_open) fby_open_;
+        __typeof__(&fby_start) fby_start_;
+        fby_dispatcher *left = NULL;
+        LOAD(fby_open);
+        LOAD(fby_start);
+        CHECK(fby_open_(fby_str("memory:?concurrency=2"), NULL, &left, NULL) == FBY_OK);
+        CHECK(fby_start_(left, NULL) == FBY_OK);
+        CHECK(dlclose(library) == 0);
+    }
+}
+
+#define CASE(f) {#f, f}
+static const struct {
+    const char *name;
+    void (*run)(void);
+} cases[] = {
+    CASE(closing_the_library_leaves_its_threads_alone),
+    CASE(what_was_left_running_is_found_again),
+    CASE(it_is_loaded_and_closed_again_and_again),
 };
 
 int main(int argc, char **argv) {
+    size_t i;
     CHECK(argc == 2);
     path = argv[1];
-    cases[0]();
-    printf("C plugin: 1 tests passed\n");
+    for (i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        cases[i].run();
+        printf("c plugin %s ... ok\n", cases[i].name);
+    }
+    printf("C plugin: %zu tests passed\n", i);
     return 0;
 }

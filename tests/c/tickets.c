@@ -101,7 +101,7 @@ static fby_verdict give_and_return(void *user_data, const fby_job *job, fby_repl
 
 static void the_return_and_the_answer_may_race(void) {
     int i;
-    for (i = 0; i < (slow() ? 20 : 300); i++) {
+    for (i = 0; i < rounds(20, 300, 3000); i++) {
         hand_over h = fresh;
         worker w;
         fby_id id;
@@ -188,7 +188,7 @@ static void of_many_answers_one_counts(void) {
     int round, i;
     fby_dispatcher *d = open_plain();
     fby_consumer *c = consumer_of(d);
-    for (round = 0; round < (slow() ? 5 : 200); round++) {
+    for (round = 0; round < rounds(5, 200, 2000); round++) {
         worker workers[THIEVES];
         thief thieves[THIEVES];
         gate start = GATE;
@@ -234,6 +234,23 @@ static void a_batch_tells_each_code(void) {
     outcomes[2].struct_size = sizeof outcomes[2];
     OK(fby_finish(d, &outcomes[2], sizeof outcomes[0], 1, NULL, &err));
     CHECK(state_of(d, &jobs[2].id) == FBY_STATE_SCHEDULED);
+    fby_consumer_free(c);
+    fby_release(d);
+}
+
+static void an_unknown_verdict_is_a_failed_attempt(void) {
+    static const fby_verdict unknown[] = {INT32_MIN, -1, FBY_RATE_LIMITED + 1, 1000, INT32_MAX};
+    fby_dispatcher *d = open_with("memory:?retry=constant(1h)");
+    fby_consumer *c = consumer_of(d);
+    size_t i;
+    for (i = 0; i < sizeof unknown / sizeof unknown[0]; i++) {
+        fby_buffer *json = NULL;
+        fby_id id = push(d, "k");
+        CHECK(finish_one(d, poll_one(c).ticket, unknown[i]) == FBY_OK);
+        OK(fby_get(d, &id, &json, &err));
+        CHECK(state_of(d, &id) == FBY_STATE_SCHEDULED && contains(fby_buffer_bytes(json), "which is no verdict"));
+        fby_buffer_free(json);
+    }
     fby_consumer_free(c);
     fby_release(d);
 }
@@ -359,6 +376,7 @@ static const test_case cases[] = {
     CASE(a_release_ends_what_is_pending),
     CASE(of_many_answers_one_counts),
     CASE(a_batch_tells_each_code),
+    CASE(an_unknown_verdict_is_a_failed_attempt),
     CASE(an_answer_brings_its_successors_or_neither_is_stored),
     CASE(a_cancelled_job_has_no_successors),
     CASE(tickets_of_another_dispatcher_are_stale),
