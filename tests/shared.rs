@@ -9,6 +9,7 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -190,6 +191,15 @@ fn as_a_process() {
                 std::thread::yield_now();
             }
             say(format_args!("heard {:?}", lease.stop_reason()));
+        }
+        "answerer" => {
+            let there = d.queue("there").expect("a valid name");
+            let mut consumer = d.consumer(Arc::new(KindSet::any())).queues([there]);
+            while let Some(lease) = consumer.next(Deadline::NEVER).expect("the store answers") {
+                d.push(NewJob::new("answer", b"payload").queue("back"))
+                    .expect("there is room");
+                lease.complete(Outcome::done()).expect("the store answers");
+            }
         }
         other => panic!("nobody plays {other:?}"),
     }
@@ -572,6 +582,74 @@ fn a_killed_owner_leaves_a_file_to_share() {
     let job = d.get(lease.id()).expect("it runs");
     assert_eq!(job.crashes, 1, "{job:?}");
     lease.complete(Outcome::done()).expect("the store answers");
+}
+
+/// Waits until something can be read from a descriptor, for so many milliseconds at the most.
+fn readable(fd: impl AsRawFd, ms: i32) -> bool {
+    let mut asked = libc::pollfd {
+        fd: fd.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    // SAFETY: it is one valid pollfd.
+    unsafe { libc::poll(&raw mut asked, 1, ms) == 1 }
+}
+
+/// The same for those who wait for descriptors: of a consumer, for what another process pushes, and of a watcher,
+/// for what another process ends.
+#[test]
+fn descriptors_hear_of_other_processes() {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, 0, |_| ());
+    let back = d.queue("back").expect("a valid name");
+    let mut consumer = d.consumer(Arc::new(KindSet::any())).queues([back]);
+    let watcher = d.watcher();
+    let now = || Deadline::after(Duration::ZERO);
+    let soon = SOON.as_millis() as i32;
+    let _answerer = Process::start("answerer", &path, 0);
+    for tag in 0..20 {
+        // Nothing is there, and both are to hear of what comes.
+        loop {
+            consumer.descriptor().expect("there are descriptors");
+            if consumer.next(now()).expect("the store answers").is_none() {
+                break;
+            }
+        }
+        watcher.descriptor().expect("there are descriptors");
+        assert_eq!(
+            watcher
+                .poll(1, now(), &mut Vec::new())
+                .expect("the store answers"),
+            0
+        );
+        let asked = d.push(NewJob::new("question", b"payload").queue("there"));
+        let asked = asked.expect("there is room").id;
+        watcher.add(asked, tag).expect("it is there");
+        let lease = loop {
+            assert!(
+                readable(consumer.descriptor().expect("as before"), soon),
+                "a job comes"
+            );
+            if let Some(lease) = consumer.next(now()).expect("the store answers") {
+                break lease;
+            }
+        };
+        assert_eq!(&*lease.kind(), "answer");
+        lease.complete(Outcome::done()).expect("the store answers");
+        let mut ends = Vec::new();
+        while ends.is_empty() {
+            assert!(
+                readable(watcher.descriptor().expect("as before"), soon),
+                "it ends"
+            );
+            watcher.poll(9, now(), &mut ends).expect("the store answers");
+        }
+        assert_eq!(
+            (ends.len(), ends[0].tag, ends[0].id, ends[0].state),
+            (1, tag, asked, Some(State::Succeeded))
+        );
+    }
 }
 
 /// What one process pushes, finishes or cancels is heard of by the others while they wait.

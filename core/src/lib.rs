@@ -58,6 +58,7 @@ pub mod control;
 mod dispatcher;
 mod dump;
 mod durability;
+mod ends;
 pub mod engine;
 mod error;
 mod event;
@@ -97,10 +98,11 @@ pub use config::{
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
     PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,
-    Ticket, Why,
+    Ticket, Watcher, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use durability::Durability;
+pub use ends::WatchedEnd;
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Event, EventKind, Subscription};
 pub use finished::{Finished, Wait};

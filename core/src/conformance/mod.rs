@@ -55,6 +55,7 @@ pub mod stop;
 mod suite;
 pub mod terms;
 pub mod time;
+pub mod watching;
 pub mod weight;
 pub mod wrap;
 

@@ -198,6 +198,14 @@ macro_rules! conformance_cases {
                 an_interrupt_is_announced
                 a_descriptor_does_not_keep_from_waiting
                 a_crowd_waits_for_descriptors;
+            watching:
+                each_end_is_told_once
+                what_has_ended_is_told_at_once
+                what_is_removed_is_not_told
+                a_watcher_has_a_descriptor
+                what_is_forgotten_is_told
+                a_stop_ends_the_watch
+                a_crowd_is_watched;
             stop:
                 a_stopped_dispatcher_only_answers_questions
                 what_outlives_the_grace_is_handed_back
@@ -349,6 +357,8 @@ macro_rules! conformance_cases {
                 explain_says_why;
             readiness:
                 what_is_due_is_announced;
+            watching:
+                an_expiry_is_told;
             stop:
                 nothing_loops_behind_a_stop
                 a_drain_hears_of_every_end
@@ -369,6 +379,8 @@ macro_rules! conformance_cases {
                 watermarks_are_told_in_turns;
         }
         $crate::conformance_group! { evicts $named
+            watching:
+                an_eviction_is_told;
             overflow:
                 the_oldest_makes_room
                 the_oldest_became_ready_first

@@ -34,6 +34,7 @@ mod sweeper;
 mod tickets;
 mod told;
 mod wait;
+mod watcher;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -58,6 +59,7 @@ pub use settle::Answer;
 pub(crate) use settle::random;
 pub use stop::StopReport;
 pub use tickets::Ticket;
+pub use watcher::Watcher;
 
 use crate::config::{KindOptions, Options, QueueOptions};
 use crate::durability::Durability;

@@ -464,7 +464,7 @@ impl Inner {
             self.end(ended, state);
         } else if self.stopping() {
             // Nothing will run it again, and whoever waits for its end should hear that.
-            self.engine.signals().finished.ring(ended.whose().id);
+            self.engine.signals().finished.ring(ended.whose().id, None);
         }
         if self.events.wanted() {
             let kind = match state {

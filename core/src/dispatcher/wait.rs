@@ -42,7 +42,7 @@ impl Inner {
 
     /// Whether a job in this state may still come to an end once a stop has begun: one that runs, or one that
     /// another process may take.
-    fn may_run(&self, state: State) -> bool {
+    pub(super) fn may_run(&self, state: State) -> bool {
         state == State::Running || self.engine.capabilities().shared
     }
 

@@ -11,7 +11,7 @@ use crate::bell::Bell;
 use crate::durability::Durability;
 use crate::engine::Signals;
 use crate::id::JobId;
-use crate::job::{Extras, Priority};
+use crate::job::{Extras, Priority, State};
 use crate::names::QueueId;
 use crate::payload::Payload;
 
@@ -52,8 +52,8 @@ pub(super) struct After {
 /// What most pushes and claims have none of.
 #[derive(Debug, Default)]
 struct Lists {
-    /// Jobs that ended.
-    ended: Vec<JobId>,
+    /// Jobs that ended, and how.
+    ended: Vec<(JobId, State)>,
     /// Payloads that nobody needs.
     trash: Vec<Payload>,
     /// Keys whose job was cancelled or forgotten.
@@ -63,10 +63,10 @@ struct Lists {
 }
 
 impl After {
-    /// A job has ended.
+    /// A job has ended in this state.
     #[inline(always)]
-    pub(super) fn end(&mut self, id: JobId) {
-        self.lists().ended.push(id);
+    pub(super) fn end(&mut self, id: JobId, state: State) {
+        self.lists().ended.push((id, state));
     }
 
     /// Nobody needs this payload any more.
@@ -126,7 +126,8 @@ impl After {
             shout(&signals.upkeep);
         }
         if !ended.is_empty() && signals.finished.waiters() > 0 {
-            ended.iter().for_each(|id| signals.finished.ring(*id));
+            let ring = |(id, state): &(JobId, State)| signals.finished.ring(*id, Some(*state));
+            ended.iter().for_each(ring);
         }
     }
 }

@@ -774,7 +774,7 @@ impl<'a> Session<'a> {
             self.after.drop_later(payload);
         }
         self.enter(&mut record, t.to);
-        self.after.end(record.id());
+        self.after.end(record.id(), t.to);
         if let Some(extras) = record.extras().filter(|e| t.to.frees_key() && e.key.is_some()) {
             self.after.free(extras.clone(), record.id());
         }

@@ -237,7 +237,7 @@ impl<'a> Session<'a> {
         }
         self.count_new(job, State::Shed);
         *self.stripe.tally(job.queue).totals.of_mut(reason) += 1;
-        self.after.end(job.id);
+        self.after.end(job.id, State::Shed);
         self.stripe.tally(job.queue).keep(1);
         if engine.shared.keep == 0 {
             self.forget(slot);

@@ -2,6 +2,7 @@
 
 use crate::engine::Signals;
 use crate::id::JobId;
+use crate::job::State;
 use crate::time::Timestamp;
 
 /// Things left for later.
@@ -23,8 +24,8 @@ pub(super) struct After {
     pub(super) names: bool,
     /// The earliest instant at which something must be done that was not known before.
     pub(super) due: Option<Timestamp>,
-    /// Jobs that ended.
-    pub(super) ended: Vec<JobId>,
+    /// Jobs that ended, and how.
+    pub(super) ended: Vec<(JobId, State)>,
 }
 
 impl After {
@@ -53,7 +54,8 @@ impl After {
             signals.leases.ring_all();
         }
         if signals.finished.waiters() > 0 {
-            self.ended.iter().for_each(|id| signals.finished.ring(*id));
+            let ring = |(id, state): &(JobId, State)| signals.finished.ring(*id, Some(*state));
+            self.ended.iter().for_each(ring);
         }
     }
 }

@@ -262,7 +262,7 @@ impl Work<'_> {
         if let Some(reason) = draft.shed {
             self.tally.add(draft.queue, Column::of_shed(reason), 1);
             self.tally.add(draft.queue, Column::Kept, 1);
-            self.after.ended.push(draft.id);
+            self.after.ended.push((draft.id, State::Shed));
             return Ok(Inserted::New);
         }
         self.tally.add(draft.queue, Column::of(state), 1);
@@ -280,7 +280,7 @@ impl Work<'_> {
         }
         self.tally.add(draft.queue, Column::Pushed, 1);
         self.tally.add(draft.queue, Column::of_shed(reason), 1);
-        self.after.ended.push(draft.id);
+        self.after.ended.push((draft.id, State::Shed));
         Ok(Inserted::New)
     }
 

@@ -215,7 +215,7 @@ impl Work<'_> {
         if self.engine.keep > 0 {
             self.tally.add(queue, Column::Kept, 1);
         }
-        self.after.ended.push(t.job.id);
+        self.after.ended.push((t.job.id, t.to));
     }
 
     /// Lets a job wait again.

@@ -435,7 +435,7 @@ mod tests {
         let after = After {
             ready: 3,
             room: true,
-            ended: vec![crate::JobId::NIL],
+            ended: vec![(crate::JobId::NIL, crate::State::Succeeded)],
             ..After::default()
         };
         one.tell(&after);
