@@ -14,7 +14,7 @@
  *  - Structs you fill start with their size and are otherwise zero: `fby_job_spec job = FBY_INIT(fby_job_spec);`
  *  - On a file, any function that takes a dispatcher may also be FBY_E_STORAGE, and one that changes something
  *    FBY_E_UNKNOWN: it may have happened or not.
- *  - In the child of a fork every function that takes a dispatcher or a consumer is FBY_E_FORKED.
+ *  - In the child of a fork every function that takes a dispatcher, or something made from one, is FBY_E_FORKED.
  */
 
 #ifndef FOREBAY_H
@@ -156,6 +156,9 @@ typedef struct fby_options fby_options;
 // What a handler says beside its verdict. It lives until the handler returns, and is the handler's thread's
 // alone.
 typedef struct fby_reply fby_reply;
+
+// Is told of the end of every job that it is given. Any thread.
+typedef struct fby_watcher fby_watcher;
 
 // What a call answers: FBY_OK, or one of the FBY_E_ codes. A later version may have codes that this
 // header does not name: treat them as failures.
@@ -424,6 +427,20 @@ typedef struct fby_outcome {
   // Zero.
   uint32_t reserved;
 } fby_outcome;
+
+// The end of a job.
+typedef struct fby_end {
+  // How many bytes of this struct the library has filled.
+  size_t struct_size;
+  // What the job was added under.
+  uint64_t tag;
+  // Which job.
+  struct fby_id id;
+  // Its final state; 0 if it was forgotten before anybody looked, as a job may be that another process ran.
+  fby_state state;
+  // Zero.
+  uint32_t reserved;
+} fby_end;
 
 #ifdef __cplusplus
 extern "C" {
@@ -1287,6 +1304,82 @@ fby_status fby_extend(const struct fby_dispatcher *dispatcher,
 // FBY_STOP_LEASE_LOST also for a ticket that nobody gave out, a NULL dispatcher, and in the child of a fork.
 // Threads: any, also in a handler.
 FBY_API fby_stop_reason fby_cancelled(const struct fby_dispatcher *dispatcher, fby_ticket ticket);
+
+// A watcher: is told of the ends of any number of jobs, without a thread.
+//
+// Parameters: dispatcher; out takes the watcher.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: *out is yours; free it with fby_watcher_free. It does not keep the dispatcher from stopping. It is
+// written on FBY_OK only.
+// Threads: any.
+FBY_API
+fby_status fby_watcher_new(const struct fby_dispatcher *dispatcher,
+                           struct fby_watcher **out,
+                           struct fby_error **err);
+
+// A descriptor for an event loop: readable when fby_watcher_poll may find an end, and when the dispatcher stops.
+// Wait until it is readable, call fby_watcher_poll with a timeout of 0 until the count is 0, and wait again. That
+// count makes it unreadable; it may be readable for nothing. Never read from it or write to it.
+//
+// Parameters: watcher; fd may be NULL, else takes the descriptor, the same at each call.
+// Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: the descriptor belongs to the watcher and is closed when it is freed: take it out of the event loop
+// before. It is non-blocking and close-on-exec.
+// Threads: any.
+FBY_API
+fby_status fby_watcher_fd(const struct fby_watcher *watcher,
+                          int *fd,
+                          struct fby_error **err);
+
+// Has the end of a job told, once. One that has ended is told of at once.
+//
+// Parameters: watcher; id; tag, any number that no other job of this watcher has: it is free again when its end
+// was polled or it was removed. A job may have several tags.
+// Returns: FBY_OK; FBY_E_NOT_FOUND for an id that is unknown or forgotten; FBY_E_INVALID for a tag that is in
+// use; FBY_E_CLOSED if the dispatcher stops and the job will not end here any more; FBY_E_FORKED.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_watcher_add(const struct fby_watcher *watcher,
+                           const struct fby_id *id,
+                           uint64_t tag,
+                           struct fby_error **err);
+
+// Takes back what was added under a tag.
+//
+// Parameters: watcher; tag; removed may be NULL, else takes true if the end will not be told, and false if it has
+// been or will be with the next polls, or if there is no such tag: so it is told or removed, never both.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_watcher_remove(const struct fby_watcher *watcher,
+                              uint64_t tag,
+                              bool *removed,
+                              struct fby_error **err);
+
+// Takes up to max ends; waits for the first one only. fby_wait with a timeout of 0 then gets a result.
+//
+// Parameters: watcher; ends takes them, each end_size bytes, which is sizeof(fby_end); max of them; timeout_ms
+// is how long to wait for the first: 0 not at all, FBY_FOREVER without limit; count may be NULL, else takes
+// their number, 0 on any but FBY_OK.
+// Returns: FBY_OK, with a count of 0 if the time was up; FBY_E_CLOSED if there are none and the dispatcher has
+// stopped, or stops and none of the jobs will end here any more; FBY_E_WOULD_DEADLOCK for an endless wait in a
+// handler; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: nothing is kept.
+// Threads: any; several share the ends among them.
+FBY_API
+fby_status fby_watcher_poll(const struct fby_watcher *watcher,
+                            struct fby_end *ends,
+                            size_t end_size,
+                            size_t max,
+                            int64_t timeout_ms,
+                            size_t *count,
+                            struct fby_error **err);
+
+// Frees a watcher; what it has not told is told to nobody. In the child of a fork nothing is freed.
+//
+// Parameters: watcher may be NULL.
+// Threads: one, with no other call on it under way.
+FBY_API void fby_watcher_free(struct fby_watcher *watcher);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -41,3 +41,4 @@ mod options;
 mod push;
 mod queues;
 mod tickets;
+mod watcher;

@@ -34,6 +34,7 @@ RIGHT: dict[str, str] = {
     "max": "1",
     "capacity": "16",
     "index": "0",
+    "tag": "7",
     "user_data": "s",
     "fby_bytes": 'fby_str("k")',
     "const fby_bytes *": "&s->name",

@@ -22,6 +22,7 @@ static void without_a_code_null_is_nothing(void) {
     fby_options_free(NULL);
     fby_consumer_free(NULL);
     fby_forwarder_free(NULL);
+    fby_watcher_free(NULL);
     fby_release(NULL);
 }
 

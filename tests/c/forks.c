@@ -28,11 +28,13 @@ static void reap(pid_t child) {
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
-static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id id, fby_ticket ticket) {
+static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_watcher *w, fby_id id, fby_ticket ticket) {
     fby_job_spec job = spec("k");
     fby_outcome outcome = FBY_INIT(fby_outcome);
     fby_bytes k = fby_str("k");
     fby_consumer *made = NULL;
+    fby_watcher *watcher = NULL;
+    fby_end end;
     fby_job polled;
     outcome.ticket = ticket;
 #define FORKED(call) EXPECT(FBY_E_FORKED, call)
@@ -50,6 +52,11 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id
     FORKED(fby_poll(c, &polled, sizeof polled, 1, FBY_FOREVER, NULL, &err));
     FORKED(fby_consumer_wake(c, &err));
     FORKED(fby_consumer_fd(c, NULL, &err));
+    FORKED(fby_watcher_new(d, &watcher, &err));
+    FORKED(fby_watcher_fd(w, NULL, &err));
+    FORKED(fby_watcher_add(w, &id, 8, &err));
+    FORKED(fby_watcher_remove(w, 7, NULL, &err));
+    FORKED(fby_watcher_poll(w, &end, sizeof end, 1, FBY_FOREVER, NULL, &err));
     FORKED(fby_finish(d, &outcome, sizeof outcome, 1, NULL, &err));
     FORKED(fby_extend(d, ticket, 1, &err));
     CHECK(fby_cancelled(d, ticket) == FBY_STOP_LEASE_LOST);
@@ -83,6 +90,7 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_id
     FORKED(fby_stop(d, FBY_DEFAULT, NULL, &err));
     fby_consumer_free(c);
     fby_forwarder_free(f);
+    fby_watcher_free(w);
     fby_release(d);
 }
 
@@ -93,8 +101,10 @@ static void a_child_gets_codes_and_ends_clean(void) {
     fby_dispatcher *d = NULL;
     fby_consumer *c;
     fby_forwarder *f = NULL;
+    fby_watcher *w = NULL;
     fby_id id, polled_id;
     fby_job polled;
+    fby_end end;
     pid_t child;
     sprintf(lock, "%s.lock", path);
     OK(fby_options_set(options, fby_str("dump_file"), fby_str(path), &err));
@@ -106,12 +116,14 @@ static void a_child_gets_codes_and_ends_clean(void) {
     OK(fby_start(d, &err));
     id = push(d, "k");
     await(&gates[0], 1);
+    OK(fby_watcher_new(d, &w, &err));
+    OK(fby_watcher_add(w, &id, 7, &err));
     OK(fby_forward(d, fby_str("outbox"), fby_str("memory:"), bytes(NULL, 0), bytes(NULL, 0), &f, &err));
 
     child = fork();
     if (child == 0) {
         in_child = 1;
-        use_all(d, c, f, id, polled.ticket);
+        use_all(d, c, f, w, id, polled.ticket);
         CHECK(access(path, F_OK) != 0);
         /* A dispatcher of its own works. */
         d = open_plain();
@@ -133,6 +145,9 @@ static void a_child_gets_codes_and_ends_clean(void) {
     await_state(d, &id, FBY_STATE_SUCCEEDED);
     CHECK(finish_one(d, polled.ticket, FBY_DONE) == FBY_OK);
     CHECK(state_of(d, &polled_id) == FBY_STATE_SUCCEEDED);
+    OK(fby_watcher_poll(w, &end, sizeof end, 1, SOON_MS, NULL, &err));
+    CHECK(end.tag == 7 && end.state == FBY_STATE_SUCCEEDED);
+    fby_watcher_free(w);
     OK(fby_forwarder_stop(f, SOON_MS, &err));
     fby_forwarder_free(f);
     fby_consumer_free(c);

@@ -14,6 +14,7 @@
     _(races) \
     _(consumers) \
     _(readiness) \
+    _(watching) \
     _(listing) \
     _(queues) \
     _(overload) \

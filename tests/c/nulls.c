@@ -24,6 +24,7 @@ void set_stage(stage *s) {
     s->options = fby_options_new();
     OK(fby_forward(s->dispatcher, fby_str("outbox"), fby_str("memory:"), bytes(NULL, 0), bytes(NULL, 0), &s->forwarder,
                    &err));
+    OK(fby_watcher_new(s->dispatcher, &s->watcher, &err));
     s->id = push(s->dispatcher, "k");
     outcome.ticket = poll_one(s->consumer).ticket, outcome.verdict = FBY_FATAL;
     OK(fby_finish(s->dispatcher, &outcome, sizeof outcome, 1, NULL, &err));
@@ -38,6 +39,7 @@ void strike_stage(stage *s) {
     fby_buffer_free(s->buffer);
     fby_options_free(s->options);
     fby_forwarder_free(s->forwarder);
+    fby_watcher_free(s->watcher);
     fby_consumer_free(s->consumer);
     fby_release(s->dispatcher);
 }

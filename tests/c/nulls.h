@@ -9,6 +9,7 @@ typedef struct {
     fby_dispatcher *dispatcher;
     fby_consumer *consumer;
     fby_forwarder *forwarder;
+    fby_watcher *watcher;
     fby_options *options;
     fby_error *error;
     fby_buffer *buffer;
