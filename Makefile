@@ -150,7 +150,7 @@ test-shuttle: ## Rust: random schedules of the concurrency protocols
 
 test-c: $(CBINDGEN_STAMP) ## C and C++: header, exported symbols, install, programs under ASan and valgrind
 	$(call say,C and C++ tests)
-	@scripts/need.sh rust cc c++ asan pkg-config cmake valgrind jansson
+	@scripts/need.sh rust cc c++ asan pkg-config cmake valgrind jansson nlohmann-json
 	$(call when,test -e cbind/Makefile,$(MAKE) -C cbind test CBINDGEN='$(CBINDGEN)')
 
 test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest

@@ -16,6 +16,7 @@ probe() {
         c++) compiles "${CXX:-c++}" c++ ;;
         asan) compiles "${CC:-cc}" c -fsanitize=address ;;
         jansson) compiles "${CC:-cc}" c -include jansson.h ;;
+        nlohmann-json) compiles "${CXX:-c++}" c++ -include nlohmann/json.hpp -fsyntax-only ;;
         pkg-config) pkg-config --version >/dev/null 2>&1 ;;
         cmake) cmake --version >/dev/null 2>&1 ;;
         openssl) pkg-config --exists openssl ;;
@@ -34,6 +35,7 @@ packages() {
     case $1 in
         cc | c++ | asan) echo build-essential ;;
         jansson) echo libjansson-dev ;;
+        nlohmann-json) echo nlohmann-json3-dev ;;
         pkg-config) echo pkg-config ;;
         cmake) echo cmake ;;
         openssl) echo pkg-config libssl-dev ;;
