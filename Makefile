@@ -1,7 +1,7 @@
 # Forebay: every task of the repository, each doing its own set-up.
 #
 # What a machine must have: a Rust toolchain, Python >= 3.11, a C/C++ compiler. The rest (the virtual
-# environment, the pinned tools, Debian packages) is fetched here; where that needs rights we do not have,
+# environment, the pinned tools, Go, Debian packages) is fetched here; where that needs rights we do not have,
 # the exact command to type is printed and the target fails.
 
 SHELL := /bin/bash
@@ -45,7 +45,7 @@ when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "
 say = @printf '\n== %s\n' "$(1)"
 
 .PHONY: help demo test bench overload install uninstall nightly nightly-crash nightly-books nightly-cargo-c clean
-.PHONY: fmt clippy doc test-rust test-shuttle test-c test-python test-examples
+.PHONY: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-examples
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,7 +53,7 @@ help: ## this list
 demo: $(PACKAGE) ## the main job: deliver the Python standard library over bad HTTP, across a restart (DEMO_ARGS=--durable: a dozen kills)
 	$(PY) examples/delivery/demo.py $(DEMO_ARGS) $(ARGS)
 
-test: fmt clippy doc test-rust test-shuttle test-c test-python test-examples ## every gate and every test
+test: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-examples ## every gate and every test
 	@printf '\n== make test: everything passed\n'
 
 bench: $(PACKAGE) ## every measurement, beside the rivals (20 minutes; QUICK=1: two; ARGS=--write: the page)
@@ -152,6 +152,12 @@ test-c: $(CBINDGEN_STAMP) ## C and C++: header, exported symbols, install, progr
 	$(call say,C and C++ tests)
 	@scripts/need.sh rust cc c++ asan pkg-config cmake valgrind jansson nlohmann-json
 	$(call when,test -e cbind/Makefile,$(MAKE) -C cbind test CBINDGEN='$(CBINDGEN)')
+
+test-go: $(TOOLS) ## Go: gofmt, vet, tests under the race detector
+	$(call say,Go tests)
+	@scripts/need.sh rust cc pkg-config go
+	$(MAKE) --no-print-directory -C cbind stage
+	$(MAKE) --no-print-directory -C cbind/go test PREFIX='$(CURDIR)/build/c/prefix'
 
 test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
 	$(call say,Python tests)

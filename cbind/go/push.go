@@ -1,0 +1,148 @@
+package forebay
+
+// #include "shim.h"
+// #cgo noescape fby_push_many
+// #cgo nocallback fby_push_many
+import "C"
+
+import (
+	"context"
+	"fmt"
+	"math"
+)
+
+// Push pushes a job, and returns when it is as safe as it is to be.
+//
+// A queue that is full does what its option on_full says; where that is to wait for room, Push does so until ctx
+// ends.
+func (d *Dispatcher) Push(ctx context.Context, job JobSpec) (Pushed, error) {
+	pushed, err := d.pushAll(ctx, []JobSpec{job})
+	if err != nil {
+		return Pushed{}, err
+	}
+	return pushed[0], nil
+}
+
+// PushMany pushes jobs in order, all in one call of the library, and stops at the first that is refused: those
+// before it are in the slice that it returns, beside the error. All are checked first: if one is not valid, none
+// is accepted.
+func (d *Dispatcher) PushMany(ctx context.Context, jobs []JobSpec) ([]Pushed, error) {
+	if len(jobs) == 0 {
+		return nil, ctx.Err()
+	}
+	return d.pushAll(ctx, jobs)
+}
+
+func (d *Dispatcher) pushAll(ctx context.Context, jobs []JobSpec) ([]Pushed, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := d.enter(); err != nil {
+		return nil, err
+	}
+	defer d.leave()
+	desk := d.desks.take()
+	defer d.desks.give(desk)
+	specs, err := desk.write(jobs)
+	if err != nil {
+		return nil, err
+	}
+	ids := desk.ids.reserve(len(jobs))
+	var accepted C.size_t
+	var reached C.fby_durability
+	var made *C.fby_error
+	status := C.fby_push_many(d.at, &specs[0], C.sizeof_fby_job_spec, C.size_t(len(specs)), C.FBY_DEFAULT, &ids[0],
+		&accepted, &reached, &made)
+	pushed := make([]Pushed, accepted)
+	for i := range pushed {
+		pushed[i] = Pushed{ID: idOf(ids[i]), Durability: Durability(reached)}
+	}
+	return pushed, failure(status, made)
+}
+
+// write writes jobs as the library reads them.
+func (d *desk) write(jobs []JobSpec) ([]C.fby_job_spec, error) {
+	size := 0
+	for i := range jobs {
+		job := &jobs[i]
+		size += len(job.Payload) + len(job.Kind) + len(job.ContentType) + len(job.Queue) + len(job.Key) +
+			len(job.ConcurrencyKey) + len(job.Retry)
+	}
+	d.reserve(size)
+	specs := d.specs.reserve(len(jobs))
+	var last *JobSpec
+	for i := range jobs {
+		job := &jobs[i]
+		if err := job.check(); err != nil {
+			return nil, job.refused(i, len(jobs), err)
+		}
+		specs[i] = C.fby_job_spec{
+			struct_size:      C.sizeof_fby_job_spec,
+			payload:          d.bytes(job.Payload),
+			key:              d.text(job.Key),
+			retry:            d.text(job.Retry),
+			id:               cID(job.ID),
+			priority:         C.int32_t(job.Priority),
+			max_attempts:     attempts(job.MaxAttempts),
+			delay_ms:         C.int64_t(milliseconds(job.Delay)),
+			timeout_ms:       C.int64_t(milliseconds(job.Timeout)),
+			expires_after_ms: C.int64_t(milliseconds(job.ExpiresAfter)),
+			durability:       C.fby_durability(job.Durability),
+			concurrency_key:  d.text(job.ConcurrencyKey),
+		}
+		if !job.RunAt.IsZero() {
+			specs[i].run_at_ms = C.int64_t(job.RunAt.UnixMilli())
+		}
+		// Many jobs of one kind, which is what there mostly is, share these texts.
+		if last != nil && last.Kind == job.Kind && last.ContentType == job.ContentType && last.Queue == job.Queue {
+			specs[i].kind, specs[i].content_type, specs[i].queue = specs[i-1].kind, specs[i-1].content_type, specs[i-1].queue
+		} else {
+			specs[i].kind, specs[i].content_type, specs[i].queue = d.text(job.Kind), d.text(job.ContentType), d.text(job.Queue)
+		}
+		last = job
+	}
+	return specs, nil
+}
+
+// check finds what the structs of the library cannot say; the library finds the rest.
+func (job *JobSpec) check() error {
+	if job.err != nil {
+		return job.err
+	}
+	if int64(job.Priority) != int64(int32(job.Priority)) {
+		return errorf(CodeInvalid, "priority %d is not from -128 to 127", job.Priority)
+	}
+	if job.MaxAttempts < Unlimited || int64(job.MaxAttempts) >= math.MaxUint32 {
+		return errorf(CodeInvalid, "max_attempts %d is no number of attempts", job.MaxAttempts)
+	}
+	return nil
+}
+
+// refused says which of many it was.
+func (job *JobSpec) refused(i, count int, err error) error {
+	if count == 1 {
+		return err
+	}
+	return fmt.Errorf("job %d of %d, of kind %q: %w", i+1, count, job.Kind, err)
+}
+
+func attempts(count int) C.uint32_t {
+	if count == Unlimited {
+		return C.FBY_UNLIMITED
+	}
+	return C.uint32_t(count)
+}
+
+func idOf(id C.fby_id) (to ID) {
+	for i, b := range id.b {
+		to[i] = byte(b)
+	}
+	return to
+}
+
+func cID(id ID) (to C.fby_id) {
+	for i, b := range id {
+		to.b[i] = C.uint8_t(b)
+	}
+	return to
+}

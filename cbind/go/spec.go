@@ -1,0 +1,86 @@
+package forebay
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// ContentTypeJSON is the content type of what [JSON] makes.
+const ContentTypeJSON = "application/json"
+
+// JobSpec is a job to be pushed. Only Kind is needed; the zero value of a field leaves it to the options of the
+// kind, the queue or the dispatcher.
+type JobSpec struct {
+	// Kind says which handler runs it.
+	Kind string
+	// Payload is what it carries: any bytes, which are copied.
+	Payload []byte
+	// ContentType is what the payload is, as a MIME type; empty is "application/octet-stream".
+	ContentType string
+	// Queue is the queue it goes to; empty is the option queue.
+	Queue string
+	// Key is its idempotency key: of several pushes with one key, the first makes the job and the others get its
+	// id; another kind or payload under the same key is [ErrConflict].
+	Key string
+	// ID is its id; the zero ID has one made. Pushing the same id again changes nothing.
+	ID ID
+	// ConcurrencyKey: jobs of a queue that share it are started in turn with those of other keys, and within the
+	// queue's options key_concurrency and key_rate.
+	ConcurrencyKey string
+	// Priority is from -128 to 127; higher goes first.
+	Priority int
+	// MaxAttempts is how often it may run in all; [Unlimited] needs a retry policy that pauses.
+	MaxAttempts int
+	// Retry is the pause between attempts, for example "exponential(1s, cap=5m)".
+	Retry string
+	// Delay starts it no earlier than this long after the push.
+	Delay time.Duration
+	// RunAt starts it no earlier than at this instant. Not together with Delay.
+	RunAt time.Time
+	// Timeout is how long one attempt may take.
+	Timeout time.Duration
+	// ExpiresAfter: an attempt that has not started this long after the push never starts, and the job expires.
+	ExpiresAfter time.Duration
+	// Durability is what it must survive before the push is answered. An engine that cannot do so much does what
+	// it can.
+	Durability Durability
+	// err is why there is no payload.
+	err error
+}
+
+// JSON is a job that carries a value as JSON. If that cannot be encoded, the push of the job fails with
+// [ErrEncode]; so it fits into one line:
+//
+//	d.Push(ctx, forebay.JSON("mail", Mail{To: "ada@example.com"}))
+func JSON(kind string, value any) JobSpec {
+	spec := JobSpec{Kind: kind, ContentType: ContentTypeJSON}
+	spec.Payload, spec.err = encode(value)
+	return spec
+}
+
+func encode(value any) ([]byte, error) {
+	text, err := json.Marshal(value)
+	if err != nil {
+		failed := errorf(CodeEncode, "%T cannot be encoded as JSON: %v", value, err)
+		failed.cause = err
+		return nil, failed
+	}
+	return text, nil
+}
+
+func decode(text []byte, value any) error {
+	if err := json.Unmarshal(text, value); err != nil {
+		failed := errorf(CodeEncode, "the payload is no JSON of a %T: %v", value, err)
+		failed.cause = err
+		return failed
+	}
+	return nil
+}
+
+// Pushed says what became of a job that was pushed.
+type Pushed struct {
+	// ID is its id, or that of the job that had its key.
+	ID ID
+	// Durability is what it survives now.
+	Durability Durability
+}

@@ -1,0 +1,69 @@
+package forebay
+
+// #include "shim.h"
+// #cgo nocallback fby_wait
+import "C"
+
+import (
+	"context"
+	"errors"
+)
+
+// Result is what became of a job that is over.
+type Result struct {
+	// State is how it ended.
+	State State
+	// Payload is what its handler answered, if it has succeeded.
+	Payload []byte
+	// ContentType is what that is, as a MIME type.
+	ContentType string
+}
+
+// Decode reads the result as JSON.
+func (r Result) Decode(value any) error {
+	return decode(r.Payload, value)
+}
+
+// Wait waits for the end of a job. If it ended otherwise than well the error is [ErrJobFailed], with the text of its
+// last failure, or [ErrShed], and the state is in the result all the same. A job that is unknown, or was forgotten
+// since, is [ErrNotFound].
+func (d *Dispatcher) Wait(ctx context.Context, id ID) (Result, error) {
+	if job, inside := FromContext(ctx); inside && job.ID == id {
+		return Result{}, errorf(CodeWouldDeadlock, "a handler cannot wait for the job that it runs")
+	}
+	for {
+		result, err := d.wait(ctx, id, waitSlice)
+		if !errors.Is(err, ErrTimeout) {
+			return result, err
+		}
+	}
+}
+
+const waitSlice = 20
+
+func (d *Dispatcher) wait(ctx context.Context, id ID, ms int64) (result Result, err error) {
+	err = d.call(ctx, func(made **C.fby_error) C.fby_status {
+		var state C.fby_state
+		var buffer *C.fby_buffer
+		job := cID(id)
+		status := C.fby_wait(d.at, &job, C.int64_t(ms), &state, &buffer, made)
+		result = Result{State: State(state)}
+		if buffer != nil {
+			result.Payload = goBytes(C.fby_buffer_bytes(buffer))
+			result.ContentType = goString(C.fby_buffer_content_type(buffer))
+			C.fby_buffer_free(buffer)
+		}
+		return status
+	})
+	return result, err
+}
+
+// WaitResult waits for the end of a job and reads its result as JSON: the counterpart of [HandleResult].
+func WaitResult[R any](ctx context.Context, d *Dispatcher, id ID) (R, error) {
+	var value R
+	result, err := d.Wait(ctx, id)
+	if err != nil {
+		return value, err
+	}
+	return value, result.Decode(&value)
+}
