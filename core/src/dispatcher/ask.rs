@@ -10,7 +10,7 @@ use super::Inner;
 use super::gate::{KindGate, QueueGate};
 use super::keys::Met;
 use super::kinds::{Asked, Handler, KindSet};
-use super::lease::{Body, Lease};
+use super::lease::Lease;
 use super::pace::Pace;
 use super::settle::{Ended, Settling};
 use super::slots::{Baton, Held, Permits, Place};
@@ -217,7 +217,7 @@ impl Ask {
                 kind: asked.permits.clone().filter(|_| !self.relays),
                 slotless: self.relays,
             };
-            let body = settling.spare.pop().unwrap_or_else(|| Body::new(inner));
+            let body = settling.body(inner);
             out.push(Lease::begin(body, claimed, held, self.worker));
         }
         // The leases have taken what was in there.

@@ -414,7 +414,7 @@ impl Drop for Consumer {
             work.retire(pager);
             drop(Place::resume(&self.inner, self.in_line));
         }
-        self.settling.spare.drain(..).for_each(|body| body.retire());
+        self.settling.dismiss();
     }
 }
 

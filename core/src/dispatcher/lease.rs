@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::Inner;
 use super::cells::{Cell, StopReason};
+use super::home::Home;
 use super::settle::{Answer, Ended, Whose};
 use super::slots::{Baton, Held};
 use super::tickets::Ticket;
@@ -61,6 +62,8 @@ pub(super) struct Body {
     pub(super) cell: Arc<Cell>,
     turn: u32,
     held: Held,
+    /// Where it goes when it has ended somewhere else than with its consumer.
+    home: Arc<Home>,
     /// What a drop answers, if more is known than that the lease was dropped.
     parting: OnceLock<Box<Outcome>>,
 }
@@ -295,6 +298,14 @@ impl Lease {
         inside
     }
 
+    /// Tells the hooks that the handler starts, which will run somewhere else. For callers that give the job to
+    /// other threads, who answer by its ticket.
+    pub fn hand_out(&self) {
+        if self.inner().hooks.present() {
+            drop(self.enter());
+        }
+    }
+
     /// Marks this thread as running this job's handler until the guard is dropped.
     pub(crate) fn mark(&self) -> Inside {
         Inside::of(self.inner(), self.id())
@@ -393,9 +404,10 @@ impl Lease {
 
 impl Body {
     /// For a lease to come.
-    pub(super) fn new(inner: &Arc<Inner>) -> Box<Self> {
+    pub(super) fn new(inner: &Arc<Inner>, home: &Arc<Home>) -> Box<Self> {
         Box::new(Self {
             claimed: nothing(),
+            home: home.clone(),
             inner: inner.clone(),
             cell: inner.cells.take(),
             turn: 0,
@@ -431,9 +443,15 @@ impl Body {
         self.parting = OnceLock::new();
     }
 
+    /// Goes back to its consumer, or nowhere if that has enough.
+    pub(super) fn go_home(self: Box<Self>) -> Option<Box<Self>> {
+        self.home.clone().take_in(self)
+    }
+
     /// Gives the cell of an ended lease back.
-    pub(super) fn retire(self) {
-        let Self { inner, cell, .. } = self;
+    #[expect(clippy::boxed_local, reason = "it goes as it stands, and is large")]
+    pub(super) fn retire(self: Box<Self>) {
+        let Self { inner, cell, .. } = *self;
         inner.cells.give(cell);
     }
 

@@ -13,6 +13,7 @@ mod explain;
 mod gate;
 mod governor;
 mod held;
+mod home;
 mod hooks;
 mod keys;
 mod kinds;

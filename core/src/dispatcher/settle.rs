@@ -3,7 +3,9 @@
 use std::cell::Cell;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
+use super::home::Spares;
 use super::hooks::End;
 use super::lease::{Body, Inside};
 use super::queues::Bounds;
@@ -30,7 +32,8 @@ pub enum Answer {
     Stale,
 }
 
-/// Attempts on their way into the engine, and the buffers they need: kept by whoever settles often.
+/// Attempts on their way into the engine, and the buffers they need: kept by whoever settles often, and
+/// [lent](Settling::lent) to others.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
     /// What has ended; empty again once settled.
@@ -41,28 +44,45 @@ pub(crate) struct Settling {
     heard: bool,
     transitions: Vec<Transition>,
     applied: Vec<Applied>,
-    /// What leases were made of, for new ones.
-    #[expect(clippy::vec_box, reason = "each goes into a lease as it is")]
-    pub(super) spare: Vec<Box<Body>>,
-    /// How many of them to keep.
-    spares: usize,
+    /// What leases were made of, for new ones, if whoever settles makes some.
+    spares: Option<Spares>,
 }
+
+/// More attempts than this are settled in buffers of their own.
+const LENT: usize = 1024;
 
 impl Settling {
     /// Keeps what up to this many leases were made of.
     pub(super) fn keeping(spares: usize) -> Self {
         Self {
-            spares,
+            spares: Some(Spares::keeping(spares)),
             ..Self::default()
         }
     }
 
-    /// One attempt to be settled.
-    pub(crate) fn one(ended: Ended) -> Self {
-        Self {
-            ended: vec![ended],
-            ..Self::default()
+    /// A body for a lease to come.
+    pub(super) fn body(&mut self, inner: &Arc<Inner>) -> Box<Body> {
+        self.spares.get_or_insert_with(|| Spares::keeping(0)).body(inner)
+    }
+
+    /// There will be no more leases.
+    pub(super) fn dismiss(&mut self) {
+        if let Some(spares) = self.spares.take() {
+            spares.dismiss();
         }
+    }
+
+    /// Lends the buffers of this thread, which are empty, for one call.
+    pub(super) fn lent<R>(call: impl FnOnce(&mut Self) -> R) -> R {
+        thread_local!(static OWN: Cell<Option<Box<Settling>>> = const { Cell::new(None) });
+        // A hook that answers for a job, and a thread that is ending, do without.
+        let mut own = OWN.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        let result = call(&mut own);
+        own.clear();
+        if own.ended.capacity() <= LENT {
+            let _ = OWN.try_with(|kept| kept.set(Some(own)));
+        }
+        result
     }
 
     /// Forgets the answers of the last time.
@@ -77,10 +97,12 @@ impl Settling {
         self.heard = false;
         for ended in self.ended.drain(..) {
             let Of::Lease(mut body) = ended.of else { continue };
-            if self.spare.len() < self.spares {
-                body.clear();
-                self.spare.push(body);
-            } else {
+            body.clear();
+            let over = match &mut self.spares {
+                Some(spares) => spares.keep(body),
+                None => body.go_home(),
+            };
+            if let Some(body) = over {
                 body.retire();
             }
         }
@@ -242,9 +264,11 @@ impl Inner {
 
     /// Stores what became of one attempt.
     pub(crate) fn settle_one(&self, ended: Ended) -> Result<Answer> {
-        let mut settling = Settling::one(ended);
-        self.settle(&mut settling)?;
-        Ok(settling.answers[0])
+        Settling::lent(|settling| {
+            settling.ended.push(ended);
+            self.settle(settling)?;
+            Ok(settling.answers[0])
+        })
     }
 
     /// Stores what became of these attempts, and claims what is next in the same call to the engine. The
@@ -308,12 +332,14 @@ impl Inner {
 
     /// Stores an answer and its follow-up jobs in one write.
     pub(crate) fn settle_with(&self, ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
-        let mut settling = Settling::one(ended);
-        let mut baton = Baton::new(self);
-        baton.places = 1;
-        let result = self.store_with(&mut settling, jobs);
-        settling.let_go();
-        result
+        Settling::lent(|settling| {
+            settling.ended.push(ended);
+            let mut baton = Baton::new(self);
+            baton.places = 1;
+            let result = self.store_with(settling, jobs);
+            settling.let_go();
+            result
+        })
     }
 
     fn store_with(&self, settling: &mut Settling, jobs: &[NewJob<'_>]) -> Result<Answer> {

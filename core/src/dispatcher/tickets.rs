@@ -23,6 +23,9 @@ use crate::outcome::Outcome;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub u64);
 
+/// Room for so many answers is made beforehand.
+const MANY: usize = 1024;
+
 impl Dispatcher {
     /// Answers for leases by their tickets, in one call to the store. One answer per ticket, in order:
     /// `Stale` for a ticket that has been answered, whose lease was lost, or that nobody gave out.
@@ -32,19 +35,23 @@ impl Dispatcher {
     /// have an end.
     pub fn finish(&self, done: impl IntoIterator<Item = (Ticket, Outcome)>) -> Result<Vec<Answer>> {
         self.0.birth.check()?;
-        let (mut answers, mut places, mut settling) = (Vec::new(), Vec::new(), Settling::default());
-        for (place, (ticket, outcome)) in done.into_iter().enumerate() {
-            answers.push(Answer::Stale);
-            if let Some(end) = self.0.redeem(ticket, outcome)? {
-                settling.ended.push(end);
-                places.push(place);
+        let done = done.into_iter();
+        let mut answers = Vec::with_capacity(done.size_hint().1.unwrap_or(0).min(MANY));
+        Settling::lent(|settling| {
+            for (ticket, outcome) in done {
+                let end = self.0.redeem(ticket, outcome)?;
+                // What is said of those that count comes from the store.
+                answers.push(
+                    end.as_ref()
+                        .map_or(Answer::Stale, |_| Answer::Stored(State::Running)),
+                );
+                settling.ended.extend(end);
             }
-        }
-        self.0.settle(&mut settling)?;
-        for (place, answer) in places.into_iter().zip(settling.answers) {
-            answers[place] = answer;
-        }
-        Ok(answers)
+            self.0.settle(settling)?;
+            let counted = answers.iter_mut().filter(|answer| **answer != Answer::Stale);
+            counted.zip(&settling.answers).for_each(|(to, from)| *to = *from);
+            Ok(answers)
+        })
     }
 
     /// Answers for a lease by its ticket, and pushes follow-up jobs in the same write: either both are stored or
