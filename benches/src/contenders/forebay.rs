@@ -203,9 +203,8 @@ fn push_batches(dispatcher: &Dispatcher, kind: KindId, payload: &[u8], jobs: u64
     let mut left = jobs;
     while left > 0 {
         let size = left.min(BATCH);
-        batch.clear();
         batch.extend((0..size).map(|_| NewJob::new(kind, payload)));
-        dispatcher.push_many(&batch).expect("the queue has no bound");
+        dispatcher.push_from(&mut batch).expect("the queue has no bound");
         left -= size;
     }
 }

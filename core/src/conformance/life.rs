@@ -229,6 +229,40 @@ pub fn a_batch_is_checked_first(make: Make<'_>) {
     assert_eq!(stage.counts().queued, 1999);
 }
 
+/// D6: of a batch that is given away, the jobs that were not accepted are left, with all that they carry.
+pub fn a_batch_that_is_given_away_keeps_what_was_not_taken(make: Make<'_>) {
+    let stage = Stage::with(make, |o| o.capacity = 3);
+    let carrying = |i| NewJob::new("k", format!("payload {i}")).header("number", format!("{i}"));
+    let mut jobs: Vec<NewJob<'_>> = (0..5).map(carrying).collect();
+    jobs[4] = carrying(4).max_attempts(0);
+    let refused = stage.d.push_from(&mut jobs).unwrap_err();
+    assert_eq!((refused.pushed.len(), jobs.len()), (0, 5), "it is checked first");
+    jobs[4] = carrying(4);
+    let refused = stage.d.push_from(&mut jobs).unwrap_err();
+    assert_eq!((refused.pushed.len(), refused.error.kind()), (3, ErrorKind::Full));
+    for (i, pushed) in refused.pushed.iter().enumerate() {
+        let lease = stage.take();
+        assert_eq!(lease.id(), pushed.id);
+        assert_eq!(
+            lease.payload().as_bytes(),
+            Some(format!("payload {i}").as_bytes())
+        );
+        lease.complete(Outcome::done()).unwrap();
+    }
+    assert_eq!(stage.d.push_from_within(&mut jobs, SECOND * 20).unwrap().len(), 2);
+    assert!(jobs.is_empty());
+    for i in 3..5 {
+        let lease = stage.take();
+        assert_eq!(
+            lease.payload().as_bytes(),
+            Some(format!("payload {i}").as_bytes())
+        );
+        assert_eq!(lease.headers()[0].1, i.to_string());
+        lease.complete(Outcome::done()).unwrap();
+    }
+    assert_eq!(stage.d.push_from(&mut jobs).unwrap(), []);
+}
+
 /// what one job brings along (headers, policy) is not seen by another.
 pub fn nothing_leaks_between_jobs(make: Make<'_>) {
     let stage = Stage::with(make, |o| o.retry = RetryPolicy::constant(SECOND * 7));

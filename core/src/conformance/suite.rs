@@ -155,6 +155,7 @@ macro_rules! conformance_cases {
                 payloads_have_a_limit
                 a_bad_answer_is_a_failure_with_a_reason
                 a_batch_is_checked_first
+                a_batch_that_is_given_away_keeps_what_was_not_taken
                 nothing_leaks_between_jobs
                 a_dropped_lease_is_a_failed_attempt
                 a_handler_may_cancel_its_job

@@ -272,7 +272,7 @@ impl Dispatcher {
     /// Which jobs were accepted, and why the next one was not.
     pub fn push_many(&self, jobs: &[NewJob<'_>]) -> Result<Vec<Pushed>, PushManyError> {
         let wait = jobs.first().and_then(|job| self.patience(job));
-        self.0.push_all(jobs, wait.map(Deadline::after))
+        self.0.push_all(jobs, &[], wait.map(Deadline::after))
     }
 
     /// The same without waiting: where the policy of a full queue is to wait for room, that job is refused.
@@ -280,7 +280,7 @@ impl Dispatcher {
     /// # Errors
     /// As [`Dispatcher::push_many`].
     pub fn try_push_many(&self, jobs: &[NewJob<'_>]) -> Result<Vec<Pushed>, PushManyError> {
-        self.0.push_all(jobs, None)
+        self.0.push_all(jobs, &[], None)
     }
 
     /// The same, waiting up to `timeout` in all for room.
@@ -292,7 +292,38 @@ impl Dispatcher {
         jobs: &[NewJob<'_>],
         timeout: Duration,
     ) -> Result<Vec<Pushed>, PushManyError> {
-        self.0.push_all(jobs, Some(Deadline::after(timeout)))
+        self.0.push_all(jobs, &[], Some(Deadline::after(timeout)))
+    }
+
+    /// As [`Dispatcher::push_many`], and takes the jobs that were accepted out of `jobs`: their payloads become the
+    /// queue's alone, which is cheaper than to share them with the caller.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push_many`]; what was not accepted is still in `jobs`.
+    ///
+    /// ```
+    /// # use forebay::NewJob;
+    /// # let d = forebay::Dispatcher::in_memory()?;
+    /// let mut jobs: Vec<_> = (0..3).map(|i| NewJob::new("mail", format!("to {i}"))).collect();
+    /// assert_eq!(d.push_from(&mut jobs).expect("there is room").len(), 3);
+    /// assert!(jobs.is_empty());
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    pub fn push_from(&self, jobs: &mut Vec<NewJob<'_>>) -> Result<Vec<Pushed>, PushManyError> {
+        let wait = jobs.first().and_then(|job| self.patience(job));
+        self.0.push_from(jobs, wait.map(Deadline::after))
+    }
+
+    /// The same, waiting up to `timeout` in all for room.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push_from`].
+    pub fn push_from_within(
+        &self,
+        jobs: &mut Vec<NewJob<'_>>,
+        timeout: Duration,
+    ) -> Result<Vec<Pushed>, PushManyError> {
+        self.0.push_from(jobs, Some(Deadline::after(timeout)))
     }
 }
 
@@ -323,10 +354,7 @@ impl Inner {
         }
         self.check_open()?;
         let mut now = self.now();
-        let carried = payload.take();
-        let prepared = self.prepare_with(job, &carried, now);
-        payload.set(carried);
-        let prepared = prepared?;
+        let prepared = self.prepare_given(job, payload, now)?;
         // The wait begins when the queue is found full: most pushes never ask what time it is for that.
         let (mut deadline, mut last) = (None, Last::No);
         loop {
@@ -358,9 +386,33 @@ impl Inner {
         }
     }
 
+    fn push_from(
+        &self,
+        jobs: &mut Vec<NewJob<'_>>,
+        wait: Option<Deadline>,
+    ) -> Result<Vec<Pushed>, PushManyError> {
+        let payloads = jobs
+            .iter_mut()
+            .map(|job| Cell::new(std::mem::take(&mut job.payload)));
+        let payloads: Vec<_> = payloads.collect();
+        let answer = self.push_all(jobs, &payloads, wait);
+        let accepted = match &answer {
+            Ok(pushed) => pushed.len(),
+            Err(refused) => refused.pushed.len(),
+        };
+        jobs.drain(..accepted);
+        // What the engine has not taken stays with its job.
+        for (job, payload) in jobs.iter_mut().zip(payloads.into_iter().skip(accepted)) {
+            job.payload = payload.into_inner();
+        }
+        answer
+    }
+
+    /// Pushes jobs whose payloads are given away in `given`, or are their own if that is empty.
     pub(super) fn push_all(
         &self,
         jobs: &[NewJob<'_>],
+        given: &[Cell<Payload>],
         wait: Option<Deadline>,
     ) -> Result<Vec<Pushed>, PushManyError> {
         let refuse = |error| PushManyError {
@@ -369,11 +421,14 @@ impl Inner {
         };
         self.check_open().map_err(refuse)?;
         let began = self.now();
-        let prepared = jobs
-            .iter()
-            .map(|job| self.prepare(job, began))
-            .collect::<Result<Vec<_>>>()
-            .map_err(refuse)?;
+        let mut prepared = Vec::with_capacity(jobs.len());
+        for (i, job) in jobs.iter().enumerate() {
+            let ready = match given.get(i) {
+                None => self.prepare(job, began),
+                Some(payload) => self.prepare_given(job, payload, began),
+            };
+            prepared.push(ready.map_err(refuse)?);
+        }
         // Where payloads were encoded that may have taken long, and an engine that others use as well takes an old
         // instant for a clock that is behind.
         let mut now = if self.encodes { self.now() } else { began };
@@ -383,10 +438,16 @@ impl Inner {
         let (mut at_once, mut last) = (prepared.len(), Last::No);
         loop {
             let rest = &prepared[pushed.len()..];
+            let parcel = |i, p| {
+                given
+                    .get(pushed.len() + i)
+                    .map_or_else(|| Prepared::shared(p), Parcel::Given)
+            };
             let inserts: Vec<_> = rest
                 .iter()
                 .take(at_once)
-                .map(|p| p.insert(p.shared(), self.bounds_of_try(p.queue, wait.is_some(), &last)))
+                .enumerate()
+                .map(|(i, p)| p.insert(parcel(i, p), self.bounds_of_try(p.queue, wait.is_some(), &last)))
                 .collect();
             receipts.clear();
             if let Err(error) = self.engine.insert(&inserts, now, &mut receipts) {
@@ -568,7 +629,22 @@ impl Inner {
         self.prepare_with(job, &job.payload, now)
     }
 
+    /// The same for a job whose payload is given away.
+    #[inline(always)]
+    fn prepare_given<'j>(
+        &self,
+        job: &'j NewJob<'j>,
+        payload: &Cell<Payload>,
+        now: Timestamp,
+    ) -> Result<Prepared<'j>> {
+        let carried = payload.take();
+        let prepared = self.prepare_with(job, &carried, now);
+        payload.set(carried);
+        prepared
+    }
+
     /// The same for a job whose payload has been taken out.
+    #[inline]
     fn prepare_with<'j>(
         &self,
         job: &'j NewJob<'j>,

@@ -191,7 +191,7 @@ impl Inner {
         let mut waiting = Vec::new();
         while !batch.is_empty() {
             let (jobs, then): (Vec<_>, Vec<_>) = batch.into_iter().map(|s| (s.job, s.then)).unzip();
-            let (pushed, error) = match self.push_all(&jobs, None) {
+            let (pushed, error) = match self.push_all(&jobs, &[], None) {
                 Ok(pushed) => (pushed, None),
                 Err(PushManyError { pushed, error }) => (pushed, Some(error)),
             };
