@@ -4,7 +4,9 @@ use std::ffi::c_int;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use forebay_core::{Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindId, KindSet, QueueId, Result};
+use forebay_core::{
+    Consumer, Dispatcher, Error, ErrorKind, Interrupt, KindId, KindSet, Lease, QueueId, Result,
+};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::bytes::{deadline, fby_bytes, some_time, texts};
@@ -17,15 +19,22 @@ use crate::tickets::fby_stop_reason;
 
 /// Asks for jobs. Make one per thread that polls.
 pub struct fby_consumer {
-    consumer: Mutex<Consumer>,
+    polling: Mutex<Polling>,
     interrupt: Interrupt,
 }
 
 impl Boxed for fby_consumer {}
 
+/// What one poll at a time has.
+struct Polling {
+    consumer: Consumer,
+    /// Room for leases on their way out.
+    leases: Vec<Lease>,
+}
+
 impl fby_consumer {
-    fn lock(&self) -> Result<MutexGuard<'_, Consumer>> {
-        self.consumer.try_lock().ok_or_else(|| {
+    fn lock(&self) -> Result<MutexGuard<'_, Polling>> {
+        self.polling.try_lock().ok_or_else(|| {
             let text = "another thread polls this consumer; make one per thread";
             Error::new(ErrorKind::Invalid, text)
         })
@@ -112,7 +121,10 @@ pub unsafe extern "C" fn fby_consumer_new(
         };
         let made = fby_consumer {
             interrupt: made.interrupt(),
-            consumer: Mutex::new(made),
+            polling: Mutex::new(Polling {
+                consumer: made,
+                leases: Vec::new(),
+            }),
         };
         // SAFETY: the header asks for room for one pointer.
         unsafe { put(out, made.into_handle()) };
@@ -148,13 +160,12 @@ pub unsafe extern "C" fn fby_poll(
         // SAFETY: the header asks for a live consumer or NULL.
         let polled = unsafe { live(consumer) }?;
         check_array(jobs.cast_const(), job_size, max, "jobs")?;
-        let mut polling = polled.lock()?;
-        let mut leases = Vec::new();
-        polling.next_many(max, deadline(timeout_ms), &mut leases)?;
+        let Polling { consumer, leases } = &mut *polled.lock()?;
+        consumer.next_many(max, deadline(timeout_ms), leases)?;
         // SAFETY: the header asks for room for a number, or NULL.
         unsafe { put(count, leases.len()) };
-        for (i, lease) in leases.into_iter().enumerate() {
-            drop(lease.enter());
+        for (i, lease) in leases.drain(..).enumerate() {
+            lease.hand_out();
             // SAFETY: checked, and there are at most `max`.
             unsafe { write_at(jobs, job_size, i, fby_job::of(&lease)) };
             lease.park();
@@ -195,8 +206,8 @@ pub unsafe extern "C" fn fby_consumer_fd(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL.
-        let mut consumer = unsafe { live(consumer) }?.lock()?;
-        let descriptor = consumer.descriptor()?.as_raw_fd();
+        let mut polling = unsafe { live(consumer) }?.lock()?;
+        let descriptor = polling.consumer.descriptor()?.as_raw_fd();
         // SAFETY: the header asks for room for a number, or NULL.
         unsafe { put(fd, descriptor) };
         Ok(())
@@ -240,7 +251,7 @@ pub unsafe extern "C" fn fby_consumer_kinds(
         unsafe {
             let consumer = live(consumer)?;
             let set = kind_set(kinds, kind_count, |name| consumer.interrupt.kind(name))?;
-            consumer.lock()?.ask_for(set);
+            consumer.lock()?.consumer.ask_for(set);
         }
         Ok(())
     })
@@ -287,8 +298,8 @@ pub unsafe extern "C" fn fby_consumer_stopped(
     guard(err, || {
         check_array(stopped.cast_const(), stopped_size, max, "stopped")?;
         // SAFETY: the header asks for a live consumer or NULL.
-        let mut consumer = unsafe { live(consumer) }?.lock()?;
-        let told = consumer.stopped(max)?;
+        let mut polling = unsafe { live(consumer) }?.lock()?;
+        let told = polling.consumer.stopped(max)?;
         for (i, (ticket, reason)) in told.iter().enumerate() {
             let told = fby_stopped {
                 struct_size: size_of::<fby_stopped>(),

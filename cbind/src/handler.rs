@@ -72,7 +72,7 @@ unsafe impl Record for fby_job {}
 
 impl fby_job {
     /// A lease as C sees it. What it points to lives as long as the lease.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(lease: &Lease) -> Self {
         let payload = lease.payload();
         let text = |text: &str| fby_bytes::of(text.as_bytes());
@@ -381,7 +381,11 @@ pub unsafe extern "C" fn fby_reply_set_delay(
 /// An error's text: of its end, nothing is kept that the core would cut anyway.
 //
 // SAFETY: the bytes must be valid during the call.
+#[inline]
 pub(crate) unsafe fn error_text(text: fby_bytes) -> Result<String> {
+    if text.len == 0 {
+        return Ok(String::new());
+    }
     // SAFETY: as required of the caller.
     let bytes = unsafe { text.slice("text") }?;
     let most = bytes.len().min(2 * Failure::MAX_TEXT);

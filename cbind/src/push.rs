@@ -74,7 +74,7 @@ pub struct fby_job_spec {
 unsafe impl Record for fby_job_spec {}
 
 impl fby_job_spec {
-    // Every call that is not inlined moves the job.
+    // Most jobs say nothing else than here, and a job is moved by every call that is not inlined.
     //
     // SAFETY: its bytes must be valid while `'a` lasts.
     #[inline(always)]
@@ -85,11 +85,32 @@ impl fby_job_spec {
             (self.kind(d)?, payload(self.payload, self.content_type, max)?)
         };
         let mut job = NewJob::new(kind, payload).priority(priority(self.priority)?);
+        if self.queue.len > 0 {
+            // SAFETY: as required of the caller.
+            job = job.queue(unsafe { self.queue(d) }?);
+        }
+        if self.says_more() {
+            // SAFETY: as required of the caller.
+            unsafe { self.rest(&mut job) }?;
+        }
+        Ok(job)
+    }
+
+    /// Whether it says anything that [`fby_job_spec::rest`] is about.
+    #[inline(always)]
+    fn says_more(&self) -> bool {
+        let texts = self.key.len | self.concurrency_key.len | self.retry.len;
+        let times = self.run_at_ms | self.delay_ms | self.timeout_ms | self.expires_after_ms;
+        let numbers = self.max_attempts | self.durability as u32 | self.reserved;
+        let arrays = self.header_count | self.waits_for_count;
+        (texts | arrays) != 0 || times != 0 || numbers != 0 || self.id.job() != JobId::NIL
+    }
+
+    // SAFETY: its bytes must be valid while `'a` lasts.
+    unsafe fn rest<'a>(&self, to: &mut NewJob<'a>) -> Result<()> {
+        let mut job = std::mem::replace(to, NewJob::new("", ()));
         // SAFETY: as required of the caller.
         unsafe {
-            if self.queue.len > 0 {
-                job = job.queue(self.queue(d)?);
-            }
             if let Some(key) = self.key.some_text("key")? {
                 job = job.key(key);
             }
@@ -114,7 +135,8 @@ impl fby_job_spec {
             // SAFETY: as required of the caller.
             job = unsafe { self.arrays(job) }?;
         }
-        self.times(job)
+        *to = self.times(job)?;
+        Ok(())
     }
 
     /// What few jobs have.
@@ -155,11 +177,7 @@ impl fby_job_spec {
         }
     }
 
-    #[inline(always)]
     fn times<'a>(&self, mut job: NewJob<'a>) -> Result<NewJob<'a>> {
-        if self.run_at_ms | self.delay_ms | self.timeout_ms | self.expires_after_ms == 0 {
-            return Ok(job);
-        }
         let at = some_time(self.run_at_ms, "run_at_ms")?;
         match (some_time(self.delay_ms, "delay_ms")?, at) {
             (Some(_), Some(_)) => return Err(invalid("delay_ms and run_at_ms are both set; set one")),
@@ -196,17 +214,13 @@ fn priority(number: i32) -> Result<Priority> {
 }
 
 /// 0 is none.
-#[inline]
 fn durability(code: fby_durability) -> Result<Option<Durability>> {
-    if code == 0 {
-        return Ok(None);
-    }
-    let level = Durability::from_code(code).ok_or_else(|| {
-        invalid(format!(
+    match Durability::from_code(code) {
+        None if code != 0 => Err(invalid(format!(
             "durability {code} is none of FBY_DURABILITY_MEMORY, FBY_DURABILITY_OS and FBY_DURABILITY_DISK"
-        ))
-    });
-    level.map(Some)
+        ))),
+        level => Ok(level),
+    }
 }
 
 /// Refuses a struct whose room for later fields is in use, or was never cleared.
@@ -388,13 +402,13 @@ unsafe fn push_all(
     wait_ms: i64,
 ) -> Result<(Vec<Pushed>, Result<()>)> {
     // SAFETY: as required of the caller.
-    let (d, jobs) = unsafe {
+    let (d, mut jobs) = unsafe {
         let d = self::dispatcher(dispatcher)?;
         (d, new_jobs(d, jobs, size, count)?)
     };
     let result = match u64::try_from(wait_ms) {
-        Err(_) => d.push_many(&jobs),
-        Ok(ms) => d.push_many_within(&jobs, Duration::from_millis(ms)),
+        Err(_) => d.push_from(&mut jobs),
+        Ok(ms) => d.push_from_within(&mut jobs, Duration::from_millis(ms)),
     };
     Ok(match result {
         Ok(pushed) => (pushed, Ok(())),

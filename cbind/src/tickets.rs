@@ -43,6 +43,7 @@ pub type fby_stop_reason = i32;
 
 impl fby_outcome {
     // SAFETY: its bytes must be valid.
+    #[inline]
     unsafe fn answer(&self, max: usize) -> Result<(Ticket, Outcome)> {
         // SAFETY: as required of the caller.
         let said = unsafe {
@@ -102,46 +103,50 @@ fn finish<'o>(
     read: impl Fn(usize) -> Result<View<'o, fby_outcome>>,
     say: impl Fn(usize, fby_status),
 ) -> Result<()> {
-    let (mut places, mut done) = (Vec::new(), Vec::new());
-    let mut first = Ok(());
-    for i in 0..count {
+    let max = d.options().max_payload;
+    let (mut first, mut unusable) = (Ok(()), Vec::new());
+    let usable = |i| {
         // SAFETY: the header asks for valid bytes in each outcome.
-        match read(i).and_then(|outcome| unsafe { outcome.answer(d.options().max_payload) }) {
-            Ok(answer) => {
-                places.push(i);
-                done.push(answer);
-            }
+        match read(i).and_then(|outcome| unsafe { outcome.answer(max) }) {
+            Ok(answer) => Some(answer),
             Err(error) => {
                 say(i, error.kind().code());
-                first = first.and(Err(error));
+                unusable.push(i);
+                keep_first(&mut first, || error);
+                None
+            }
+        }
+    };
+    let finished = d.finish((0..count).filter_map(usable));
+    let mut places = (0..count).filter(|i| unusable.binary_search(i).is_err());
+    let answers = match finished {
+        Ok(answers) => answers,
+        Err(error) => {
+            places.for_each(|i| say(i, error.kind().code()));
+            return Err(error);
+        }
+    };
+    for (i, answer) in places.by_ref().zip(answers) {
+        match answer {
+            Answer::Stored(_) => say(i, OK),
+            Answer::Stale => {
+                say(i, ErrorKind::Stale.code());
+                keep_first(&mut first, || stale(read(i).map_or(0, |outcome| outcome.ticket)));
             }
         }
     }
-    let tickets: Vec<Ticket> = done.iter().map(|(ticket, _)| *ticket).collect();
-    match d.finish(done) {
-        Ok(answers) => {
-            for ((i, ticket), answer) in places.into_iter().zip(tickets).zip(answers) {
-                let result = counted(answer, ticket);
-                say(i, result.as_ref().map_or_else(|e| e.kind().code(), |()| OK));
-                first = first.and(result);
-            }
-            first
-        }
-        Err(error) => {
-            places.into_iter().for_each(|i| say(i, error.kind().code()));
-            Err(error)
-        }
+    first
+}
+
+fn keep_first(first: &mut Result<()>, error: impl FnOnce() -> Error) {
+    if first.is_ok() {
+        *first = Err(error());
     }
 }
 
-fn counted(answer: Answer, ticket: Ticket) -> Result<()> {
-    match answer {
-        Answer::Stored(_) => Ok(()),
-        Answer::Stale => Err(Error::new(
-            ErrorKind::Stale,
-            format!("ticket {} no longer counts: nothing has changed", ticket.0),
-        )),
-    }
+fn stale(ticket: fby_ticket) -> Error {
+    let text = format!("ticket {ticket} no longer counts: nothing has changed");
+    Error::new(ErrorKind::Stale, text)
 }
 
 /// Answers for one delivery as fby_finish does, and pushes jobs that follow from it: either both are stored or
@@ -173,7 +178,10 @@ pub unsafe extern "C" fn fby_finish_and_push(
             let answer = read(outcome, "outcome")?.answer(d.options().max_payload)?;
             (d, answer, new_jobs(d, jobs, spec_size, count)?)
         };
-        counted(d.finish_and_push(ticket, outcome, &jobs)?, ticket)
+        match d.finish_and_push(ticket, outcome, &jobs)? {
+            Answer::Stored(_) => Ok(()),
+            Answer::Stale => Err(stale(ticket.0)),
+        }
     })
 }
 
