@@ -143,6 +143,35 @@ void a_wait_ends_by_a_wake_or_a_stop() {
     poller.join();
 }
 
+void a_consumer_may_ask_for_other_kinds() {
+    const auto d = open();
+    d.push("a");
+    d.push("b");
+    auto c = d.consume(forebay::consumer_options().kind("a"));
+    forebay::batch jobs;
+    CHECK(c.poll(jobs, 8, 0s) && jobs.size() == 1 && jobs[0].kind() == "a");
+    c.take({"b"});
+    CHECK(c.poll(jobs, 8, 0s) && jobs.size() == 1 && jobs[0].kind() == "b");
+    THROWN(forebay::invalid, c.take({""}));
+    c.take({});
+    CHECK(c.poll(jobs, 8, 0s));
+}
+
+void a_consumer_hears_which_jobs_should_stop() {
+    const forebay::dispatcher d("memory:?concurrency=200");
+    const auto ids = d.push_many("k", texts(150));
+    auto c = d.consume();
+    forebay::batch jobs;
+    CHECK(c.stopped().empty() && c.poll(jobs, 200, 0s) && jobs.size() == 150);
+    for (const auto &id : ids) d.cancel(id);
+    std::size_t told = 0;
+    for (const auto &each : c.stopped()) {
+        CHECK(each.reason == forebay::stop_reason::cancelled);
+        for (auto &job : jobs) told += job.native().ticket == each.ticket;
+    }
+    CHECK(told == 150 && c.stopped().empty());
+}
+
 // Whether the descriptor is readable within so many milliseconds.
 bool readable(int fd, std::chrono::milliseconds within) {
     pollfd waits{fd, POLLIN, 0};
@@ -180,6 +209,8 @@ const test_case cases[] = {
     CASE(an_overdue_answer_does_not_count),
     CASE(a_consumer_takes_its_kinds_and_queues),
     CASE(a_wait_ends_by_a_wake_or_a_stop),
+    CASE(a_consumer_may_ask_for_other_kinds),
+    CASE(a_consumer_hears_which_jobs_should_stop),
     CASE(an_event_loop_waits_for_a_descriptor),
 };
 

@@ -47,7 +47,8 @@ void the_options_are_the_dispatchers() {
     auto how = forebay::options{{"concurrency", "1"}}.capacity(2).on_full("reject").max_attempts(forebay::unlimited)
                    .retry("constant(1ms)").timeout(250ms).grace(1min).concurrency(3);
     const forebay::dispatcher d("memory:", how), same("memory:", std::move(how));
-    CHECK(contains(d.stats(), "\"concurrency\":3"));
+    CHECK(d.option("concurrency") == "3" && same.option("grace") == "1m" && d.option("timeout") == "250ms");
+    THROWN(forebay::not_found, d.option("no such"));
     d.push("k");
     d.push("k");
     THROWN(forebay::full, d.push("k"));

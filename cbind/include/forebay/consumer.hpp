@@ -5,6 +5,7 @@
 #include <forebay/handler.hpp>
 #include <forebay/options.hpp>
 
+#include <array>
 #include <cstddef>
 #include <optional>
 #include <string>
@@ -171,6 +172,12 @@ class batch {
     std::vector<fby_status> codes_;
 };
 
+/// A delivery that was told to stop.
+struct stopped_delivery {
+    fby_ticket ticket;            ///< the number of the delivery, as pending::ticket has it
+    forebay::stop_reason reason;  ///< why
+};
+
 /// Asks for jobs. Moves. Make one per thread that polls; it may outlive its dispatcher, and keeps it from
 /// nothing.
 class consumer {
@@ -215,6 +222,30 @@ class consumer {
         int fd = -1;
         detail::call(fby_consumer_fd, consumer_.get(), &fd);
         return fd;
+    }
+
+    /// Takes jobs of these kinds from now on, instead of those it took; without one, jobs of every kind. Poll after
+    /// this. Throws invalid, and then nothing has changed. Threads: one at a time, as poll.
+    void take(const std::vector<std::string> &kinds) {
+        std::vector<fby_bytes> natives;
+        for (const std::string &kind : kinds) natives.push_back(detail::bytes(kind));
+        detail::call(fby_consumer_kinds, consumer_.get(), natives.data(), natives.size());
+    }
+
+    /// The deliveries that were told to stop since the last call: for a holder of thousands, who would have to ask
+    /// stop_reason() of each. One that was told stopping may be told more. From the first call on fd() becomes
+    /// readable for this, too: call it when poll has found nothing, and then wait. Threads: one at a time, as poll.
+    std::vector<stopped_delivery> stopped() {
+        std::vector<stopped_delivery> all;
+        std::array<fby_stopped, 64> natives;
+        for (std::size_t count = natives.size(); count == natives.size();) {
+            detail::call(fby_consumer_stopped, consumer_.get(), natives.data(), sizeof(fby_stopped), natives.size(),
+                         &count);
+            for (std::size_t i = 0; i < count; ++i) {
+                all.push_back({natives[i].ticket, static_cast<forebay::stop_reason>(natives[i].reason)});
+            }
+        }
+        return all;
     }
 
     /// Ends a poll that waits, or the next one that would. Threads: any, also while another one polls.

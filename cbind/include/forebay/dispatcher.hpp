@@ -277,6 +277,10 @@ class operations {
     std::string stats() const { return detail::text_of(fby_stats, native()); }
     /// The counts of every queue in the text format of Prometheus.
     std::string stats_prometheus() const { return detail::text_of(fby_stats_prometheus, native()); }
+    /// What an option of the dispatcher is set to, for example "30s" for "grace". Throws not_found.
+    std::string option(std::string_view name) const {
+        return detail::text_of(fby_option, native(), detail::bytes(name));
+    }
     /// Writes every unfinished job to a file, as of one instant. The former file stays until the new one is whole.
     /// Throws storage if it cannot be written.
     dump_report dump(std::string_view path) const { return dumped(fby_dump, path); }
