@@ -14,6 +14,7 @@
 //! | `python::`, `example::` | a `def test_…` below `tests/python`, below `examples` |
 //! | `go::` | a `func Test…` in a `_test.go` file of the module in `cbind/go` |
 //! | `c::`, `cpp::` | an entry of the `cases[]` table of a program in `tests/c`, `tests/cpp` |
+//! | `scenario_file::` | a file of `tests/scenarios`, which every language runs on every engine |
 //!
 //! Engines may be named before their cases: ``memory: `conformance::a`, `unit::b` ``.
 
@@ -35,6 +36,65 @@ fn every_named_case_exists_and_runs() {
     }
     let page = std::fs::read_to_string(path).expect("the feature table can be read");
     assert_eq!(faults(&page, &Cases::of_the_repository()), Vec::<String>::new());
+}
+
+// ---- the scenario files ------------------------------------------------------------------------------
+
+const SCENARIOS: &str = "tests/scenarios";
+/// The heading of the part of the page that is made of the scenario files.
+const BY_FILE: &str = "## In every language";
+
+/// The page tells which scenario files show which row, as they say themselves.
+#[test]
+fn the_rows_of_the_scenario_files_are_listed() {
+    let page = std::fs::read_to_string(root().join(PAGE)).expect("the feature table can be read");
+    let at = page
+        .find(BY_FILE)
+        .expect("the page has the part that is made of the scenario files");
+    let wanted = by_file(&scenario_files());
+    assert!(
+        page[at..] == wanted,
+        "{PAGE} does not tell what the scenario files show; from {BY_FILE:?} on it should be\n{wanted}"
+    );
+}
+
+/// The scenario files with their texts; those that are wrong on purpose show nothing.
+fn scenario_files() -> Vec<(String, String)> {
+    let mut all = files(SCENARIOS, "json");
+    all.retain(|(file, _)| !file.contains("/wrong/"));
+    all
+}
+
+/// That part of the page.
+fn by_file(all: &[(String, String)]) -> String {
+    let mut rows: BTreeMap<(bool, u32), Vec<String>> = BTreeMap::new();
+    for (file, text) in all {
+        let scenario: serde_json::Value = serde_json::from_str(text).expect("a scenario file is JSON");
+        let stem = file
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.strip_suffix(".json"));
+        for row in scenario["shows"].as_array().expect("it shows rows") {
+            let row = row.as_str().filter(|row| is_row_number(row));
+            let row = row.unwrap_or_else(|| panic!("{file} shows no row of the tables"));
+            let number = row
+                .trim_start_matches("R-")
+                .parse()
+                .expect("it is a row's number");
+            let names = rows.entry((row.starts_with('R'), number)).or_default();
+            names.push(format!("`{}`", stem.expect("it has a name")));
+        }
+    }
+    let mut part = format!(
+        "{BY_FILE}\n\nWhat the {} files of `tests/scenarios` show, each run in every language on every engine that has \
+         what it needs.\nThis part is made of the files: the test of this page prints it anew.\n\n| row | files |\n|---|---|\n",
+        all.len()
+    );
+    for ((regression, number), names) in rows {
+        let prefix = if regression { "R-" } else { "" };
+        part += &format!("| {prefix}{number} | {} |\n", names.join(", "));
+    }
+    part
 }
 
 // ---- the page ----------------------------------------------------------------------------------------
@@ -231,6 +291,15 @@ impl Cases {
             for (file, text) in [files(folder, "c"), files(folder, "cpp")].concat() {
                 cases.add_c(prefix, &file, &text);
             }
+        }
+        for (file, _) in scenario_files() {
+            let stem = file.trim_start_matches(SCENARIOS).trim_end_matches(".json");
+            let name = format!("scenario_file::{}", stem.trim_start_matches('/'));
+            cases.0.push(Case {
+                name,
+                place: file,
+                runs: Ok(()),
+            });
         }
         cases
     }
