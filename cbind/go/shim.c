@@ -20,3 +20,20 @@ fby_status fbygo_declare(const fby_dispatcher *dispatcher, fby_bytes kind, fby_b
   declared.options = options;
   return fby_declare(dispatcher, kind, &declared, err);
 }
+
+fby_status fbygo_list(const fby_dispatcher *dispatcher, fby_bytes queue, fby_bytes kind, fby_bytes key,
+                      const fby_state *states, size_t state_count, int64_t created_from_ms,
+                      int64_t created_before_ms, const fby_id *after, uint32_t limit, fby_buffer **json,
+                      fby_error **err) {
+  fby_filter filter = FBY_INIT(fby_filter);
+  filter.queue = queue;
+  filter.kind = kind;
+  filter.key = key;
+  filter.states = states;
+  filter.state_count = state_count;
+  filter.created_from_ms = created_from_ms;
+  filter.created_before_ms = created_before_ms;
+  filter.after = *after;
+  filter.limit = limit;
+  return fby_list(dispatcher, &filter, json, err);
+}

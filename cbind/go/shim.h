@@ -25,4 +25,10 @@ fbygo_turned fbygo_turn(const fby_dispatcher *dispatcher, fby_consumer *consumer
 // fby_declare with options by name.
 fby_status fbygo_declare(const fby_dispatcher *dispatcher, fby_bytes kind, fby_bytes options, fby_error **err);
 
+// fby_list with a filter whose parts come one by one.
+fby_status fbygo_list(const fby_dispatcher *dispatcher, fby_bytes queue, fby_bytes kind, fby_bytes key,
+                      const fby_state *states, size_t state_count, int64_t created_from_ms,
+                      int64_t created_before_ms, const fby_id *after, uint32_t limit, fby_buffer **json,
+                      fby_error **err);
+
 #endif
