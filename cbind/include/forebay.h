@@ -1129,6 +1129,19 @@ fby_status fby_queue_options(const struct fby_dispatcher *dispatcher,
                              struct fby_buffer **json,
                              struct fby_error **err);
 
+// How long a push to a queue waits for room when it is full, as its option on_full says: for hosts that push with a
+// wait_ms of 0 and do the waiting themselves.
+//
+// Parameters: dispatcher; queue, empty for the option queue; wait_ms may be NULL, else takes the time, 0 if a push
+// does not wait.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_queue_patience(const struct fby_dispatcher *dispatcher,
+                              struct fby_bytes queue,
+                              int64_t *wait_ms,
+                              struct fby_error **err);
+
 // How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
 // option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
 // like.

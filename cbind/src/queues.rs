@@ -83,6 +83,33 @@ pub unsafe extern "C" fn fby_queue_options(
     })
 }
 
+/// How long a push to a queue waits for room when it is full, as its option on_full says: for hosts that push with a
+/// wait_ms of 0 and do the waiting themselves.
+///
+/// Parameters: dispatcher; queue, empty for the option queue; wait_ms may be NULL, else takes the time, 0 if a push
+/// does not wait.
+/// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_queue_patience(
+    dispatcher: *const fby_dispatcher,
+    queue: fby_bytes,
+    wait_ms: *mut i64,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    // SAFETY: the header asks for valid pointers or NULL, and for valid bytes.
+    guard(err, || unsafe {
+        let d = self::dispatcher(dispatcher)?;
+        let queue = match queue.text("queue")? {
+            "" => &d.options().queue,
+            name => name,
+        };
+        let wait = d.waits_for_room(queue).map_or(0, |wait| wait.as_millis());
+        put(wait_ms, i64::try_from(wait).unwrap_or(i64::MAX));
+        Ok(())
+    })
+}
+
 /// How full a queue is, from 0 to 1: the greatest of its jobs and its bytes to what it takes, and, with the
 /// option delay_target, of how long its jobs wait to how long they may. Cheap: ask before every push, if you
 /// like.

@@ -248,6 +248,12 @@ static void pressure_is_a_share(void) {
     fby_dispatcher *d = open_with("memory:?capacity=4");
     fby_job_spec job = spec("k");
     double pressure = -1;
+    int64_t patience = -1;
+    OK(fby_queue_patience(d, fby_str("unheard of"), &patience, &err));
+    CHECK(patience == 0);
+    OK(fby_queue_option(d, fby_str("patient"), fby_str("on_full"), fby_str("block(5s)"), &err));
+    OK(fby_queue_patience(d, fby_str("patient"), &patience, &err));
+    CHECK(patience == 5000);
     OK(fby_pressure(d, fby_str("unheard of"), &pressure, &err));
     CHECK(pressure == 0);
     push(d, "k");

@@ -241,6 +241,13 @@ impl Dispatcher {
         pushed.map_err(|error| refused(error, job))
     }
 
+    /// How long a push to a queue waits for room, as its option `on_full` says; `None` if it does not wait. For hosts
+    /// that do the waiting themselves: see [`Dispatcher::try_push`].
+    #[must_use]
+    pub fn waits_for_room(&self, queue: &str) -> Option<Duration> {
+        self.patience(&NewJob::new("", ()).queue(queue))
+    }
+
     /// Accepts a job without waiting: as [`Dispatcher::push`], but where the policy of a full queue is to wait for
     /// room, this is refused.
     ///
