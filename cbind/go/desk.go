@@ -94,14 +94,18 @@ func (l *list) free() {
 
 // desk is where one push at a time is written to.
 type desk struct {
-	specs array[C.fby_job_spec]
-	ids   array[C.fby_id]
+	specs   array[C.fby_job_spec]
+	headers array[C.fby_header]
+	tokens  array[C.fby_bytes]
+	reports array[C.fby_pushed]
 	buffer
 }
 
 func (d *desk) free() {
 	d.specs.free()
-	d.ids.free()
+	d.headers.free()
+	d.tokens.free()
+	d.reports.free()
 	d.buffer.free()
 }
 
@@ -115,8 +119,9 @@ type depot struct {
 const (
 	// keptDesks is how many desks are kept: more pushes at once than that allocate.
 	keptDesks = 16
-	// keptBytes is the most that a desk keeps.
+	// keptBytes is the most bytes that a desk keeps, and keptSpecs the most jobs.
 	keptBytes = 1 << 20
+	keptSpecs = 1 << 12
 )
 
 func (d *depot) take() *desk {
@@ -132,7 +137,8 @@ func (d *depot) take() *desk {
 
 func (d *depot) give(back *desk) {
 	d.mu.Lock()
-	kept := !d.closed && len(d.desks) < keptDesks && back.size <= keptBytes && back.specs.size <= keptBytes>>8
+	kept := !d.closed && len(d.desks) < keptDesks && back.size <= keptBytes &&
+		max(back.specs.size, back.headers.size, back.tokens.size) <= keptSpecs
 	if kept {
 		d.desks = append(d.desks, back)
 	}

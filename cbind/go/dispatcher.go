@@ -33,6 +33,7 @@ type Dispatcher struct {
 	grace time.Duration
 	// desks are pieces of C memory that pushes are written to, for the next push.
 	desks depot
+	ends  ends
 	stop  sync.Once
 	// stopped is closed when the stop is complete, with what it came to in report and stopErr.
 	stopped chan struct{}

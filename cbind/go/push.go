@@ -1,14 +1,17 @@
 package forebay
 
 // #include "shim.h"
-// #cgo noescape fby_push_many
-// #cgo nocallback fby_push_many
+// #cgo noescape fby_push_report
+// #cgo nocallback fby_push_report
 import "C"
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
+	"time"
+	"unsafe"
 )
 
 // Push pushes a job, and returns when it is as safe as it is to be.
@@ -47,29 +50,76 @@ func (d *Dispatcher) pushAll(ctx context.Context, jobs []JobSpec) ([]Pushed, err
 	if err != nil {
 		return nil, err
 	}
-	ids := desk.ids.reserve(len(jobs))
+	pushed, err := d.give(desk, specs, 0)
+	if err == nil || !errors.Is(err, ErrFull) {
+		return pushed, err
+	}
+	return d.pushPatiently(ctx, jobs, desk, specs, pushed, err)
+}
+
+// give pushes what was written, and waits up to so many milliseconds for room.
+func (d *Dispatcher) give(desk *desk, specs []C.fby_job_spec, ms C.int64_t) ([]Pushed, error) {
+	reports := desk.reports.reserve(len(specs))
 	var accepted C.size_t
-	var reached C.fby_durability
 	var made *C.fby_error
-	status := C.fby_push_many(d.at, &specs[0], C.sizeof_fby_job_spec, C.size_t(len(specs)), C.FBY_DEFAULT, &ids[0],
-		&accepted, &reached, &made)
+	status := C.fby_push_report(d.at, &specs[0], C.sizeof_fby_job_spec, C.size_t(len(specs)), ms, &reports[0],
+		C.sizeof_fby_pushed, &accepted, &made)
 	pushed := make([]Pushed, accepted)
 	for i := range pushed {
-		pushed[i] = Pushed{ID: idOf(ids[i]), Durability: Durability(reached)}
+		report := &reports[i]
+		pushed[i] = Pushed{
+			ID:         idOf(report.id),
+			Durability: Durability(report.durability),
+			Known:      report.created == 0,
+			Shed:       ShedRule(report.shed),
+		}
 	}
 	return pushed, failure(status, made)
 }
 
+// pushPatiently pushes what found no room, for as long as the option on_full of its queue and the context say.
+func (d *Dispatcher) pushPatiently(ctx context.Context, jobs []JobSpec, desk *desk, specs []C.fby_job_spec, pushed []Pushed, full error) ([]Pushed, error) {
+	var ms C.int64_t
+	var made *C.fby_error
+	if status := C.fby_queue_patience(d.at, loan(jobs[0].Queue), &ms, &made); status != C.FBY_OK {
+		return pushed, failure(status, made)
+	}
+	if ms == 0 {
+		return pushed, full
+	}
+	most := forever
+	if int64(ms) < forever.Milliseconds() {
+		most = time.Duration(ms) * time.Millisecond
+	}
+	err := patiently(ctx, most, ErrFull, func(ms C.int64_t) error {
+		some, err := d.give(desk, specs[len(pushed):], ms)
+		pushed = append(pushed, some...)
+		return err
+	})
+	return pushed, err
+}
+
 // write writes jobs as the library reads them.
 func (d *desk) write(jobs []JobSpec) ([]C.fby_job_spec, error) {
-	size := 0
+	size, headers, tokens := 0, 0, 0
 	for i := range jobs {
 		job := &jobs[i]
+		headers += len(job.Headers)
+		tokens += len(job.WaitsFor)
+		for _, header := range job.Headers {
+			size += len(header.Name) + len(header.Value)
+		}
+		for _, token := range job.WaitsFor {
+			size += len(token)
+		}
 		size += len(job.Payload) + len(job.Kind) + len(job.ContentType) + len(job.Queue) + len(job.Key) +
 			len(job.ConcurrencyKey) + len(job.Retry)
 	}
 	d.reserve(size)
 	specs := d.specs.reserve(len(jobs))
+	d.headers.reserve(headers)
+	d.tokens.reserve(tokens)
+	headers, tokens = 0, 0
 	var last *JobSpec
 	for i := range jobs {
 		job := &jobs[i]
@@ -93,6 +143,14 @@ func (d *desk) write(jobs []JobSpec) ([]C.fby_job_spec, error) {
 		if !job.RunAt.IsZero() {
 			specs[i].run_at_ms = C.int64_t(job.RunAt.UnixMilli())
 		}
+		if count := len(job.Headers); count > 0 {
+			specs[i].headers, specs[i].header_count = d.writeHeaders(job.Headers, headers), C.size_t(count)
+			headers += count
+		}
+		if count := len(job.WaitsFor); count > 0 {
+			specs[i].waits_for, specs[i].waits_for_count = d.writeTokens(job.WaitsFor, tokens), C.size_t(count)
+			tokens += count
+		}
 		// Many jobs of one kind, which is what there mostly is, share these texts.
 		if last != nil && last.Kind == job.Kind && last.ContentType == job.ContentType && last.Queue == job.Queue {
 			specs[i].kind, specs[i].content_type, specs[i].queue = specs[i-1].kind, specs[i-1].content_type, specs[i-1].queue
@@ -102,6 +160,23 @@ func (d *desk) write(jobs []JobSpec) ([]C.fby_job_spec, error) {
 		last = job
 	}
 	return specs, nil
+}
+
+// writeHeaders writes headers where there is room for them, and says where they begin.
+func (d *desk) writeHeaders(headers []Header, from int) *C.fby_header {
+	to := unsafe.Slice(d.headers.at, d.headers.size)[from:]
+	for i, header := range headers {
+		to[i] = C.fby_header{name: d.text(header.Name), value: d.text(header.Value)}
+	}
+	return &to[0]
+}
+
+func (d *desk) writeTokens(tokens []string, from int) *C.fby_bytes {
+	to := unsafe.Slice(d.tokens.at, d.tokens.size)[from:]
+	for i, token := range tokens {
+		to[i] = d.text(token)
+	}
+	return &to[0]
 }
 
 // check finds what the structs of the library cannot say; the library finds the rest.

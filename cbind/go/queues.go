@@ -20,7 +20,6 @@ import "C"
 
 import (
 	"context"
-	"errors"
 	"runtime"
 	"sync"
 )
@@ -180,9 +179,9 @@ func (f *forwarding) free() {
 }
 
 // Stop passes on no more, and waits for the delivery that is under way, but no longer than until ctx ends; then it
-// fails with [ErrTimeout], and the forwarder ends with that delivery all the same. The queue is everybody's again.
+// fails with that, and the forwarder ends with that delivery all the same. The queue is everybody's again.
 func (f *Forwarder) Stop(ctx context.Context) error {
-	return inSlices(ctx, func(ms C.int64_t) error {
+	return patiently(ctx, forever, ErrTimeout, func(ms C.int64_t) error {
 		if err := f.handle.enter(); err != nil {
 			return err
 		}
@@ -192,15 +191,4 @@ func (f *Forwarder) Stop(ctx context.Context) error {
 		var made *C.fby_error
 		return failure(C.fby_forwarder_stop(f.made.at, ms, &made), made)
 	})
-}
-
-// inSlices waits for something by calls of the library that take a limit, so that the end of a context is heard of.
-// It is for what is rare: each call that waits takes a thread.
-func inSlices(ctx context.Context, call func(ms C.int64_t) error) error {
-	for {
-		err := call(waitSlice)
-		if !errors.Is(err, ErrTimeout) || ctx.Err() != nil {
-			return err
-		}
-	}
 }

@@ -190,23 +190,11 @@ func (r *run) abandon() {
 
 // pump waits for the descriptor of the consumer, through the poller of the runtime, which takes no thread.
 func (r *run) pump() {
-	conn, err := r.bell.SyscallConn()
-	if err != nil {
-		r.fail(err)
-	}
-	for err == nil {
-		looked := false
-		err = conn.Read(func(uintptr) bool {
-			// The poller tells of what happens from here on: what was there before is found by the look.
-			if !looked {
-				r.look()
-				looked = true
-				return false
-			}
-			return true
-		})
+	listen(r.bell, func() bool {
 		r.armed.Store(false)
-	}
+		r.look()
+		return true
+	})
 	r.bell.Close()
 }
 

@@ -1,6 +1,10 @@
 package forebay
 
+// #include "shim.h"
+import "C"
+
 import (
+	"context"
 	"encoding/json"
 	"time"
 )
@@ -41,6 +45,10 @@ type JobSpec struct {
 	Timeout time.Duration
 	// ExpiresAfter: an attempt that has not started this long after the push never starts, and the job expires.
 	ExpiresAfter time.Duration
+	// Headers go with it, and are never looked at: see [Job.Headers].
+	Headers []Header
+	// WaitsFor are tokens without which it does not start: see [Dispatcher.Signal].
+	WaitsFor []string
 	// Durability is what it must survive before the push is answered. An engine that cannot do so much does what
 	// it can.
 	Durability Durability
@@ -83,4 +91,35 @@ type Pushed struct {
 	ID ID
 	// Durability is what it survives now.
 	Durability Durability
+	// Known is whether its id or key was known already, so that nothing was pushed.
+	Known bool
+	// Shed is the rule against overload that gave it up as it came; 0 if none did.
+	Shed ShedRule
+}
+
+// ShedRule says which rule against overload gave a job up; 0 for none.
+type ShedRule int32
+
+// The rules against overload.
+const (
+	// ShedNewest: its queue was full when it came.
+	ShedNewest ShedRule = C.FBY_SHED_NEWEST
+	// ShedOldest: its queue was full, and it had waited longest.
+	ShedOldest ShedRule = C.FBY_SHED_OLDEST
+	// ShedLowest: its queue was full, and its priority was the lowest.
+	ShedLowest ShedRule = C.FBY_SHED_LOWEST
+	// ShedCoalesced: its queue was full, and a newer job of its concurrency key took its place.
+	ShedCoalesced ShedRule = C.FBY_SHED_COALESCED
+	// ShedSampled: its queue was full, and it was not in the sample.
+	ShedSampled ShedRule = C.FBY_SHED_SAMPLED
+	// ShedDelayed: it had waited too long in a queue that is overloaded.
+	ShedDelayed ShedRule = C.FBY_SHED_DELAYED
+)
+
+// ShedBy is which rule against overload gave a job up; 0 for a job that was not shed.
+func (d *Dispatcher) ShedBy(ctx context.Context, id ID) (ShedRule, error) {
+	var rule C.fby_shed
+	at := cID(id)
+	err := d.call(ctx, func(made **C.fby_error) C.fby_status { return C.fby_job_shed(d.at, &at, &rule, made) })
+	return ShedRule(rule), err
 }

@@ -11,7 +11,6 @@ import (
 	"os"
 	"slices"
 	"sync/atomic"
-	"syscall"
 	"time"
 	"unsafe"
 )
@@ -86,17 +85,7 @@ func (t *turns) descriptor() (*os.File, error) {
 	if status := C.fby_consumer_fd(t.consumer, &fd, &made); status != C.FBY_OK {
 		return nil, failure(status, made)
 	}
-	// One of our own, so that it is closed when nobody waits for it any more.
-	syscall.ForkLock.RLock()
-	own, err := syscall.Dup(int(fd))
-	if err == nil {
-		syscall.CloseOnExec(own)
-	}
-	syscall.ForkLock.RUnlock()
-	if err != nil {
-		return nil, errorf(CodeNoMemory, "cannot make a descriptor to wait for: %v", err)
-	}
-	return os.NewFile(uintptr(own), "forebay consumer"), nil
+	return duplicate(fd, "forebay consumer")
 }
 
 func (t *turns) free() {
@@ -288,6 +277,6 @@ func (r *run) finish() {
 	r.d.mu.Unlock()
 	r.workers.dismiss()
 	// The pump closes it: it may be who finishes.
-	r.bell.SetReadDeadline(time.Unix(1, 0))
+	hush(r.bell)
 	close(r.quiet)
 }

@@ -29,13 +29,9 @@ func (d *Dispatcher) Drain(ctx context.Context) error {
 	if _, inside := FromContext(ctx); inside {
 		return errorf(CodeWouldDeadlock, "a handler cannot wait for itself to end; call Drain elsewhere")
 	}
-	err := inSlices(ctx, func(ms C.int64_t) error {
+	return patiently(ctx, forever, ErrTimeout, func(ms C.int64_t) error {
 		return d.call(ctx, func(made **C.fby_error) C.fby_status { return C.fby_drain(d.at, ms, made) })
 	})
-	if ctx.Err() != nil && err != nil {
-		return ctx.Err()
-	}
-	return err
 }
 
 // DumpReport says what [Dispatcher.Dump] or [Dispatcher.Restore] did.

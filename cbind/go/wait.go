@@ -31,22 +31,23 @@ func (d *Dispatcher) Wait(ctx context.Context, id ID) (Result, error) {
 	if job, inside := FromContext(ctx); inside && job.ID == id {
 		return Result{}, errorf(CodeWouldDeadlock, "a handler cannot wait for the job that it runs")
 	}
-	for {
-		result, err := d.wait(ctx, id, waitSlice)
-		if !errors.Is(err, ErrTimeout) {
-			return result, err
-		}
+	result, err := d.look(ctx, id)
+	if !errors.Is(err, ErrTimeout) {
+		return result, err
 	}
+	if err := d.ends.wait(ctx, d, id); err != nil {
+		return Result{}, err
+	}
+	return d.look(ctx, id)
 }
 
-const waitSlice = 20
-
-func (d *Dispatcher) wait(ctx context.Context, id ID, ms int64) (result Result, err error) {
+// look is what became of a job, or [ErrTimeout] if it is not over.
+func (d *Dispatcher) look(ctx context.Context, id ID) (result Result, err error) {
 	err = d.call(ctx, func(made **C.fby_error) C.fby_status {
 		var state C.fby_state
 		var buffer *C.fby_buffer
 		job := cID(id)
-		status := C.fby_wait(d.at, &job, C.int64_t(ms), &state, &buffer, made)
+		status := C.fby_wait(d.at, &job, 0, &state, &buffer, made)
 		result = Result{State: State(state)}
 		if buffer != nil {
 			result.Payload = goBytes(C.fby_buffer_bytes(buffer))
