@@ -32,5 +32,6 @@
 #include <forebay/push.hpp>
 #include <forebay/texts.hpp>
 #include <forebay/value.hpp>
+#include <forebay/watcher.hpp>
 
 #endif  // FOREBAY_HPP

@@ -1,8 +1,6 @@
 // The pull side: batches, and who answers for what is in them.
 #include "harness.hpp"
 
-#include <poll.h>
-
 namespace {
 
 using namespace std::chrono_literals;
@@ -170,12 +168,6 @@ void a_consumer_hears_which_jobs_should_stop() {
         for (auto &job : jobs) told += job.native().ticket == each.ticket;
     }
     CHECK(told == 150 && c.stopped().empty());
-}
-
-// Whether the descriptor is readable within so many milliseconds.
-bool readable(int fd, std::chrono::milliseconds within) {
-    pollfd waits{fd, POLLIN, 0};
-    return ::poll(&waits, 1, static_cast<int>(within.count())) == 1 && (waits.revents & POLLIN) != 0;
 }
 
 void an_event_loop_waits_for_a_descriptor() {

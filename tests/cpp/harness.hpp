@@ -5,6 +5,7 @@
 #define HARNESS_HPP
 
 #include <forebay.hpp>
+#include <poll.h>
 
 #include <atomic>
 #include <chrono>
@@ -110,6 +111,12 @@ inline forebay::dispatcher open() {
 
 inline bool contains(std::string_view text, std::string_view part) {
     return text.find(part) != std::string_view::npos;
+}
+
+// Whether a descriptor is readable within so much time.
+inline bool readable(int fd, std::chrono::milliseconds within) {
+    pollfd waits{fd, POLLIN, 0};
+    return ::poll(&waits, 1, static_cast<int>(within.count())) == 1 && (waits.revents & POLLIN) != 0;
 }
 
 // The path of a file of this run that is not there.

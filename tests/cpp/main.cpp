@@ -2,12 +2,13 @@
 #include "harness.hpp"
 
 extern const suite handlers_suite, ownership_suite, pending_suite, consumers_suite, pushing_suite,
-    life_suite, allocations_suite, forks_suite, scenarios_suite;
+    life_suite, allocations_suite, forks_suite, scenarios_suite, watching_suite;
 
 namespace {
 
 const suite *const suites[] = {&handlers_suite, &ownership_suite, &pending_suite, &consumers_suite,
-                               &pushing_suite, &life_suite, &allocations_suite, &forks_suite, &scenarios_suite};
+                               &pushing_suite, &life_suite, &allocations_suite, &forks_suite, &scenarios_suite,
+                               &watching_suite};
 
 bool wanted(std::string_view suite_name, std::string_view case_name, const std::vector<std::string_view> &names) {
     bool named = false;

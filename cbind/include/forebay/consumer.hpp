@@ -192,6 +192,16 @@ class consumer {
         consumer_.reset(made);
     }
 
+    consumer(consumer &&) noexcept = default;
+    consumer &operator=(consumer &&other) noexcept {
+        if (this != &other) {
+            consumer_ = std::move(other.consumer_);
+            dispatcher_ = std::move(other.dispatcher_);
+        }
+        return *this;
+    }
+    ~consumer() = default;
+
     /// Takes up to max jobs into a batch, in place of what it held; waits for the first one only. True with the
     /// jobs, or with none if the time was up or somebody called wake(); false once the dispatcher stops. Throws
     /// would_deadlock for an endless wait in a handler, invalid while another thread polls,

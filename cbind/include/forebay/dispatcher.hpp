@@ -5,6 +5,7 @@
 #include <forebay/consumer.hpp>
 #include <forebay/listing.hpp>
 #include <forebay/push.hpp>
+#include <forebay/watcher.hpp>
 
 #include <initializer_list>
 #include <optional>
@@ -171,6 +172,8 @@ class operations {
     T wait_for(const job_id &id, wait_time wait = forever) const {
         return this->wait(id, wait).template as<T>();
     }
+    /// A watcher of the ends of many jobs: for whoever waits for more than one at a time.
+    watcher watch() const { return watcher(native()); }
     /// Where a job stands. Throws not_found.
     forebay::state state(const job_id &id) const {
         fby_state state = 0;

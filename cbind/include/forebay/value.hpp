@@ -18,6 +18,7 @@ namespace forebay {
 
 /// Where a job stands; those from succeeded on are final. A later library may know more.
 enum class state : fby_state {
+    unknown = 0,                      ///< nobody knows any more: see watcher
     blocked = FBY_STATE_BLOCKED,      ///< waits for tokens
     scheduled = FBY_STATE_SCHEDULED,  ///< waits for its time, or for its next attempt
     queued = FBY_STATE_QUEUED,        ///< waits for a worker
