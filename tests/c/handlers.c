@@ -149,6 +149,32 @@ static void a_handler_cannot_wait_for_itself(void) {
     stop_and_release(d);
 }
 
+static fby_verdict wait_for_what_nobody_can_run(void *user_data, const fby_job *job, fby_reply *reply) {
+    fby_dispatcher *d = user_data;
+    fby_id child = push(d, "child");
+    (void)job, (void)reply;
+    EXPECT(FBY_E_WOULD_DEADLOCK, fby_wait(d, &child, FBY_FOREVER, NULL, NULL, &err));
+    return FBY_DONE;
+}
+
+static fby_verdict no_child(void *user_data, const fby_job *job, fby_reply *reply) {
+    (void)user_data, (void)job, (void)reply;
+    return FBY_DONE;
+}
+
+/* The only slot is the waiting handler's. */
+static void handlers_cannot_wait_for_what_none_is_left_to_run(void) {
+    fby_dispatcher *d = open_with("memory:?concurrency=1");
+    fby_id id;
+    add_handler(d, "k", wait_for_what_nobody_can_run, d);
+    add_handler(d, "child", no_child, NULL);
+    OK(fby_start(d, &err));
+    id = push(d, "k");
+    await_state(d, &id, FBY_STATE_SUCCEEDED);
+    OK(fby_drain(d, SOON_MS, &err));
+    stop_and_release(d);
+}
+
 static fby_verdict push_into_my_full_queue(void *user_data, const fby_job *job, fby_reply *reply) {
     fby_dispatcher *d = user_data;
     fby_job_spec more = spec("other");
@@ -370,6 +396,7 @@ static const test_case cases[] = {
     CASE(kind_options_hold_for_a_kind),
     CASE(a_wrong_reply_is_a_code),
     CASE(a_handler_cannot_wait_for_itself),
+    CASE(handlers_cannot_wait_for_what_none_is_left_to_run),
     CASE(a_handler_may_find_its_queue_full),
     CASE(a_handler_may_call_the_rest),
     CASE(failed_registrations_drop),

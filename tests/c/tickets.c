@@ -116,16 +116,31 @@ static void the_return_and_the_answer_may_race(void) {
     }
 }
 
+/* By its timeout, or by its lease: another attempt is made, which succeeds, and the first ticket is late. */
 static void a_pending_job_that_is_never_finished_comes_back(void) {
-    hand_over h = fresh;
-    fby_id id = begin_hand_over(&h, "memory:?concurrency=2&retry=constant(1ms)&timeout=30ms");
-    pass(&h.go);
-    /* Its timeout gives it another attempt, which succeeds; the first ticket is late. */
-    await_state(h.d, &id, FBY_STATE_SUCCEEDED);
-    CHECK(fby_cancelled(h.d, h.ticket) == FBY_STOP_TIMED_OUT);
-    CHECK(finish_one(h.d, h.ticket, FBY_FATAL) == FBY_E_STALE);
-    CHECK(state_of(h.d, &id) == FBY_STATE_SUCCEEDED);
-    stop_and_release(h.d);
+    static const struct {
+        const char *url;
+        fby_stop_reason reason;
+    } rows[] = {
+        {"memory:?concurrency=2&retry=constant(1ms)&clock=manual&timeout=1h", FBY_STOP_TIMED_OUT},
+        {"memory:?concurrency=2&retry=constant(1ms)&clock=manual&lease=1h", FBY_STOP_LEASE_LOST},
+    };
+    size_t i;
+    for (i = 0; i < 2; i++) {
+        hand_over h = fresh;
+        fby_id id = begin_hand_over(&h, rows[i].url);
+        pass(&h.go);
+        OK(fby_advance(h.d, 3599999, &err));
+        CHECK(fby_cancelled(h.d, h.ticket) == 0 && state_of(h.d, &id) == FBY_STATE_RUNNING);
+        OK(fby_advance(h.d, 1, &err));
+        CHECK(fby_cancelled(h.d, h.ticket) == rows[i].reason);
+        CHECK(finish_one(h.d, h.ticket, FBY_FATAL) == FBY_E_STALE);
+        OK(fby_advance(h.d, 1, &err));
+        await_state(h.d, &id, FBY_STATE_SUCCEEDED);
+        CHECK(finish_one(h.d, h.ticket, FBY_FATAL) == FBY_E_STALE);
+        CHECK(state_of(h.d, &id) == FBY_STATE_SUCCEEDED);
+        stop_and_release(h.d);
+    }
 }
 
 static void a_ticket_is_stale_after_a_stop(void) {
