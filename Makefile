@@ -168,7 +168,7 @@ test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
 
 test-examples: $(PACKAGE) ## the programs of examples/, each run by its test
 	$(call say,examples)
-	@scripts/need.sh rust cc pkg-config
+	@scripts/need.sh rust cc c++ pkg-config
 	$(PY) -m pytest examples
 
 # ---- set-up ------------------------------------------------------------------------------------------

@@ -74,7 +74,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
     ask = ["pkg-config", "--cflags", "--libs", "forebay"]
     flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
-    strict = ["-std=c++17", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", "-pthread"]
+    warn = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
+    strict = ["-std=c++17", *warn, "-pthread"]
     link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
     subprocess.run([os.environ.get("CXX", "c++"), *strict, str(HERE / "hooks.cpp"), *link], check=True)
     return built
@@ -88,7 +89,8 @@ class Place:
 
     @contextmanager
     def start(self) -> Iterator[Service]:
-        with subprocess.Popen([self.program, self.file, self.log], stdout=subprocess.PIPE, text=True) as process:
+        command = [self.program, self.file, self.log]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             try:
                 yield Service(process)
             finally:
@@ -136,7 +138,7 @@ def test_a_receiver_that_is_down_is_left_alone(place: Place) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
-def test_a_deploy_loses_nothing(place: Place, how: signal.Signals) -> None:
+def test_a_deploy_loses_no_hook(place: Place, how: signal.Signals) -> None:
     with place.start() as service:
         service.receiver_is("down")
         ids = [service.post(f"shop.example paid {n}", key=str(n)).text for n in range(30)]
