@@ -107,13 +107,13 @@ impl Ask {
     }
 
     /// The Rust handler of a kind. It is the one that is registered now: between the look at the kinds and the
-    /// claim there may have come another one, and a job that was pushed for it.
+    /// claim there may have come another one, and a job that was pushed for it, or it may have been taken away.
     pub(super) fn handler(&mut self, inner: &Inner, kind: KindId) -> Option<&Arc<dyn Handler>> {
         let asked = self.asked.get_mut(kind.index())?;
         if inner.kinds.version() != self.asked_at.0
-            && let Some(newer) = inner.kinds.get(kind).and_then(|entry| entry.handler.clone())
+            && let Some(entry) = inner.kinds.get(kind)
         {
-            asked.handler = Some(newer);
+            asked.handler.clone_from(&entry.handler);
         }
         asked.handler.as_ref()
     }

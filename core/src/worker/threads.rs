@@ -73,13 +73,12 @@ fn work(consumer: &mut Consumer) {
     }
 }
 
-/// Runs one attempt. A kind without a handler is not asked for, so the other arm is for a race with itself.
+/// Runs one attempt. A kind without a handler is not asked for; where it was taken away since, the job goes back
+/// to where it stood.
 fn run_one(handler: Option<&Arc<dyn Handler>>, lease: &Lease) -> Outcome {
     match handler {
         Some(handler) => lease.run(|lease| handler.run(lease)),
-        None => Outcome::Snooze {
-            after: Duration::from_secs(1),
-        },
+        None => Outcome::Returned,
     }
 }
 
@@ -99,5 +98,29 @@ fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher) {
             // A panic here is a defect of ours that the runtime has already reported.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::job::{NewJob, State};
+
+    #[test]
+    fn a_handler_that_was_taken_away_gets_no_job() {
+        let d = Dispatcher::in_memory().unwrap();
+        d.register("k", |_| Outcome::done()).unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        let mut worker = d.consumer(d.handled());
+        let lease = worker
+            .next(Deadline::after(Duration::ZERO))
+            .unwrap()
+            .expect("a job is there");
+        d.unregister("k").unwrap();
+        let outcome = run_one(worker.handler(&lease), &lease);
+        let (_, next) = worker.complete_and_next(lease, outcome).unwrap();
+        assert!(next.is_none(), "nobody here runs it any more");
+        let job = d.get(id).unwrap();
+        assert_eq!((job.state, job.attempt), (State::Queued, 0));
     }
 }
