@@ -156,15 +156,19 @@ impl ManualClock {
         Self::at(Self::START)
     }
 
+    /// Where every clock ends: before [`Timestamp::MAX`], because what is due *never* is not to become due.
+    const END: Timestamp = Timestamp(i64::MAX - 1);
+
     /// A clock that stands at `start`.
     #[must_use]
     pub fn at(start: Timestamp) -> Self {
-        Self(AtomicI64::new(start.as_micros()))
+        Self(AtomicI64::new(start.min(Self::END).as_micros()))
     }
 
-    /// Moves the clock forward.
+    /// Moves the clock forward; from several threads at once, by the sum.
     pub fn advance(&self, by: Duration) {
-        self.0.store(self.now().after(by).as_micros(), Ordering::SeqCst);
+        let later = |us| Some(Timestamp(us).after(by).min(Self::END).as_micros());
+        let _ = self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later);
     }
 }
 
@@ -361,6 +365,26 @@ mod tests {
         assert_eq!(Timestamp::MAX.after(Duration::MAX), Timestamp::MAX);
         assert_eq!(Timestamp::EPOCH.since(Timestamp::MAX), Duration::ZERO);
         assert_eq!(Timestamp::from_micros(-1).as_millis(), -1);
+    }
+
+    #[test]
+    fn a_manual_clock_never_reaches_never() {
+        for clock in [ManualClock::new(), ManualClock::at(Timestamp::MAX)] {
+            clock.advance(Duration::MAX);
+            clock.advance(Duration::MAX);
+            assert!(clock.now() < Timestamp::MAX);
+        }
+    }
+
+    #[test]
+    fn a_manual_clock_is_moved_by_several_threads_at_once() {
+        let clock = ManualClock::at(Timestamp::EPOCH);
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| (0..20_000).for_each(|_| clock.advance(Duration::from_micros(1))));
+            }
+        });
+        assert_eq!(clock.now(), Timestamp::from_micros(40_000));
     }
 
     #[test]
