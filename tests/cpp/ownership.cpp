@@ -1,6 +1,10 @@
 // Who destroys what, and when: handlers once, and everything in whatever order.
 #include "harness.hpp"
 
+#include <iterator>
+#include <set>
+#include <sstream>
+
 namespace {
 
 using namespace std::chrono_literals;
@@ -209,6 +213,37 @@ void nothing_keeps_itself_alive() {
     CHECK(alive == 0);
 }
 
+// Shows one and the same string again and again, as every range that can be gone through once may.
+struct words {
+    std::istringstream text;
+    std::istream_iterator<std::string> begin() { return std::istream_iterator<std::string>(text); }
+    std::istream_iterator<std::string> end() { return {}; }
+};
+
+void a_range_that_can_be_read_once_is_copied() {
+    const forebay::dispatcher d("memory:");
+    d.push_many("k", words{std::istringstream("the-first-of-three-long-words the-second-of-three-long-words "
+                                              "the-third-of-three-long-words")});
+    auto consumer = d.consume();
+    forebay::batch batch;
+    CHECK(consumer.poll(batch, 3, soon) && batch.size() == 3);
+    std::set<std::string> seen;
+    for (auto &each : batch) seen.emplace(each.payload()), each.done();
+    CHECK(seen.size() == 3 && seen.count("the-second-of-three-long-words") == 1);
+    CHECK(batch.finish() == 0);
+}
+
+void an_instant_that_the_clock_cannot_tell_is_its_last() {
+    const forebay::dispatcher d("memory:", forebay::options().manual_clock());
+    d.push("k", "", forebay::push_options().timeout(std::chrono::hours(24 * 365 * 10000)));
+    auto consumer = d.consume();
+    forebay::batch batch;
+    CHECK(consumer.poll(batch, 1, soon) && batch.size() == 1);
+    CHECK(batch[0].due() > batch[0].created());
+    d.advance(std::chrono::hours(24 * 365 * 100000));
+    CHECK(d.now() > std::chrono::system_clock::now());
+}
+
 const test_case cases[] = {
     CASE(what_a_callable_owns_is_destroyed_once),
     CASE(the_last_call_returns_before_the_destruction),
@@ -217,6 +252,8 @@ const test_case cases[] = {
     CASE(everything_may_outlive_the_dispatcher),
     CASE(what_was_moved_from_says_so),
     CASE(nothing_keeps_itself_alive),
+    CASE(a_range_that_can_be_read_once_is_copied),
+    CASE(an_instant_that_the_clock_cannot_tell_is_its_last),
 };
 
 }  // namespace

@@ -210,6 +210,8 @@ class consumer {
         into.abandon();
         if (into.dispatcher_.get() != dispatcher_.get()) into.dispatcher_ = detail::share(dispatcher_.get());
         into.jobs_.resize(max);
+        // Before there are jobs, which an exception would lose.
+        into.deliveries_.reserve(max);
         std::size_t count = 0;
         fby_error *why = nullptr;
         const fby_status code = fby_poll(consumer_.get(), into.jobs_.data(), sizeof(fby_job), max, wait.native(), &count, &why);

@@ -38,9 +38,21 @@ inline std::int64_t or_default(std::optional<wait_time> wait) noexcept {
 template <class Range>
 using element = decltype(*std::begin(std::declval<Range &>()));
 
+// Whether a range can be gone through twice. One that cannot may show one and the same object again and again, as
+// that of std::istream_iterator does.
+template <class Range, class = void>
+constexpr bool is_multipass = false;
+template <class Range>
+constexpr bool is_multipass<Range, std::void_t<typename std::iterator_traits<decltype(
+                                       std::begin(std::declval<Range &>()))>::iterator_category>> =
+    std::is_convertible_v<
+        typename std::iterator_traits<decltype(std::begin(std::declval<Range &>()))>::iterator_category,
+        std::forward_iterator_tag>;
+
 // Whether the elements of a range stay where they are while it does, so that they can be pointed to.
 template <class Range, class T>
-constexpr bool holds = std::is_lvalue_reference_v<element<Range>> && std::is_same_v<std::decay_t<element<Range>>, T>;
+constexpr bool holds = is_multipass<Range> && std::is_lvalue_reference_v<element<Range>> &&
+                       std::is_same_v<std::decay_t<element<Range>>, T>;
 
 // Calls then with the jobs of a range of new_job, or of what one can be made of.
 template <class Range, class Then>

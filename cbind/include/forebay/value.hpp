@@ -150,9 +150,12 @@ inline std::int64_t to_ms(std::chrono::system_clock::time_point at) {
     return to_ms(at.time_since_epoch());
 }
 
+// The instant, or the last one that the clock of the standard library can tell, which may be in the year 2262.
 inline std::chrono::system_clock::time_point from_ms(std::int64_t ms) {
-    using std::chrono::system_clock;
-    return system_clock::time_point(std::chrono::duration_cast<system_clock::duration>(std::chrono::milliseconds(ms)));
+    using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::system_clock;
+    const auto last = duration_cast<milliseconds>((system_clock::duration::max)());
+    if (milliseconds(ms) > last) return (system_clock::time_point::max)();
+    return system_clock::time_point(duration_cast<system_clock::duration>(milliseconds(ms)));
 }
 
 template <>
