@@ -9,7 +9,7 @@ use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{OK, contain, fby_error, fby_status, guard};
 use crate::handle::put;
 use crate::handler::{Said, error_text, fby_ticket, fby_verdict};
-use crate::push::{fby_job_spec, new_jobs, payload};
+use crate::push::{fby_job_spec, new_jobs, no_reserved, payload};
 use crate::record::{Record, View, check_array, read, view_at};
 
 /// What became of one delivery.
@@ -45,6 +45,7 @@ impl fby_outcome {
     // SAFETY: its bytes must be valid.
     #[inline]
     unsafe fn answer(&self, max: usize) -> Result<(Ticket, Outcome)> {
+        no_reserved(self.reserved, "outcome")?;
         // SAFETY: as required of the caller.
         let said = unsafe {
             Said {

@@ -361,6 +361,7 @@ static void bad_numbers_are_codes(void) {
     fby_dispatcher *d = open_plain();
     fby_kind_options kind = FBY_INIT(fby_kind_options);
     fby_consumer_options from = FBY_INIT(fby_consumer_options);
+    fby_outcome outcome = FBY_INIT(fby_outcome);
     fby_consumer *c;
     fby_job_spec job;
 #define REFUSED(field, value) job = spec("k"), job.field = value; INVALID(fby_push(d, &job, 0, NULL, NULL, &err))
@@ -374,6 +375,8 @@ static void bad_numbers_are_codes(void) {
     REFUSED(durability, 4);
     REFUSED(durability, -1);
     REFUSED(reserved, 1);
+    outcome.reserved = 1;
+    INVALID(fby_finish(d, &outcome, sizeof outcome, 1, NULL, &err));
     job = spec("k"), job.delay_ms = 1, job.run_at_ms = 1;
     INVALID(fby_push(d, &job, 0, NULL, NULL, &err));
     job = spec("k"), job.max_attempts = FBY_UNLIMITED, job.retry = fby_str("none");
