@@ -46,6 +46,9 @@ type lease struct {
 	next *lease
 	// before and behind are its neighbours among those that run: whoever takes turns keeps that ring.
 	before, behind *lease
+	// ended is set when the handler has returned, and readers counts who reads what goes then.
+	ended   atomic.Bool
+	readers atomic.Int32
 	// made is the context that can be cancelled, once somebody has asked.
 	made atomic.Pointer[cancellable]
 	// why is set before the context is cancelled.

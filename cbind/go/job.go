@@ -1,12 +1,14 @@
 package forebay
 
 // #include "shim.h"
+// #cgo nocallback fby_job_header
 // #cgo noescape fby_extend
 // #cgo nocallback fby_extend
 import "C"
 
 import (
 	"context"
+	"runtime"
 	"time"
 )
 
@@ -76,6 +78,51 @@ func (j *Job) Extend(ctx context.Context, lease time.Duration) error {
 	return j.lease.run.d.call(ctx, func(made **C.fby_error) C.fby_status {
 		return C.fby_extend(j.lease.run.d.at, ticket, C.int64_t(milliseconds(lease)), made)
 	})
+}
+
+// Headers are what the job was pushed with. They are asked for when they are looked at: once the handler has returned
+// there are none.
+func (j *Job) Headers() []Header {
+	if j.lease == nil {
+		return nil
+	}
+	return j.lease.headers()
+}
+
+// Header is the value of the first header of that name, and whether there is one.
+func (j *Job) Header(name string) (string, bool) {
+	for _, header := range j.Headers() {
+		if header.Name == name {
+			return header.Value, true
+		}
+	}
+	return "", false
+}
+
+// headers copies the headers out of the library's memory, which they keep in place until the job is answered for.
+func (l *lease) headers() (headers []Header) {
+	l.readers.Add(1)
+	defer l.readers.Add(-1)
+	if l.ended.Load() || l.run.d.enter() != nil {
+		return nil
+	}
+	defer l.run.d.leave()
+	for {
+		var header C.fby_header
+		if C.fby_job_header(l.run.d.at, l.ticket, C.size_t(len(headers)), &header, nil) != C.FBY_OK {
+			return headers
+		}
+		headers = append(headers, Header{Name: goString(header.name), Value: goString(header.value)})
+	}
+}
+
+// end waits for those who still read what belongs to the attempt: goroutines that outlive their handler.
+func (l *lease) end() {
+	l.stop(&errEnded)
+	l.ended.Store(true)
+	for l.readers.Load() > 0 {
+		runtime.Gosched()
+	}
 }
 
 // Stopping is closed when the dispatcher, or the call of [Dispatcher.Run] that the handler belongs to, begins to

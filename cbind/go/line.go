@@ -55,6 +55,12 @@ func (l *line) more() bool {
 	return head.next.Load() < int64(len(head.leases)) || head.after.Load() != nil
 }
 
+// long is whether there are so many jobs in the line that more of them would only wait there.
+func (l *line) long() bool {
+	head := l.head.Load()
+	return head.next.Load() < int64(len(head.leases)) && head.after.Load() != nil
+}
+
 // taken is a number that changes when a job is taken.
 func (l *line) taken() int64 {
 	return l.passed.Load()<<32 + l.head.Load().next.Load()

@@ -221,10 +221,12 @@ func (r *run) backstop() {
 		case <-r.quiet:
 			return
 		}
+		before, since := r.line.taken(), time.Now()
 		for r.unsettled() {
-			before := r.line.taken()
 			runtime.Gosched()
-			if r.line.taken() == before {
+			if now := r.line.taken(); now != before {
+				before, since = now, time.Now()
+			} else if time.Since(since) > slow {
 				r.kick()
 				if r.line.more() {
 					r.hire(r)
@@ -234,6 +236,9 @@ func (r *run) backstop() {
 		}
 	}
 }
+
+// slow is how long a handler must take for others not to wait for it.
+const slow = 5 * time.Microsecond
 
 // unsettled is whether there is something that nobody may be about to do.
 func (r *run) unsettled() bool {

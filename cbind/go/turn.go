@@ -132,7 +132,7 @@ func (r *run) turn() {
 	ended := r.ended.takeAll()
 	count := r.turns.write(ended)
 	wanted := turnSize
-	if r.drains() {
+	if r.drains() || r.line.long() {
 		wanted = 0
 	}
 	jobs, stopped := r.turns.jobs.reserve(turnSize), r.turns.stopped.reserve(turnSize)

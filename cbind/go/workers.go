@@ -72,7 +72,10 @@ func (r *run) work() {
 		// A handler has ended the goroutine: another one takes its place.
 		if running != nil {
 			r.ended.push(running)
-			go r.work()
+			go func() {
+				r.kick()
+				r.work()
+			}()
 		}
 	}()
 	call := make(chan struct{}, 1)
@@ -111,7 +114,7 @@ func (r *run) perform(l *lease) {
 		if !returned {
 			l.outcome = crashed(recover())
 		}
-		l.stop(&errEnded)
+		l.end()
 	}()
 	err := l.kind.handler(l, &l.job)
 	returned = true
