@@ -38,6 +38,24 @@ fn every_named_case_exists_and_runs() {
     assert_eq!(faults(&page, &Cases::of_the_repository()), Vec::<String>::new());
 }
 
+/// Other pages name cases too, by the same prefixes.
+#[test]
+fn every_case_that_a_page_names_exists() {
+    let cases = Cases::of_the_repository();
+    let page = std::fs::read_to_string(root().join("docs/reliability.md")).expect("the page can be read");
+    let quoted = page.split('`').skip(1).step_by(2);
+    let named: Vec<&str> = quoted
+        .filter(|name| name.contains("::") && !name.contains(' '))
+        .collect();
+    assert!(named.len() > 40, "the page names cases");
+    for name in named {
+        assert!(
+            !cases.look_up(name).is_empty(),
+            "docs/reliability.md: there is no {name}"
+        );
+    }
+}
+
 // ---- the scenario files ------------------------------------------------------------------------------
 
 const SCENARIOS: &str = "tests/scenarios";
