@@ -67,7 +67,8 @@ func (d *Dispatcher) Consumer(options ConsumerOptions) (*Consumer, error) {
 	return c, nil
 }
 
-// Close ends the consumer. What it has given out can still be answered for.
+// Close ends the consumer; a poll that is under way is waited for, so end its context first. What was given out can still
+// be answered for.
 func (c *Consumer) Close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -160,18 +161,18 @@ func (c *Consumer) poll(max int) ([]*Delivery, error) {
 	return deliveries, err
 }
 
-// Delivery is a job that a consumer was given, with the ways to answer for it. Of several answers the first counts,
+// Delivery is a job that a consumer was given, with the ways to answer for it; what it carries is a copy, and may be
+// kept. Of several answers the first counts,
 // from whichever goroutine, and the others fail with [ErrStale]. One that nobody answers for runs until its lease
 // ends, if it has an end, or the dispatcher is closed.
 type Delivery struct {
 	Job
-	// Headers are those that the job was pushed with, in their order.
-	Headers []Header
 	// Due is when the attempt is overdue; the zero time for never.
 	Due time.Time
 
 	d           *Dispatcher
 	ticket      ticket
+	headers     []Header
 	result      []byte
 	contentType string
 }
@@ -199,11 +200,26 @@ func (d *Dispatcher) delivery(job *C.fby_job) *Delivery {
 	}
 	for {
 		var header C.fby_header
-		if C.fby_job_header(d.at, job.ticket, C.size_t(len(to.Headers)), &header, nil) != C.FBY_OK {
+		if C.fby_job_header(d.at, job.ticket, C.size_t(len(to.headers)), &header, nil) != C.FBY_OK {
 			return to
 		}
-		to.Headers = append(to.Headers, Header{Name: goString(header.name), Value: goString(header.value)})
+		to.headers = append(to.headers, Header{Name: goString(header.name), Value: goString(header.value)})
 	}
+}
+
+// Headers are those that the job was pushed with, in their order.
+func (t *Delivery) Headers() []Header {
+	return t.headers
+}
+
+// Header is the value of the first header of that name, and whether there is one.
+func (t *Delivery) Header(name string) (string, bool) {
+	for _, header := range t.headers {
+		if header.Name == name {
+			return header.Value, true
+		}
+	}
+	return "", false
 }
 
 // SetResult sets the result that goes with the job if it is finished with nil: see [Job.SetResult].
@@ -280,4 +296,24 @@ func (t *Delivery) Err() error {
 		return *why
 	}
 	return nil
+}
+
+// Declare says how jobs of a kind are run that consumers take; [Dispatcher.Handle] does so for those with a handler.
+func (d *Dispatcher) Declare(kind string, options ...KindOption) error {
+	var settings kindSettings
+	for _, option := range options {
+		option.applyKind(&settings)
+	}
+	return d.call(context.Background(), func(made **C.fby_error) C.fby_status {
+		return C.fbygo_declare(d.at, loan(kind), loan(settings.String()), made)
+	})
+}
+
+// RequestStop begins to stop and returns at once: nothing more is handed out, and those who work on jobs and ask hear
+// of it. [Dispatcher.Shutdown] or [Dispatcher.Close] must still be called.
+func (d *Dispatcher) RequestStop() {
+	if d.enter() == nil {
+		C.fby_request_stop(d.at, nil)
+		d.leave()
+	}
 }

@@ -116,6 +116,18 @@ const (
 	ShedDelayed ShedRule = C.FBY_SHED_DELAYED
 )
 
+// String is the name of the rule as in statistics, for example "shed_newest"; empty for none.
+func (r ShedRule) String() string {
+	names := [...]string{
+		ShedNewest: "shed_newest", ShedOldest: "shed_oldest", ShedLowest: "shed_lowest",
+		ShedCoalesced: "shed_coalesced", ShedSampled: "shed_sampled", ShedDelayed: "shed_delayed",
+	}
+	if r < 0 || int(r) >= len(names) {
+		return "shed"
+	}
+	return names[r]
+}
+
 // ShedBy is which rule against overload gave a job up; 0 for a job that was not shed.
 func (d *Dispatcher) ShedBy(ctx context.Context, id ID) (ShedRule, error) {
 	var rule C.fby_shed

@@ -178,6 +178,8 @@ fn the_engines_are_what_the_list_says() {
             ("alone", !has.shared),
             ("file", file),
             ("memory", !file),
+            // Of the language: Rust has it.
+            ("waits", true),
         ];
         let names: BTreeSet<String> = names
             .iter()
