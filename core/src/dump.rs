@@ -536,7 +536,12 @@ fn write_each(dispatcher: &Dispatcher, interval: Duration, file: Arc<File>) -> R
             // A panic must not end the thread: the next dump may well succeed.
             match caught(|| dispatcher.dump(&file.path)) {
                 Ok(Ok(_)) => written = basis,
-                Ok(Err(_)) | Err(_) => dispatcher.report(EventKind::DumpFailed),
+                Ok(Err(error)) => dispatcher
+                    .0
+                    .announce_event(EventKind::DumpFailed, Some(error.to_string())),
+                Err(panic) => dispatcher
+                    .0
+                    .announce_event(EventKind::DumpFailed, Some(format!("it panicked: {panic}"))),
             }
         }
     })?;

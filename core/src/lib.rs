@@ -98,13 +98,13 @@ pub use config::{
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
     PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,
-    Ticket, Watcher, Why,
+    Subscription, Ticket, Watcher, Why,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use durability::Durability;
 pub use ends::WatchedEnd;
 pub use error::{Error, ErrorKind, Result};
-pub use event::{Event, EventKind, Subscription};
+pub use event::{Event, EventKind, Level, Log, Report};
 pub use finished::{Finished, Wait};
 pub use forward::{ForwardStats, Forwarder, Sink, SinkError, Target, Trouble};
 pub use id::JobId;

@@ -44,6 +44,7 @@ pub mod listing;
 pub mod manage;
 pub mod model;
 pub mod newcomer;
+pub mod news;
 pub mod overflow;
 pub mod overload;
 pub mod payloads;

@@ -12,7 +12,7 @@ use super::wrap::{Call, Watched};
 use crate::config::KindOptions;
 use crate::dispatcher::{Answer, StopReport};
 use crate::error::{Error, ErrorKind};
-use crate::event::EventKind;
+use crate::event::{EventKind, Level};
 use crate::job::{NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
 use crate::{Deadline, StopReason};
@@ -95,6 +95,7 @@ pub fn what_outlives_the_grace_is_handed_back(make: Make<'_>) {
             EventKind::Pushed,
             EventKind::Started,
             EventKind::Returned,
+            EventKind::Stopped,
             EventKind::Stale
         ]
     );
@@ -404,6 +405,7 @@ pub fn a_push_into_a_broken_store_fails(make: Make<'_>) {
 /// A store that fails when an answer comes: the caller hears of it, the slot is free, the job is not lost.
 pub fn an_answer_into_a_broken_store_fails(make: Make<'_>) {
     let (stage, broken) = failing(make, |call| matches!(call, Call::Turn(done, _) if done > 0));
+    let events = stage.d.subscribe_from(Level::Info, 100);
     let mut consumer = stage.consumer().lease(Some(SECOND));
     let id = stage.push(job());
     let lease = consumer.next(at_once()).unwrap().unwrap();
@@ -420,6 +422,15 @@ pub fn an_answer_into_a_broken_store_fails(make: Make<'_>) {
     stage.advance(SECOND);
     assert_eq!(stage.state(id), State::Queued, "its lease ends by itself");
     stage.run(Outcome::done());
+    let told: Vec<EventKind> = events.drain().map(|event| event.kind).collect();
+    assert_eq!(
+        told,
+        [
+            EventKind::StoreFailed,
+            EventKind::Retried,
+            EventKind::StoreRecovered
+        ]
+    );
     stage.d.stop(LONG).unwrap();
 }
 

@@ -187,6 +187,14 @@ macro_rules! conformance_cases {
                 what_is_not_over_is_not_retried
                 cancelling_is_told
                 bad_configuration_is_refused;
+            news:
+                a_log_is_told_in_words
+                a_log_may_call_the_dispatcher
+                a_log_that_panics_changes_nothing
+                a_log_is_let_go_once
+                a_stream_has_a_descriptor
+                what_was_there_before_is_told_first
+                pressure_is_told_whatever_the_level;
             readiness:
                 a_descriptor_says_that_there_is_a_job
                 a_job_is_announced_to_one_descriptor

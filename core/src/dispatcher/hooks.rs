@@ -75,6 +75,11 @@ impl HookList {
         self.present.load(Ordering::Acquire)
     }
 
+    /// A log, which is called as hooks are, panicked.
+    pub(crate) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// How often a hook panicked.
     pub(crate) fn failures(&self) -> u64 {
         self.failures.load(Ordering::Relaxed)

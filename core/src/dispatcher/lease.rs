@@ -79,7 +79,7 @@ impl Lease {
         if inner.stopping() {
             body.cell.raise(StopReason::Stopping);
         }
-        if inner.events.wanted() {
+        if inner.events.any_wanted() {
             inner.publish(EventKind::Started, body.whose(), None, body.claimed.started);
         }
         Self { body: Some(body) }

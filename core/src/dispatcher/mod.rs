@@ -9,6 +9,7 @@ mod ask;
 mod cells;
 mod consumer;
 mod dumps;
+mod events;
 mod explain;
 mod gate;
 mod governor;
@@ -46,6 +47,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use cells::StopReason;
 pub use consumer::{Consumer, Interrupt};
+pub use events::Subscription;
 pub use explain::{Explanation, QueueExplanation, Why};
 pub use hooks::{End, Hooks};
 pub use kinds::{Handler, KindSet};
@@ -66,7 +68,7 @@ use crate::config::{KindOptions, Options, QueueOptions};
 use crate::durability::Durability;
 use crate::engine::{Capabilities, Engine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Events, Subscription};
+use crate::event::Events;
 use crate::fork::Birth;
 use crate::names::{KindId, QueueId};
 use crate::time::{Clock, Deadline, SystemClock, Timestamp};
@@ -142,6 +144,8 @@ pub(crate) struct Inner {
     pub(crate) started: AtomicBool,
     /// Handlers of this dispatcher that wait for another job.
     waiting_handlers: AtomicU64,
+    /// Where the store fails: a [`StorePlace`](events::StorePlace), or 0.
+    store_failing: AtomicU8,
 }
 
 /// Stops the dispatcher when the last handle goes.
@@ -215,8 +219,11 @@ impl Dispatcher {
             stop_once: Mutex::new(None),
             started: AtomicBool::new(false),
             waiting_handlers: AtomicU64::new(0),
+            store_failing: AtomicU8::new(0),
         });
-        if inner.engine.counts()?.iter().any(|counts| counts.kept > 0) {
+        let counts = inner.engine.counts()?;
+        inner.note_opening(&counts);
+        if counts.iter().any(|counts| counts.kept > 0) {
             // Jobs that ended before this was opened are forgotten in their time, too.
             inner.arm_prune();
         }
@@ -362,13 +369,6 @@ impl Dispatcher {
     /// Adds calls around the life of every job.
     pub fn add_hooks(&self, hooks: Arc<dyn Hooks>) {
         self.0.hooks.add(hooks);
-    }
-
-    /// A stream of what happens from now on, through a buffer of `capacity` events (at most
-    /// [`Subscription::MAX_CAPACITY`]) that counts what it drops.
-    #[must_use]
-    pub fn subscribe(&self, capacity: usize) -> Subscription {
-        self.0.events.subscribe(capacity)
     }
 
     /// Whether the dispatcher is stopping or has stopped.

@@ -5,7 +5,6 @@ use crate::admission::{Crossing, Fill, Watermarks, pressure};
 use crate::engine::{Load, QueueCounts};
 use crate::error::Result;
 use crate::event::{Event, EventKind};
-use crate::id::JobId;
 use crate::names::QueueId;
 use crate::time::Timestamp;
 
@@ -89,19 +88,17 @@ impl Inner {
             return;
         };
         highs[queue.index()] = crossing == Crossing::High;
-        self.events.publish(&Event {
-            kind: match crossing {
-                Crossing::High => EventKind::HighWatermark,
-                Crossing::Low => EventKind::LowWatermark,
-            },
-            id: JobId::NIL,
+        let kind = match crossing {
+            Crossing::High => EventKind::HighWatermark,
+            Crossing::Low => EventKind::LowWatermark,
+        };
+        let event = Event {
             queue: Some(queue),
-            job_kind: None,
-            attempt: 0,
-            at,
-            took: None,
-            failure: None,
-        });
+            ..Event::of_all(kind, at)
+        };
+        self.events.publish(&event);
+        drop(highs);
+        self.log(&event);
     }
 }
 

@@ -585,17 +585,15 @@ impl Inner {
     }
 
     pub(crate) fn announce_push(&self, prepared: &Prepared<'_>, now: Timestamp) {
-        if self.events.wanted() {
-            self.events.publish(&Event {
-                kind: EventKind::Pushed,
+        if self.events.wanted(EventKind::Pushed) {
+            self.emit(&Event {
                 id: prepared.id,
                 queue: Some(prepared.queue),
                 job_kind: Some(prepared.kind),
-                attempt: 0,
-                at: now,
-                took: None,
-                failure: None,
+                ..Event::of_all(EventKind::Pushed, now)
             });
+        }
+        if self.events.wanted(EventKind::HighWatermark) {
             self.watch_pressure(prepared.queue, now);
         }
     }

@@ -7,6 +7,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{Consumer, Dispatcher, Inner, KindSet};
 use crate::error::{Error, Result};
+use crate::event::{Event, EventKind};
 use crate::names::QueueId;
 use crate::time::Timestamp;
 
@@ -58,16 +59,18 @@ impl Relay {
         self.failing.lock().clone()
     }
 
-    /// Nothing can be passed on, for this reason; `now` counts if it could before.
-    pub(crate) fn fails(&self, why: Arc<str>, now: Timestamp) {
+    /// Nothing can be passed on, for this reason; `now` counts if it could before. True if it could.
+    pub(crate) fn fails(&self, why: Arc<str>, now: Timestamp) -> bool {
         let mut failing = self.failing.lock();
+        let worked = failing.is_none();
         let since = failing.as_ref().map_or(now, |f| f.since);
         *failing = Some(Failing { since, why });
+        worked
     }
 
-    /// Jobs can be passed on.
-    pub(crate) fn works(&self) {
-        self.failing.lock().take();
+    /// Jobs can be passed on. True if they could not.
+    pub(crate) fn works(&self) -> bool {
+        self.failing.lock().take().is_some()
     }
 }
 
@@ -75,6 +78,21 @@ impl Consumer {
     /// The present instant of its dispatcher's clock.
     pub(crate) fn now(&self) -> Timestamp {
         self.inner.now()
+    }
+
+    /// Tells that its jobs cannot be passed on, for this reason, or can be again.
+    pub(crate) fn tell_of_relay(&self, relay: &Relay, why: Option<&str>) {
+        let kind = match why {
+            Some(_) => EventKind::ForwardFailed,
+            None => EventKind::ForwardRecovered,
+        };
+        if self.inner.events.wanted(kind) {
+            self.inner.emit(&Event {
+                queue: Some(relay.queue),
+                text: why.map(Into::into),
+                ..Event::of_all(kind, self.inner.now())
+            });
+        }
     }
 
     /// Gives the jobs of a queue that was passed on back to everybody.

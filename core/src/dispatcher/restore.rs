@@ -10,7 +10,6 @@ use super::settle::Ended;
 use crate::durability::Durability;
 use crate::engine::{Insert, Inserted, Located, Parcel, Restored};
 use crate::error::{Error, Result};
-use crate::event::{Event, EventKind};
 use crate::id::JobId;
 use crate::job::{Attempt, Extras, Job, JobRef, Name, NewJob, Priority, Rare, State, Token};
 use crate::names::Names;
@@ -56,20 +55,6 @@ impl Dispatcher {
             .filter(|q| q.counts.paused)
             .map(|q| q.name.to_string())
             .collect())
-    }
-
-    /// Tells the listeners of something that concerns no single job.
-    pub(crate) fn report(&self, kind: EventKind) {
-        self.0.events.publish(&Event {
-            kind,
-            id: JobId::NIL,
-            queue: None,
-            job_kind: None,
-            attempt: 0,
-            at: self.now(),
-            took: None,
-            failure: None,
-        });
     }
 
     /// Accepts a job from a dump, and says what the engine made of it. A job that was running lost its lease

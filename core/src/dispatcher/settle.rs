@@ -5,6 +5,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
+use super::events::StorePlace;
 use super::home::Spares;
 use super::hooks::End;
 use super::lease::{Body, Inside};
@@ -14,7 +15,7 @@ use super::{Inner, closed};
 use crate::durability::Durability;
 use crate::engine::{Applied, Batch, BatchReceipt, Claim, Claimed, Inserted, Located};
 use crate::error::{Error, ErrorKind, Result};
-use crate::event::{Event, EventKind};
+use crate::event::EventKind;
 use crate::id::JobId;
 use crate::job::{Extras, NewJob, State};
 use crate::names::{KindId, QueueId};
@@ -283,6 +284,9 @@ impl Inner {
         // Whatever happens, the attempts are over for those who wait until nothing runs when the baton goes.
         baton.places += settling.ended.iter().filter(|e| e.is_leased()).count();
         let result = self.store(settling, claim, now);
+        if result.is_err() || !settling.ended.is_empty() {
+            self.note_store(StorePlace::Answers, result.as_ref().err());
+        }
         settling.let_go();
         result
     }
@@ -429,7 +433,7 @@ impl Inner {
             &self.policy(ended.whose().kind, ended.extras()),
             random(),
         );
-        if transition.failure.is_some() && (self.events.wanted() || self.hooks.present()) {
+        if transition.failure.is_some() && (self.events.any_wanted() || self.hooks.present()) {
             ended.failure = transition.failure.clone().map(Box::new);
         }
         transition
@@ -492,7 +496,7 @@ impl Inner {
             // Nothing will run it again, and whoever waits for its end should hear that.
             self.engine.signals().finished.ring(ended.whose().id, None);
         }
-        if self.events.wanted() {
+        if self.events.any_wanted() {
             let kind = match state {
                 State::Succeeded => EventKind::Succeeded,
                 State::Failed => EventKind::Failed,
@@ -530,25 +534,6 @@ impl Inner {
         let _inside = Inside::of(self, end.id);
         if !self.hooks.call(|h| h.finished(&end)) {
             self.publish(EventKind::HookFailed, whose, None, self.now());
-        }
-    }
-
-    pub(crate) fn publish(&self, kind: EventKind, about: Whose, failure: Option<&Failure>, at: Timestamp) {
-        if self.events.wanted() {
-            self.events.publish(&Event {
-                kind,
-                id: about.id,
-                queue: Some(about.queue),
-                job_kind: Some(about.kind),
-                attempt: about.attempt,
-                at,
-                took: about
-                    .started
-                    .filter(|_| kind != EventKind::Started)
-                    .map(|s| at.since(s)),
-                failure: failure.map(|f| f.kind),
-            });
-            self.watch_pressure(about.queue, at);
         }
     }
 }

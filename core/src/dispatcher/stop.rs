@@ -10,6 +10,7 @@ use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner, OPEN, SEALED, STOPPED, STOPPING};
 use crate::engine::QueueCounts;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventKind;
 use crate::job::State;
 use crate::outcome::Outcome;
 use crate::threads;
@@ -55,6 +56,9 @@ impl Dispatcher {
         // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
         self.0.kinds.clear();
         self.0.hooks.clear();
+        self.0.announce_event(EventKind::Stopped, Some(said(&result)));
+        self.0.events.end();
+        self.0.let_go_of_the_log();
         result
     }
 
@@ -178,6 +182,14 @@ impl Dispatcher {
                 ));
             }
         }
+    }
+}
+
+/// What a stop came to, in words.
+fn said(result: &Result<StopReport>) -> String {
+    match result {
+        Ok(report) => format!("{} handed back, {} wait", report.handed_back, report.waiting),
+        Err(error) => error.to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::cells::StopReason;
+use super::events::StorePlace;
 use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
@@ -168,6 +169,7 @@ impl Inner {
                 let_go(panic);
                 Err(ErrorKind::Panic.into())
             });
+            self.note_store(StorePlace::Upkeep, step.as_ref().err());
             let next = step.unwrap_or_else(|_| self.now().after(Duration::from_secs(1)));
             let deadline = match next {
                 Timestamp::MAX => Deadline::NEVER,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Control;
 use super::sink::{Sink, SinkError, Trouble};
-use super::{Control, ForwardStats};
 use crate::config::ForwardOptions;
 use crate::dispatcher::{Consumer, Lease, Relay, random};
 use crate::error::Result;
@@ -122,7 +122,9 @@ impl Drain {
         });
         let Some(trouble) = trouble else {
             self.vain = 0;
-            self.works(stats);
+            stats.failing_since = None;
+            drop(stats);
+            self.works();
             return None;
         };
         self.vain = if taken > 0 { 1 } else { self.vain.saturating_add(1) };
@@ -130,22 +132,29 @@ impl Drain {
         match trouble.trouble {
             Trouble::Busy { after } => {
                 stats.busy += 1;
-                self.works(stats);
+                stats.failing_since = None;
+                drop(stats);
+                self.works();
                 // No pause at all would keep a core busy.
                 Some(after.filter(|after| !after.is_zero()).unwrap_or(pause))
             }
             _ => {
-                self.relay.fails(trouble.message.as_ref().into(), now);
+                let news = self.relay.fails(trouble.message.as_ref().into(), now);
                 stats.failing_since = self.relay.failing().map(|f| f.since);
                 stats.last_error = Some(trouble.message.to_string());
+                drop(stats);
+                if news {
+                    self.consumer.tell_of_relay(&self.relay, Some(&trouble.message));
+                }
                 Some(pause)
             }
         }
     }
 
-    fn works(&self, mut stats: impl std::ops::DerefMut<Target = ForwardStats>) {
-        stats.failing_since = None;
-        self.relay.works();
+    fn works(&self) {
+        if self.relay.works() {
+            self.consumer.tell_of_relay(&self.relay, None);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{Forwarder, Sink, SinkError, Target};
 use crate::config::{ForwardOptions, Options};
 use crate::dispatcher::{Dispatcher, Lease, Why};
 use crate::error::ErrorKind;
+use crate::event::Level;
 use crate::id::JobId;
 use crate::job::{Filter, NewJob, State};
 use crate::outcome::FailureKind;
@@ -133,6 +134,7 @@ fn a_sink_is_given_everything_in_order() {
 fn while_the_sink_is_down_nothing_is_lost_used_up_or_overtaken() {
     let (stage, (script, sink)) = (Stage::new(), scripted());
     let forwarder = stage.forward(sink);
+    let events = stage.d.subscribe_from(Level::Info, 99);
     script.lock().answer = Some(SinkError::down(0, "no route"));
     let ids = stage.push(0..6);
     let began = stage.d.now();
@@ -170,6 +172,15 @@ fn while_the_sink_is_down_nothing_is_lost_used_up_or_overtaken() {
     forwarder.pass().unwrap();
     assert_eq!(script.lock().taken, (0..8).collect::<Vec<_>>());
     assert_eq!(forwarder.stats().failing_since, None);
+    let told: Vec<_> = events.drain().map(|e| e.report(&stage.d).to_string()).collect();
+    assert_eq!(
+        told,
+        [
+            "jobs of queue \"outbox\" cannot be passed on: no route",
+            "jobs of queue \"outbox\" are passed on again"
+        ],
+        "each once"
+    );
     assert_eq!(
         stage.why(),
         Why::Forwarded {
