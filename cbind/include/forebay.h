@@ -134,6 +134,41 @@ enum {
   FBY_STOP_STOPPING = 4    /* the dispatcher stops; an answer within the grace still counts */
 };
 
+/* fby_level */
+enum {
+  FBY_LEVEL_DEBUG = 1, /* the life of jobs that do what they should */
+  FBY_LEVEL_INFO = 2,  /* what an operator may want to know */
+  FBY_LEVEL_WARN = 3,  /* what is handled, and should not happen often */
+  FBY_LEVEL_ERROR = 4  /* what somebody has to look at */
+};
+
+/* fby_event_kind; each has its level */
+enum {
+  FBY_EVENT_PUSHED = 1,            /* debug: a job was accepted */
+  FBY_EVENT_STARTED = 2,           /* debug: an attempt started */
+  FBY_EVENT_SUCCEEDED = 3,         /* debug: the job ended well */
+  FBY_EVENT_FAILED = 4,            /* error: the job ended badly */
+  FBY_EVENT_RETRIED = 5,           /* warn: an attempt failed; another follows */
+  FBY_EVENT_RETURNED = 6,          /* debug: the attempt was given back: snoozed, or handed back by a stop */
+  FBY_EVENT_CANCELLED = 7,         /* info: the job was cancelled or purged */
+  FBY_EVENT_EXPIRED = 8,           /* warn: the job's deadline passed */
+  FBY_EVENT_SHED = 9,              /* warn: a rule against overload gave the job up */
+  FBY_EVENT_CANCEL_REQUESTED = 10, /* info: a running job was asked to stop */
+  FBY_EVENT_STALE = 11,            /* warn: an answer came too late, and nothing changed */
+  FBY_EVENT_HOOK_FAILED = 12,      /* error: a hook panicked; the job is not affected */
+  FBY_EVENT_DUMP_FAILED = 13,      /* error: a dump that was due could not be written */
+  FBY_EVENT_HIGH_WATERMARK = 14,   /* warn: the pressure of a queue has risen to its high watermark */
+  FBY_EVENT_LOW_WATERMARK = 15,    /* info: it has fallen to its low watermark after that */
+  FBY_EVENT_BREAKER_OPENED = 16,   /* warn: too many attempts failed: a kind or a key starts no more for a while */
+  FBY_EVENT_BREAKER_CLOSED = 17,   /* info: a probe worked: the kind or the key starts again */
+  FBY_EVENT_OPENED = 18,           /* info: jobs of a former process were found in the store; what everybody hears first */
+  FBY_EVENT_STOPPED = 19,          /* info: the dispatcher has stopped */
+  FBY_EVENT_STORE_FAILED = 20,     /* error: the store fails; told once, until it works again */
+  FBY_EVENT_STORE_RECOVERED = 21,  /* info: the store works again */
+  FBY_EVENT_FORWARD_FAILED = 22,   /* warn: jobs cannot be passed on; told once, until they can be again */
+  FBY_EVENT_FORWARD_RECOVERED = 23 /* info: jobs are passed on again */
+};
+
 // Bytes that belong to whoever received them: a result, a text.
 typedef struct fby_buffer fby_buffer;
 
@@ -146,6 +181,9 @@ typedef struct fby_dispatcher fby_dispatcher;
 // An error: its code, its text, and whether the same call may work later. It belongs to whoever received
 // it.
 typedef struct fby_error fby_error;
+
+// A stream of what happens, through a buffer that counts what it drops.
+typedef struct fby_events fby_events;
 
 // A queue whose jobs are passed on. Any thread.
 typedef struct fby_forwarder fby_forwarder;
@@ -259,6 +297,48 @@ typedef struct fby_stop_report {
   uint64_t waiting;
 } fby_stop_report;
 
+// How much an event matters: one of FBY_LEVEL_DEBUG to FBY_LEVEL_ERROR.
+typedef int32_t fby_level;
+
+// What happened: one of FBY_EVENT_PUSHED and so on. A later version may have kinds that this header does not name.
+typedef int32_t fby_event_kind;
+
+// Something that happened.
+typedef struct fby_event {
+  // How many bytes of this struct the library has filled.
+  size_t struct_size;
+  // What.
+  fby_event_kind kind;
+  // How much it matters.
+  fby_level level;
+  // To which job; all zero for what concerns no single one.
+  struct fby_id id;
+  // In which queue; empty for what concerns the dispatcher.
+  struct fby_bytes queue;
+  // Of which kind the job is; empty for what concerns no single one.
+  struct fby_bytes job_kind;
+  // All of it in a sentence, with the error of the attempt if it failed.
+  struct fby_bytes message;
+  // When, in milliseconds since 1970.
+  int64_t at_ms;
+  // How long the attempt took that has ended, in microseconds; -1 where none has.
+  int64_t took_us;
+  // The number of the attempt, from 1; 0 before the first.
+  uint32_t attempt;
+  // Zero.
+  uint32_t reserved;
+} fby_event;
+
+// Is told of what happens. On whichever thread it happened, several at once, with no lock of the library held. It
+// may call anything but what waits for handlers to end (FBY_E_WOULD_DEADLOCK); what happens through its own calls is
+// not told to it. The event and what it points to live until it returns. It must not throw or jump out.
+typedef void (*fby_logger)(void *user_data, const struct fby_event *event);
+
+// Frees the user_data of a handler. It is called exactly once, after the last call of the handler has
+// returned, with no lock of the library held: by fby_register when that fails, by whoever replaces or
+// removes the handler, by fby_stop, by fby_release, or by the worker that was the last to run it.
+typedef void (*fby_drop)(void *user_data);
+
 // How jobs of a kind are run; zero leaves a field to the options of the dispatcher.
 typedef struct fby_kind_options {
   // sizeof(fby_kind_options).
@@ -286,11 +366,6 @@ typedef int32_t fby_verdict;
 // no longjmp may leave it. It may call any function of this header; those that would wait for itself
 // answer FBY_E_WOULD_DEADLOCK. Several threads may be in it at once, with no lock of the library held.
 typedef fby_verdict (*fby_handler)(void *user_data, const struct fby_job *job, struct fby_reply *reply);
-
-// Frees the user_data of a handler. It is called exactly once, after the last call of the handler has
-// returned, with no lock of the library held: by fby_register when that fails, by whoever replaces or
-// removes the handler, by fby_stop, by fby_release, or by the worker that was the last to run it.
-typedef void (*fby_drop)(void *user_data);
 
 // A name and a text that travel with a job: a trace id, a tenant.
 typedef struct fby_header {
@@ -758,6 +833,91 @@ fby_status fby_option(const struct fby_dispatcher *dispatcher,
                       struct fby_bytes name,
                       struct fby_buffer **text,
                       struct fby_error **err);
+
+// A stream of what happens from now on. It never holds the dispatcher up: what finds the buffer full is dropped and
+// counted. Levels that nobody wants to hear of cost nothing.
+//
+// Parameters: dispatcher; level of the least event that is wanted; capacity of the buffer, in events, at most
+// 1048576; out takes the stream.
+// Returns: FBY_OK; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: *out is yours; free it with fby_events_free. It does not keep the dispatcher from stopping. It is written
+// on FBY_OK only.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_events_new(const struct fby_dispatcher *dispatcher,
+                          fby_level level,
+                          size_t capacity,
+                          struct fby_events **out,
+                          struct fby_error **err);
+
+// A descriptor for an event loop: readable when fby_events_poll may find an event, and when the dispatcher has
+// stopped. Wait until it is readable, call fby_events_poll with a timeout of 0 until the count is 0, and wait again.
+// That count makes it unreadable; it may be readable for nothing. Never read from it or write to it.
+//
+// Parameters: events; fd may be NULL, else takes the descriptor, the same at each call.
+// Returns: FBY_OK; FBY_E_NO_MEMORY if the process may have no more descriptors; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: the descriptor belongs to the stream and is closed when it is freed: take it out of the event loop before.
+// It is non-blocking and close-on-exec.
+// Threads: any.
+FBY_API
+fby_status fby_events_fd(const struct fby_events *events,
+                         int *fd,
+                         struct fby_error **err);
+
+// Takes up to max events, the oldest first; waits for the first one only.
+//
+// Parameters: events; out takes them, each event_size bytes, which is sizeof(fby_event); max of them; timeout_ms is
+// how long to wait for the first: 0 not at all, FBY_FOREVER without limit; count may be NULL, else takes their
+// number, 0 on any but FBY_OK.
+// Returns: FBY_OK, with a count of 0 if the time was up; FBY_E_CLOSED if there are none and the dispatcher has
+// stopped; FBY_E_WOULD_DEADLOCK for an endless wait in a handler; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: what the events point to lives until the next poll of the same stream, or until it is freed.
+// Threads: one at a time for the same stream; a second one gets FBY_E_INVALID.
+FBY_API
+fby_status fby_events_poll(const struct fby_events *events,
+                           struct fby_event *out,
+                           size_t event_size,
+                           size_t max,
+                           int64_t timeout_ms,
+                           size_t *count,
+                           struct fby_error **err);
+
+// How many events found the buffer full and were dropped.
+//
+// Parameters: events may be NULL.
+// Returns: the number since the stream was made; 0 for NULL and in the child of a fork.
+// Threads: any.
+FBY_API uint64_t fby_events_dropped(const struct fby_events *events);
+
+// Frees a stream. In the child of a fork nothing is freed.
+//
+// Parameters: events may be NULL.
+// Threads: one, with no other call on it under way.
+FBY_API void fby_events_free(struct fby_events *events);
+
+// The name of a kind of event, for example "retried".
+//
+// Parameters: kind.
+// Returns: the name, with a NUL at its end; "?" for a number that is no kind.
+// Memory: static.
+// Threads: any.
+FBY_API const char *fby_event_name(fby_event_kind kind);
+
+// Has what happens told to a function from now on, instead of to the former one.
+//
+// Parameters: dispatcher; level of the least event that is wanted; logger may be NULL, which takes the former one
+// away; user_data is passed to it; drop may be NULL, else frees user_data.
+// Returns: FBY_OK; FBY_E_CLOSED; FBY_E_FORKED; FBY_E_INVALID.
+// Memory: user_data belongs to the library from here on, also when the call fails: drop is called once in any case,
+// after the last call has returned: when another one takes its place, or when the dispatcher has stopped.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_log(const struct fby_dispatcher *dispatcher,
+                   fby_level level,
+                   fby_logger logger,
+                   void *user_data,
+                   fby_drop drop,
+                   struct fby_error **err);
 
 // Passes the jobs of a queue on to another dispatcher from now on, in order and whatever their kinds; nobody
 // here is given jobs of it. While the other one is down or full they wait here. See docs/forwarding.md.

@@ -212,7 +212,7 @@ fn status_name(status: fby_status) -> &'static CStr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use forebay_core::{Durability, ShedReason, State, StopReason};
+    use forebay_core::{Durability, EventKind, Level, ShedReason, State, StopReason};
 
     const HEADER: &str = include_str!("../include/forebay.h");
 
@@ -276,6 +276,10 @@ mod tests {
             .iter()
             .map(|l| (l.name().to_uppercase(), l.code()));
         assert_eq!(constants("FBY_DURABILITY_"), levels.collect::<Vec<_>>());
+        let levels = Level::ALL.iter().map(|l| (l.name().to_uppercase(), l.code()));
+        assert_eq!(constants("FBY_LEVEL_"), levels.collect::<Vec<_>>());
+        let events = EventKind::ALL.iter().map(|k| (k.name().to_uppercase(), k.code()));
+        assert_eq!(constants("FBY_EVENT_"), events.collect::<Vec<_>>());
     }
 
     #[test]

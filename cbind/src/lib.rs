@@ -32,6 +32,7 @@ mod record;
 mod buffer;
 mod consumer;
 mod dispatcher;
+mod events;
 mod forward;
 mod handler;
 mod headers;

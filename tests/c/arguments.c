@@ -23,6 +23,9 @@ static void without_a_code_null_is_nothing(void) {
     fby_consumer_free(NULL);
     fby_forwarder_free(NULL);
     fby_watcher_free(NULL);
+    fby_events_free(NULL);
+    CHECK(fby_events_dropped(NULL) == 0);
+    CHECK(strcmp(fby_event_name(0), "?") == 0 && strcmp(fby_event_name(FBY_EVENT_STALE), "stale") == 0);
     fby_release(NULL);
 }
 

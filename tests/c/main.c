@@ -15,6 +15,7 @@
     _(consumers) \
     _(readiness) \
     _(watching) \
+    _(events) \
     _(listing) \
     _(queues) \
     _(overload) \

@@ -9,6 +9,10 @@ static fby_verdict never(void *user_data, const fby_job *job, fby_reply *reply) 
     abort();
 }
 
+static void ignore(void *user_data, const fby_event *event) {
+    (void)user_data, (void)event;
+}
+
 static void no_drop(void *user_data) {
     (void)user_data;
 }
@@ -17,7 +21,7 @@ static void no_drop(void *user_data) {
 void set_stage(stage *s) {
     fby_outcome outcome = FBY_INIT(fby_outcome);
     memset(s, 0, sizeof *s);
-    s->handler = never, s->drop = no_drop;
+    s->handler = never, s->drop = no_drop, s->logger = ignore;
     s->name = fby_str("k");
     s->dispatcher = open_with("memory:?concurrency=4&clock=manual");
     s->consumer = consumer_of(s->dispatcher);
@@ -25,6 +29,7 @@ void set_stage(stage *s) {
     OK(fby_forward(s->dispatcher, fby_str("outbox"), fby_str("memory:"), bytes(NULL, 0), bytes(NULL, 0), &s->forwarder,
                    &err));
     OK(fby_watcher_new(s->dispatcher, &s->watcher, &err));
+    OK(fby_events_new(s->dispatcher, FBY_LEVEL_DEBUG, 16, &s->events, &err));
     s->id = push(s->dispatcher, "k");
     outcome.ticket = poll_one(s->consumer).ticket, outcome.verdict = FBY_FATAL;
     OK(fby_finish(s->dispatcher, &outcome, sizeof outcome, 1, NULL, &err));
@@ -40,6 +45,7 @@ void strike_stage(stage *s) {
     fby_options_free(s->options);
     fby_forwarder_free(s->forwarder);
     fby_watcher_free(s->watcher);
+    fby_events_free(s->events);
     fby_consumer_free(s->consumer);
     fby_release(s->dispatcher);
 }

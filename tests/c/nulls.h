@@ -10,12 +10,14 @@ typedef struct {
     fby_consumer *consumer;
     fby_forwarder *forwarder;
     fby_watcher *watcher;
+    fby_events *events;
     fby_options *options;
     fby_error *error;
     fby_buffer *buffer;
     fby_reply *reply;
     fby_handler handler;
     fby_drop drop;
+    fby_logger logger;
     fby_bytes name;
     fby_id id;         /* of a job that has failed */
     fby_ticket ticket; /* of one that was polled */

@@ -70,6 +70,9 @@ static void a_panic_where_there_is_no_code_ends_nothing(void) {
     PANICS(fby_consumer_free(s.consumer));
     PANICS(fby_forwarder_free(s.forwarder));
     PANICS(fby_watcher_free(s.watcher));
+    PANICS(fby_events_free(s.events));
+    PANICS(CHECK(fby_events_dropped(s.events) == 0));
+    PANICS(CHECK(strcmp(fby_event_name(FBY_EVENT_PUSHED), "?") == 0));
     PANICS(fby_options_free(s.options));
     PANICS(fby_buffer_free(s.buffer));
     PANICS(fby_error_free(s.error));
