@@ -57,7 +57,7 @@ test: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-exam
 	@printf '\n== make test: everything passed\n'
 
 bench: $(PACKAGE) ## every measurement, beside the rivals (20 minutes; QUICK=1: two; ARGS=--write: the page)
-	@scripts/need.sh rust cc
+	@scripts/need.sh rust cc pkg-config go
 	$(PY) -m pip install --quiet -r benches/python/rivals.txt || echo "rivals of Python's are left out"
 	$(PY) benches/report $(if $(QUICK),--quick) $(ARGS)
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, KindSet, ManualClock, NewJob, Options, Outcome};
+use forebay::{Deadline, Dispatcher, KindSet, Lease, ManualClock, NewJob, Options, Outcome};
 
 /// Counts what it hands out.
 struct Counting;
@@ -54,7 +54,7 @@ struct Way {
     bound: u64,
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 6] = [
     Way {
         name: "a closure, one push per job",
         concurrency: 1,
@@ -77,6 +77,18 @@ const WAYS: [Way; 4] = [
         name: "claimed and completed 64 at a time",
         concurrency: 64,
         work: claims_in_batches,
+        bound: 200,
+    },
+    Way {
+        name: "left to its ticket and answered by that, 64 at a time",
+        concurrency: 64,
+        work: tickets_in_batches,
+        bound: 200,
+    },
+    Way {
+        name: "a closure, 64 jobs given away per push",
+        concurrency: 1,
+        work: given_in_batches,
         bound: 200,
     },
 ];
@@ -164,6 +176,39 @@ fn claims_in_batches(d: &Dispatcher, jobs: u64) {
             .expect("memory does not fail");
         std::mem::swap(&mut leases, &mut next);
     }
+}
+
+/// The same, with tickets, which any thread might answer.
+fn tickets_in_batches(d: &Dispatcher, jobs: u64) {
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    push_in_batches(d, jobs);
+    let mut leases = Vec::new();
+    let at_once = Deadline::after(Duration::ZERO);
+    while consumer
+        .next_many(64, at_once, &mut leases)
+        .expect("memory does not fail")
+        > 0
+    {
+        let tickets = leases.drain(..).map(Lease::park);
+        let tickets: Vec<_> = tickets.map(|ticket| (ticket, Outcome::from(()))).collect();
+        d.finish(tickets).expect("memory does not fail");
+    }
+}
+
+/// Closures, and batches whose payloads become the queue's.
+fn given_in_batches(d: &Dispatcher, jobs: u64) {
+    let kind = d.kind("noop").expect("a valid name");
+    d.start().expect("a thread can be had");
+    let mut batch = Vec::with_capacity(64);
+    let mut left = jobs;
+    while left > 0 {
+        let size = left.min(64);
+        batch.extend((0..size).map(|_| NewJob::new(kind, &PAYLOAD)));
+        d.push_from(&mut batch).expect("there is room");
+        left -= size;
+    }
+    d.drain(Deadline::after(Duration::from_secs(60)))
+        .expect("no-op jobs end");
 }
 
 fn push_in_batches(d: &Dispatcher, jobs: u64) {

@@ -29,6 +29,11 @@ def producers(results: Results) -> float:
     return float(rates[8] / rates[2])
 
 
+def best_go(results: Results) -> float:
+    """`PushMany` in Go, at the better of its batches."""
+    return max(rate(results, "go", f"push-many-{size}") for size in (64, 256))
+
+
 _PYTHON_CPU = plain("python", "forebay:1", "CPU µs/job")
 
 GOALS = (
@@ -108,6 +113,18 @@ GOALS = (
         ratio("python-json", "forebay-json:1", "json-loop"),
     ),
     Goal("C callbacks", "ratio to Rust closures", 0.9, 0.9, ratio("c", "c-callback", "forebay")),
+    Goal(
+        "C callbacks, pushed 64 at a time",
+        "ratio to Rust closures",
+        0.9,
+        0.9,
+        ratio("c", "c-callback-many", "forebay-many"),
+    ),
+    Goal("C, poll and finish of 64", "ratio to Rust closures", 0.9, 0.9, ratio("c", "c-poll", "forebay")),
+    Goal(
+        "C, poll and finish of 64", "ratio to Rust in batches", 0.9, 0.9, ratio("c", "c-poll", "forebay-pull")
+    ),
+    Goal("Go, `PushMany` and `Run`", "jobs/s", 1_000_000, 3_000_000, best_go),
     Goal(
         "memory per queued 100-byte job", "bytes", 230, 200, plain("memory", "forebay", "bytes per job"), True
     ),

@@ -22,6 +22,7 @@ class Programs:
         self.root = root
         self.rust = cache(self._rust)
         self.c = cache(self._c)
+        self.go = cache(self._go)
 
     def _rust(self, program: str, features: str) -> Path:
         """The Rust program of this name with these features."""
@@ -41,6 +42,20 @@ class Programs:
         source, include = self.root / "benches" / "callback.c", self.root / "cbind" / "include"
         compiler = [os.environ.get("CC", "cc"), "-O2", "-Wall", "-Wextra", f"-I{include}"]
         subprocess.run([*compiler, "-o", program, source, library, "-lpthread", "-ldl", "-lm"], check=True)
+        return program
+
+    def _go(self) -> Path:
+        """The Go program, with the shared library as `make install` installs it."""
+        subprocess.run(["make", "-s", "-C", self.root / "cbind", "stage"], check=True, stdout=sys.stderr)
+        library, program = self.root / "build" / "c" / "prefix" / "lib", self.root / "build" / "go-benches"
+        environment = os.environ | {
+            "PKG_CONFIG_PATH": str(library / "pkgconfig"),
+            "CGO_LDFLAGS": f"-Wl,-rpath,{library}",
+            "GOTOOLCHAIN": "local",
+            "GOFLAGS": "-buildvcs=false",
+        }
+        command = ["go", "build", "-o", program, "."]
+        subprocess.run(command, cwd=self.root / "benches" / "go", env=environment, check=True)
         return program
 
     def rival(self, name: str) -> Path | None:

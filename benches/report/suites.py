@@ -63,19 +63,97 @@ def c_and_rust(programs: Programs, quick: bool) -> list[Result]:
     commands: dict[str, tuple[str, list[str | Path]]] = {
         "forebay": ("Rust closures", [closures, *shape, "--alone", "forebay"]),
         "c-callback": ("C callbacks", [c, "callback", str(jobs)]),
+        "forebay-many": ("Rust closures, pushed 64 at a time", [closures, *shape, "--alone", "forebay-many"]),
+        "c-callback-many": ("C callbacks, pushed 64 at a time", [c, "callback-many", str(jobs)]),
         "forebay-pull": (
-            "Rust, claimed and completed 64 at a time",
+            "Rust, pushed, claimed and completed 64 at a time",
             [closures, *shape, "--alone", "forebay-pull"],
         ),
-        "c-poll": ("C, polled and finished 64 at a time", [c, "poll", str(jobs)]),
+        "c-poll": ("C, pushed, polled and finished 64 at a time", [c, "poll", str(jobs)]),
     }
+    title = f"{jobs} no-op jobs of 100 bytes, 2 producers, 2 workers"
+    return [in_turn(programs, "c", title, rounds, commands)]
+
+
+POOL = ((1, 4096), (2, 256), (2, 1024), (4, 16384), (256, 1024))
+"""How many goroutines, and how much room in their channel: what suits the pool best is among these."""
+
+
+def go(programs: Programs, quick: bool) -> list[Result]:
+    """Jobs in Go, through a pool behind a channel and through Forebay, and the same through Rust, in turn."""
+    rounds, jobs = (1, 50_000) if quick else (5, 500_000)
+    closures, program = programs.rust("throughput", ""), programs.go()
+
+    def way(name: str, workers: int, capacity: int = 1024) -> list[str | Path]:
+        shape = f"-producers 1 -workers {workers} -capacity {capacity} -jobs {jobs}"
+        return [program, *shape.split(), name]
+
+    commands: dict[str, tuple[str, list[str | Path]]] = {
+        **{
+            f"channel:{workers}:{room}": (
+                f"channel of {room}, {workers} goroutine{'s' * (workers > 1)}",
+                way("channel", workers, room),
+            )
+            for workers, room in POOL
+        },
+        "channel-batches": ("channel of batches of 64, 2 goroutines", way("channel-batches", 2)),
+        "push": ("Forebay `Push`", way("push", 256)),
+        "push-many-64": ("Forebay `PushMany` of 64", way("push-many-64", 256)),
+        "push-many-256": ("Forebay `PushMany` of 256", way("push-many-256", 256)),
+        "forebay-many": (
+            "Forebay in Rust, `push_many` of 64, 2 workers",
+            [closures, *f"--producers 1 --workers 2 --jobs {jobs} --alone forebay-many".split()],
+        ),
+    }
+    title = f"{jobs} no-op jobs of 100 bytes, one producer, 2 processors"
+    return [in_turn(programs, "go", title, rounds, commands)]
+
+
+def go_disk(programs: Programs, quick: bool) -> list[Result]:
+    """Jobs from Go on the disk: every push is safe when it returns, and every end is written."""
+    rounds, scale = (1, 10) if quick else (3, 1)
+    ways = {
+        "disk": ("Forebay `Push`, 64 goroutines", 64, 20_000),
+        "disk-many-1000": ("Forebay `PushMany` of 1000", 1, 100_000),
+    }
+    samples: dict[str, list[Result]] = {name: [] for name in ways}
+    for name in [*ways] * rounds:
+        _, producers, jobs = ways[name]
+        shape = f"-producers {producers} -workers 256 -jobs {jobs // scale}"
+        with tempfile.TemporaryDirectory(dir=programs.root / "build") as folder:
+            samples[name] += programs.lines(
+                [programs.go(), *shape.split(), "-file", f"{folder}/jobs.db", name]
+            )
+    rows = [row(name, title, samples[name]) for name, (title, _, _) in ways.items()]
+    title = "jobs of 100 bytes pushed at `disk` and run in Go"
+    return [{"table": "go-disk", "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}]
+
+
+def go_latency(programs: Programs, quick: bool) -> list[Result]:
+    """How long after its push a job starts in Go, in turn."""
+    rounds, jobs = (1, 500) if quick else (5, 5_000)
+    ways = {
+        "latency-channel": "channel of 1024, 2 goroutines",
+        "latency-push": "Forebay `Push`, 2 at once",
+    }
+    samples: dict[str, list[Result]] = {name: [] for name in ways}
+    for name in [*ways] * rounds:
+        samples[name] += programs.lines([programs.go(), "-workers", "2", "-jobs", str(jobs), name])
+    rows = [{"name": name, "title": title, "figures": medians(samples[name])} for name, title in ways.items()]
+    title = "push to start at 1 000 a second in Go, memory"
+    return [{"table": "go-latency", "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}]
+
+
+def in_turn(
+    programs: Programs, table: str, title: str, rounds: int, commands: dict[str, tuple[str, list[str | Path]]]
+) -> Result:
+    """The medians of programs that run one after the other, round after round."""
     samples: dict[str, list[Result]] = {name: [] for name in commands}
     for _ in range(rounds):
         for name, (_, command) in commands.items():
             samples[name] += programs.lines(command)
     rows = [row(name, title, samples[name]) for name, (title, _) in commands.items()]
-    title = f"{jobs} no-op jobs of 100 bytes, 2 producers, 2 workers"
-    return [{"table": "c", "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}]
+    return {"table": table, "title": title, "allocator": "glibc", "rounds": rounds, "rows": rows}
 
 
 def rivals(programs: Programs, quick: bool) -> list[Result]:
@@ -121,9 +199,12 @@ def rivals(programs: Programs, quick: bool) -> list[Result]:
 
 def row(name: str, title: str, samples: list[Result]) -> Result:
     """The medians of some runs."""
-    runs = [figures(sample) for sample in samples]
-    medians = {column: statistics.median(run[column] for run in runs) for column in runs[0]}
-    return {"name": name, "title": title, "figures": medians}
+    return {"name": name, "title": title, "figures": medians([figures(sample) for sample in samples])}
+
+
+def medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    """The median of each figure."""
+    return {column: statistics.median(run[column] for run in runs) for column in runs[0]}
 
 
 def figures(sample: Result) -> dict[str, float]:
@@ -178,6 +259,9 @@ SUITES = (
     ),
     Suite("durable-rivals", "make bench ARGS='--only durable-rivals'", rivals),
     Suite("c", "make bench ARGS='--only c'", c_and_rust),
+    Suite("go", "make bench ARGS='--only go'", go),
+    Suite("go-latency", "make bench ARGS='--only go-latency'", go_latency),
+    Suite("go-disk", "make bench ARGS='--only go-disk'", go_disk),
     python("python", "--table python --jobs 100000"),
     python("python-durable", "--table python-durable --jobs 50000 --rounds 3"),
     python("python-json", "--table python-json --jobs 100000"),
