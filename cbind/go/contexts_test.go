@@ -236,7 +236,7 @@ func TestWhoWaitsTakesNoThread(t *testing.T) {
 		push(t, d, "k", "")
 		receive(t, ran)
 	}
-	if after := threads(t); after > before+20 {
+	if after := threads(t); after > before+crowd/10 {
 		t.Errorf("%d threads before, %d with a crowd that waits", before, after)
 	}
 	ok(t, d.Close())

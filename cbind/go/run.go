@@ -19,7 +19,8 @@ import (
 type RunOption interface{ applyRun(*runSettings) }
 
 type runSettings struct {
-	queues []string
+	queues    []string
+	untilIdle bool
 }
 
 type runQueues []string
@@ -29,6 +30,16 @@ func (q runQueues) applyRun(to *runSettings) { to.queues = append(to.queues, q..
 // Queues has Run take jobs from these queues only.
 func Queues(names ...string) RunOption {
 	return runQueues(names)
+}
+
+type runUntilIdle struct{}
+
+func (runUntilIdle) applyRun(to *runSettings) { to.untilIdle = true }
+
+// UntilIdle has Run return when it runs nothing and finds nothing that may start now: for programs that work off
+// what there is, and for tests. What is scheduled for later is not waited for.
+func UntilIdle() RunOption {
+	return runUntilIdle{}
 }
 
 // Run runs the handlers that are registered, now or later, for the jobs that there are, until ctx ends. Then it
@@ -89,6 +100,8 @@ type run struct {
 	turns
 	workers
 
+	// untilIdle is whether it ends when there is nothing to run.
+	untilIdle bool
 	// stopping is closed when no more jobs are taken.
 	stopping chan struct{}
 	draining sync.Once
@@ -107,11 +120,12 @@ type run struct {
 
 func (d *Dispatcher) start(ctx context.Context, settings runSettings) (*run, error) {
 	r := &run{
-		d:        d,
-		values:   context.WithoutCancel(ctx),
-		stopping: make(chan struct{}),
-		quiet:    make(chan struct{}),
-		wake:     make(chan struct{}, 1),
+		d:         d,
+		values:    context.WithoutCancel(ctx),
+		untilIdle: settings.untilIdle,
+		stopping:  make(chan struct{}),
+		quiet:     make(chan struct{}),
+		wake:      make(chan struct{}, 1),
 	}
 	r.line.init()
 	if err := r.open(settings); err != nil {

@@ -143,7 +143,11 @@ func (r *run) turn() {
 	if turned.stopped > 0 {
 		r.stop(stopped[:turned.stopped])
 	}
-	if r.drains() && r.live.behind == &r.live {
+	quiet := r.live.behind == &r.live
+	if quiet && r.untilIdle && r.armed.Load() {
+		r.draining.Do(func() { close(r.stopping) })
+	}
+	if quiet && r.drains() {
 		r.finish()
 	}
 }
