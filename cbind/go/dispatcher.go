@@ -34,7 +34,9 @@ type Dispatcher struct {
 	// desks are pieces of C memory that pushes are written to, for the next push.
 	desks depot
 	ends  ends
-	stop  sync.Once
+	// logged is closed when the last line of the log has been written; nil without a log.
+	logged <-chan struct{}
+	stop   sync.Once
 	// stopped is closed when the stop is complete, with what it came to in report and stopErr.
 	stopped chan struct{}
 	report  StopReport
@@ -110,6 +112,12 @@ func Open(url string, options ...Option) (*Dispatcher, error) {
 	if d.grace, err = d.duration("grace"); err != nil {
 		d.close()
 		return nil, err
+	}
+	if settings.logger != nil {
+		if err := d.log(settings.logger); err != nil {
+			d.close()
+			return nil, err
+		}
 	}
 	// A net for those who forget to close it, no more.
 	runtime.AddCleanup(d, (*handle).close, d.handle)
@@ -239,6 +247,12 @@ func (d *Dispatcher) stopNow() {
 	d.leave()
 	d.close()
 	d.desks.clear()
+	if d.logged != nil {
+		select {
+		case <-d.logged:
+		case <-time.After(parting):
+		}
+	}
 }
 
 // call runs a short call of the library, unless the dispatcher is closed.

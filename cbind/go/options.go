@@ -5,6 +5,7 @@ import "C"
 
 import (
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +19,8 @@ type Option interface{ apply(*settings) }
 
 // settings are what a dispatcher is opened with.
 type settings struct {
-	named []setting
+	named  []setting
+	logger *slog.Logger
 }
 
 type setting struct{ name, value string }
