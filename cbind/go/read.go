@@ -33,18 +33,13 @@ func (t *turns) read(r *run, jobs []C.fby_job) *batch {
 		job, l := &jobs[i], &read.leases[i]
 		t.name(r.d, job)
 		l.run, l.kind, l.ticket, l.due = r, t.names.known, job.ticket, int64(job.due_ms)
-		l.job = Job{
-			ID:          idOf(job.id),
-			Kind:        t.names.kind,
-			Queue:       t.names.queue,
-			ContentType: t.names.contentType,
-			Attempt:     int(job.attempt),
-			MaxAttempts: attemptsOf(job.max_attempts),
-			Priority:    int(job.priority),
-			Fence:       uint64(job.fence),
-			Created:     timeMilli(job.created_ms),
-			lease:       l,
-		}
+		// One by one: a struct that is assigned as a whole is made elsewhere and then copied, with its pointers.
+		l.job.ID = idOf(job.id)
+		l.job.Kind, l.job.Queue, l.job.ContentType = t.names.kind, t.names.queue, t.names.contentType
+		l.job.Attempt, l.job.MaxAttempts = int(job.attempt), attemptsOf(job.max_attempts)
+		l.job.Priority, l.job.Fence = int(job.priority), uint64(job.fence)
+		l.job.Created = timeMilli(job.created_ms)
+		l.job.lease = l
 		if job.key.len > 0 {
 			l.job.Key = goString(job.key)
 		}
