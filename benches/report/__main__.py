@@ -59,7 +59,7 @@ def main() -> int:
     results: dict[str, list[Result]] = json.loads(KEPT.read_text()) if KEPT.exists() else {}
     measure(names, arguments.quick, results)
     everything = [result for found in results.values() for result in found]
-    goals = goals_table(results) + disturbance(everything)
+    goals = goals_table(results, PAGE.read_text()) + disturbance(everything)
     print(f"\n## goals\n\n{goals}\n\n{machine(ROOT)}")
     if arguments.write:
         blocks = {

@@ -185,17 +185,17 @@ GOALS = (
 GOALS += DURABLE
 
 
-def goals_table(results: Results) -> str:
-    """Every goal with what was found."""
+def goals_table(results: Results, page: str) -> str:
+    """Every goal with what was found; what was not measured now stays as the page has it."""
     lines = ["| workload | figure | goal | stretch | found | reached |", "|---|---|---|---|---|---|"]
     for goal in GOALS:
         sign = "≤" if goal.most else "≥"
+        head = f"| {goal.workload} | {goal.figure} | {sign} {goal.sure:g} | {sign} {goal.stretch:g} |"
         try:
             value = goal.value(results)
         except (KeyError, StopIteration):
-            found, verdict = "not measured", ""
+            former = (line for line in page.splitlines() if line.startswith(head))
+            lines.append(next(former, f"{head} not measured |  |"))
         else:
-            found, verdict = f"{value:,.2f}", goal.verdict(value)
-        bounds = f"{sign} {goal.sure:g} | {sign} {goal.stretch:g}"
-        lines.append(f"| {goal.workload} | {goal.figure} | {bounds} | {found} | {verdict} |")
+            lines.append(f"{head} {value:,.2f} | {goal.verdict(value)} |")
     return "\n".join(lines)

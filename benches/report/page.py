@@ -41,7 +41,7 @@ def markdown(suite: Suite, results: list[Result]) -> str:
 
 def disturbance(results: list[Result]) -> str:
     """A warning, if the machine was not quiet."""
-    cores = max(result.get("neighbours", 0.0) for result in results)
+    cores = max((result.get("neighbours", 0.0) for result in results), default=0.0)
     if cores < NOISE:
         return ""
     return (
