@@ -323,6 +323,22 @@ static void an_answer_brings_its_successors_or_neither_is_stored(void) {
     fby_release(d);
 }
 
+static void successors_may_come_before_the_return(void) {
+    hand_over h = fresh;
+    fby_id id = begin_hand_over(&h, PLAIN);
+    fby_job_spec next = spec("next");
+    fby_outcome outcome = FBY_INIT(fby_outcome);
+    fby_stop_report report = FBY_INIT(fby_stop_report);
+    outcome.ticket = h.ticket;
+    OK(fby_finish_and_push(h.d, &outcome, &next, sizeof next, 1, &err));
+    CHECK(state_of(h.d, &id) == FBY_STATE_SUCCEEDED);
+    EXPECT(FBY_E_STALE, fby_finish_and_push(h.d, &outcome, &next, sizeof next, 1, &err));
+    pass(&h.go);
+    OK(fby_stop(h.d, SOON_MS, &report, &err));
+    CHECK(report.handed_back == 0 && report.waiting == 1);
+    fby_release(h.d);
+}
+
 static void a_cancelled_job_has_no_successors(void) {
     fby_dispatcher *d = open_plain();
     fby_consumer *c = consumer_of(d);
@@ -393,6 +409,7 @@ static const test_case cases[] = {
     CASE(a_batch_tells_each_code),
     CASE(an_unknown_verdict_is_a_failed_attempt),
     CASE(an_answer_brings_its_successors_or_neither_is_stored),
+    CASE(successors_may_come_before_the_return),
     CASE(a_cancelled_job_has_no_successors),
     CASE(tickets_of_another_dispatcher_are_stale),
     CASE(a_running_job_hears_of_its_cancel),

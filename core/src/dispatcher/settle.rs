@@ -337,9 +337,10 @@ impl Inner {
     /// Stores an answer and its follow-up jobs in one write.
     pub(crate) fn settle_with(&self, ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
         Settling::lent(|settling| {
-            settling.ended.push(ended);
             let mut baton = Baton::new(self);
-            baton.places = 1;
+            // A body that still runs keeps its place.
+            baton.places = usize::from(ended.is_leased());
+            settling.ended.push(ended);
             let result = self.store_with(settling, jobs);
             settling.let_go();
             result

@@ -247,6 +247,30 @@ mod tests {
     }
 
     #[test]
+    fn follow_ups_may_come_before_the_handler_returns() {
+        let (tickets, given) = mpsc::channel();
+        let (go, gone) = mpsc::channel::<()>();
+        let gone = parking_lot::Mutex::new(gone);
+        let d = Dispatcher::in_memory().unwrap();
+        d.register("k", move |lease| {
+            tickets.send(lease.ticket()).unwrap();
+            let _ = gone.lock().recv_timeout(SOON);
+            Outcome::Pending
+        })
+        .unwrap();
+        d.start().unwrap();
+        d.push(NewJob::new("k", ())).unwrap();
+        let ticket = given.recv_timeout(SOON).unwrap();
+        let follow_up = [NewJob::new("later", ()).delay(SOON)];
+        let answer = d.finish_and_push(ticket, Outcome::done(), &follow_up);
+        assert_eq!(answer.unwrap(), Answer::Stored(State::Succeeded));
+        assert_eq!(d.0.cells.active(), 1, "the body still runs");
+        go.send(()).unwrap();
+        d.stop(SOON).unwrap();
+        assert_eq!(d.0.cells.active(), 0);
+    }
+
+    #[test]
     fn a_ticket_may_answer_before_the_handler_returns() {
         let (tickets, given) = mpsc::channel();
         let (go, gone) = mpsc::channel::<()>();
