@@ -77,7 +77,7 @@ impl Lease {
         let inner = &*body.inner;
         body.turn = inner.cells.begin(&body.cell, &body.claimed, worker);
         if inner.stopping() {
-            body.cell.raise(StopReason::Stopping);
+            inner.cells.signal(body.claimed.job, StopReason::Stopping);
         }
         if inner.events.any_wanted() {
             inner.publish(EventKind::Started, body.whose(), None, body.claimed.started);

@@ -1,5 +1,7 @@
 use super::*;
+use crate::Options;
 use crate::job::NewJob;
+use crate::time::{Clock, ManualClock, Timestamp};
 use std::sync::atomic::AtomicU32;
 
 #[test]
@@ -254,4 +256,34 @@ fn a_consumer_may_ask_for_other_kinds() {
         !d.0.engine.signals().work.mixed(),
         "it left what it asked for before"
     );
+}
+
+/// A clock that stops a dispatcher when a claim that has begun asks what time it is.
+#[derive(Debug, Default)]
+struct Stopper(parking_lot::Mutex<Option<Dispatcher>>, ManualClock);
+
+impl Clock for Stopper {
+    fn now(&self) -> Timestamp {
+        let stops = self.0.lock().take();
+        stops.iter().for_each(Dispatcher::request_stop);
+        self.1.now()
+    }
+
+    fn runs(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_lease_that_begins_as_the_dispatcher_stops_is_told_of_too() {
+    let clock = Arc::new(Stopper::default());
+    let d = Dispatcher::open_with_clock("memory:", Options::default(), clock.clone()).unwrap();
+    d.push(NewJob::new("k", ())).unwrap();
+    let mut consumer = d.consumer(Arc::new(KindSet::any()));
+    assert_eq!(consumer.stopped(8).unwrap(), []);
+    *clock.0.lock() = Some(d.clone());
+    let lease = consumer.next(Deadline::after(Duration::ZERO)).unwrap();
+    let lease = lease.expect("the claim had begun before the stop");
+    let told = consumer.stopped(8).unwrap();
+    assert_eq!(told, [(lease.ticket(), StopReason::Stopping)]);
 }
