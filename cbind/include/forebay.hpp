@@ -23,6 +23,7 @@
 #include <forebay/consumer.hpp>
 #include <forebay/dispatcher.hpp>
 #include <forebay/error.hpp>
+#include <forebay/events.hpp>
 #include <forebay/handler.hpp>
 #include <forebay/job.hpp>
 #include <forebay/json.hpp>

@@ -77,6 +77,9 @@ void a_queue_is_looked_after() {
     const auto d = open();
     d.configure_queue("q", {{"capacity", "4"}, {"rate", "100/s"}});
     CHECK(contains(d.queue_options("q"), "\"capacity\":\"4\""));
+    CHECK(d.patience("q").native() == 0);
+    d.configure_queue("q", "on_full", "block(5s)");
+    CHECK(d.patience("q").native() == 5000);
     d.pause("q");
     d.push_many("k", std::vector<std::string>(3), forebay::push_options().queue("q"));
     CHECK(d.pressure("q") == 0.75 && d.size("q") == 3 && d.pressure("other") == 0);

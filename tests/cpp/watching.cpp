@@ -1,4 +1,4 @@
-// Watching: the ends of many jobs.
+// Watching: the ends of many jobs, and what happens.
 #include "harness.hpp"
 
 #include <set>
@@ -62,9 +62,93 @@ void an_event_loop_waits_for_ends() {
     taken.add(d.push("k"), 1);
 }
 
+void a_stream_tells_what_happens() {
+    const forebay::dispatcher d("memory:?concurrency=1&retry=none&max_attempts=2");
+    d.handle("k", [](const job &) { throw std::runtime_error("no luck"); });
+    auto all = d.subscribe(forebay::level::debug), loud = d.subscribe(forebay::level::error, 1);
+    const auto id = d.push("k");
+    d.push("k");
+    d.start();
+    d.drain(soon);
+    d.stop();
+    std::vector<std::string> names;
+    bool told = false;
+    const auto note = [&](const forebay::event &e) {
+        if (e.id() == id) names.emplace_back(e.name());
+        if (e.id() != id || e.kind() != FBY_EVENT_FAILED) return;
+        told = true;
+        CHECK(e.level() == forebay::level::error && e.queue() == "default" && e.job_kind() == "k");
+        CHECK(e.attempt() == 2 && e.took() && contains(e.message(), "no luck") && e.at() <= d.now());
+    };
+    while (all.poll(note, 2)) {
+    }
+    CHECK(told && names == std::vector<std::string>({"pushed", "started", "retried", "started", "failed"}));
+    CHECK(all.dropped() == 0 && loud.dropped() == 1);
+    std::size_t errors = 0;
+    while (const auto count = loud.poll([](const forebay::event &e) { CHECK(e.level() == forebay::level::error); })) {
+        errors += *count;
+    }
+    CHECK(errors == 1);
+    forebay::events none;
+    THROWN(forebay::invalid, none.poll(note));
+    THROWN(forebay::invalid, d.subscribe(static_cast<forebay::level>(9)));
+}
+
+void an_event_loop_waits_for_events() {
+    const auto d = open();
+    auto e = d.subscribe(forebay::level::debug);
+    const int fd = e.fd();
+    const auto nothing = [](const forebay::event &) {};
+    CHECK(fd >= 0 && e.poll(nothing, 8, 0ms) == 0u && !readable(fd, 0ms));
+    d.push("k");
+    CHECK(readable(fd, soon) && e.poll(nothing, 8, 0ms) == 1u && e.poll(nothing, 8, 0ms) == 0u && !readable(fd, 0ms));
+    // What the function throws comes through.
+    d.push("k");
+    THROWN(std::runtime_error, e.poll([](const forebay::event &) { throw std::runtime_error("enough"); }));
+}
+
+void a_logger_is_any_callable() {
+    std::atomic<int> alive{0}, calls{0};
+    {
+        const auto d = open();
+        d.log(forebay::level::warn, [&calls, w = witness(alive)](const forebay::event &e) {
+            CHECK(e.kind() == FBY_EVENT_RETRIED && e.level() == forebay::level::warn && e.attempt() == 1);
+            ++calls;
+            throw std::runtime_error("nobody hears it");
+        });
+        const auto fail_once = [&d] {
+            auto c = d.consume();
+            forebay::batch jobs;
+            d.push("k");
+            CHECK(c.poll(jobs, 1, 0ms) && jobs.size() == 1);
+            jobs[0].fail("no luck");
+            CHECK(jobs.finish() == 0 && d.purge("default") == 1);
+        };
+        fail_once();
+        CHECK(calls == 1 && alive == 1);
+        d.log(forebay::level::error, [w = witness(alive)](const forebay::event &) { CHECK(false); });
+        CHECK(alive == 1);
+        fail_once();
+        d.remove_logger();
+        CHECK(alive == 0 && calls == 1);
+        d.log(forebay::level::debug, [&calls, w = witness(alive)](const forebay::event &) { ++calls; });
+        CHECK(alive == 1);
+    }
+    CHECK(alive == 0 && calls > 1);
+    auto gone = open();
+    const auto here = std::move(gone);
+    THROWN(forebay::invalid, gone.log(forebay::level::warn, [w = witness(alive)](const forebay::event &) {}));
+    here.stop();
+    THROWN(forebay::closed, here.log(forebay::level::warn, [w = witness(alive)](const forebay::event &) {}));
+    CHECK(alive == 0);
+}
+
 const test_case cases[] = {
     CASE(the_ends_of_many_jobs_are_told_once),
     CASE(an_event_loop_waits_for_ends),
+    CASE(a_stream_tells_what_happens),
+    CASE(an_event_loop_waits_for_events),
+    CASE(a_logger_is_any_callable),
 };
 
 }  // namespace

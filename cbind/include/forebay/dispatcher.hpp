@@ -3,6 +3,7 @@
 #define FOREBAY_DISPATCHER_HPP
 
 #include <forebay/consumer.hpp>
+#include <forebay/events.hpp>
 #include <forebay/listing.hpp>
 #include <forebay/push.hpp>
 #include <forebay/watcher.hpp>
@@ -235,6 +236,12 @@ class operations {
     std::string queue_options(std::string_view queue) const {
         return detail::text_of(fby_queue_options, native(), detail::bytes(queue));
     }
+    /// How long a push to a queue waits for room when it is full, as its option on_full says; 0 if it does not wait.
+    wait_time patience(std::string_view queue) const {
+        std::int64_t ms = 0;
+        detail::call(fby_queue_patience, native(), detail::bytes(queue), &ms);
+        return ms < 0 ? forever : wait_time(std::chrono::milliseconds(ms));
+    }
     /// How full a queue is, from 0 to 1. Cheap: ask before every push, if you like.
     double pressure(std::string_view queue) const {
         double pressure = 0;
@@ -297,6 +304,27 @@ class operations {
         detail::call(fby_flush, native(), &reached);
         return static_cast<forebay::durability>(reached);
     }
+
+    // ---- what happens ----
+
+    /// A stream of what happens from now on that matters so much at least, through a buffer of so many events, at most
+    /// 1048576. Levels that nobody wants to hear of cost nothing.
+    events subscribe(level least = level::info, std::size_t capacity = 1024) const {
+        return events(native(), least, capacity);
+    }
+    /// Has what happens told to a callable from now on, instead of to the former one: anything that can be called with
+    /// a const event &. It is called on whichever thread it happened, several at once; what it throws is lost, and it
+    /// must not wait for handlers to end. It is destroyed once: when this fails, when another one takes its place, or
+    /// when the dispatcher has stopped. Throws closed.
+    template <class F>
+    void log(level least, F logger) const {
+        static_assert(std::is_invocable_v<F &, const event &>, "a logger is called with a const forebay::event &");
+        // The library owns it from the call on, also when the call fails.
+        detail::call(fby_log, native(), static_cast<fby_level>(least), detail::run_logger<F>,
+                     static_cast<void *>(new F(std::move(logger))), detail::drop_logger<F>);
+    }
+    /// Has nobody told what happens any more, but for streams.
+    void remove_logger() const { detail::call(fby_log, native(), FBY_LEVEL_ERROR, nullptr, nullptr, nullptr); }
 
     // ---- its life ----
 

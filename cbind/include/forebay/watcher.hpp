@@ -68,6 +68,8 @@ class watcher {
     /// endless wait in a handler.
     bool poll(std::vector<job_end> &into, std::size_t max, wait_time wait = forever) const {
         into.clear();
+        // Before there are ends, which an exception would lose.
+        into.reserve(max);
         std::vector<fby_end> ends(max);
         std::size_t count = 0;
         fby_error *why = nullptr;
