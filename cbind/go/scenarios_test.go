@@ -387,7 +387,7 @@ func (s *stage) step(name string, f fields) (answer, error) {
 	case "cancel", "retry", "signal", "state", "get", "result", "explain", "list":
 		return s.look(ctx, name, f)
 	case "pause", "resume", "purge", "len", "pressure", "stats", "metrics", "explain_queue", "configure_queue",
-		"queue_options", "declare":
+		"queue_options", "declare", "forward":
 		return s.queue(ctx, name, f)
 	}
 	return s.life(ctx, name, f)
@@ -632,6 +632,16 @@ func (s *stage) queue(ctx context.Context, name string, f fields) (answer, error
 	case "explain_queue":
 		text, err := s.d.ExplainQueue(ctx, queue)
 		return answer{"text": text}, err
+	case "forward":
+		var url string
+		f.need("url", &url)
+		named, options := map[string]string{}, []string{}
+		f.take("options", &named)
+		for name, value := range named {
+			options = append(options, name+"="+value)
+		}
+		_, err := s.d.Forward(ctx, queue, s.filled(url), f.text("to_queue"), strings.Join(options, "&"))
+		return answer{}, err
 	case "configure_queue":
 		options := map[string]string{}
 		f.need("options", &options)

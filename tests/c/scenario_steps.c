@@ -247,6 +247,30 @@ static json_t *do_list(stage *s, json_t *fields) {
 
 /* ---- queues and kinds ------------------------------------------------------------------------------- */
 
+/* Options by name as in a URL. */
+static fby_kind_options kind_options(stage *s, json_t *options) {
+    fby_kind_options all = FBY_INIT(fby_kind_options);
+    char *query = keep(s, calloc(1, 1024));
+    const char *name;
+    json_t *value;
+    json_object_foreach(options, name, value) {
+        size_t used = strlen(query);
+        snprintf(query + used, 1024 - used, "%s%s=%s", used == 0 ? "" : "&", name, json_string_value(value));
+    }
+    all.options = fby_str(query);
+    return all;
+}
+
+/* A copy of a text with the folder of this run in it, until the step is over. */
+static char *filled(stage *s, const char *text) {
+    const char *mark = strstr(text, "{scratch}");
+    char *whole = keep(s, calloc(1, 512));
+    int before = mark == NULL ? (int)strlen(text) : (int)(mark - text);
+    snprintf(whole, 512, "%.*s%s%s", before, text, mark == NULL ? "" : s->scratch,
+             mark == NULL ? "" : mark + strlen("{scratch}"));
+    return whole;
+}
+
 static json_t *do_pause(stage *s, json_t *fields) {
     TRY(fby_pause(s->d, queue_of(s, fields), &err));
     return json_object();
@@ -307,6 +331,14 @@ static json_t *do_explain_queue(stage *s, json_t *fields) {
     return told_text(told);
 }
 
+static json_t *do_forward(stage *s, json_t *fields) {
+    fby_bytes queue = queue_of(s, fields), to = text(s, fields, "to_queue");
+    json_t *url = need(s, fields, "url");
+    fby_kind_options options = kind_options(s, take(s, fields, "options"));
+    TRY(fby_forward(s->d, queue, fby_str(filled(s, json_string_value(url))), to, options.options, NULL, &err));
+    return json_object();
+}
+
 static json_t *do_configure_queue(stage *s, json_t *fields) {
     fby_bytes queue = queue_of(s, fields);
     json_t *options = need(s, fields, "options"), *value;
@@ -321,20 +353,6 @@ static json_t *do_queue_options(stage *s, json_t *fields) {
     fby_buffer *told;
     TRY(fby_queue_options(s->d, queue_of(s, fields), &told, &err));
     return parsed(told);
-}
-
-/* Options by name as in a URL. */
-static fby_kind_options kind_options(stage *s, json_t *options) {
-    fby_kind_options all = FBY_INIT(fby_kind_options);
-    char *query = keep(s, calloc(1, 1024));
-    const char *name;
-    json_t *value;
-    json_object_foreach(options, name, value) {
-        size_t used = strlen(query);
-        snprintf(query + used, 1024 - used, "%s%s=%s", used == 0 ? "" : "&", name, json_string_value(value));
-    }
-    all.options = fby_str(query);
-    return all;
 }
 
 static json_t *do_declare(stage *s, json_t *fields) {
@@ -458,16 +476,6 @@ static json_t *do_release(stage *s, json_t *fields) {
     return json_object();
 }
 
-/* A copy of a text with the folder of this run in it, until the step is over. */
-static char *filled(stage *s, const char *text) {
-    const char *mark = strstr(text, "{scratch}");
-    char *whole = keep(s, calloc(1, 512));
-    int before = mark == NULL ? (int)strlen(text) : (int)(mark - text);
-    snprintf(whole, 512, "%.*s%s%s", before, text, mark == NULL ? "" : s->scratch,
-             mark == NULL ? "" : mark + strlen("{scratch}"));
-    return whole;
-}
-
 json_t *stage_open(stage *s, const char *url) {
     fby_options *options = fby_options_new();
     fby_dispatcher *opened = NULL;
@@ -517,7 +525,7 @@ static const struct {
     STEP(push), STEP(push_many), STEP(next), STEP(complete), STEP(extend), STEP(stop_reason), STEP(cancel),
     STEP(retry), STEP(signal), STEP(state), STEP(get), STEP(result), STEP(explain), STEP(list), STEP(pause),
     STEP(resume), STEP(purge), STEP(len), STEP(pressure), STEP(stats), STEP(metrics), STEP(explain_queue),
-    STEP(configure_queue), STEP(queue_options), STEP(declare), STEP(handle), STEP(start), STEP(drain), STEP(dump),
+    STEP(configure_queue), STEP(queue_options), STEP(declare), STEP(forward), STEP(handle), STEP(start), STEP(drain), STEP(dump),
     STEP(restore), STEP(cut), STEP(flush), STEP(request_stop), STEP(stop), STEP(release), STEP(open), STEP(advance),
 };
 

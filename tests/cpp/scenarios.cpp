@@ -203,7 +203,7 @@ class stage {
             {"resume", &stage::resume}, {"purge", &stage::purge}, {"len", &stage::len},
             {"pressure", &stage::pressure}, {"stats", &stage::stats}, {"metrics", &stage::metrics},
             {"explain_queue", &stage::explain_queue}, {"configure_queue", &stage::configure_queue},
-            {"queue_options", &stage::queue_options}, {"declare", &stage::declare}, {"handle", &stage::handle},
+            {"queue_options", &stage::queue_options}, {"declare", &stage::declare}, {"forward", &stage::forward}, {"handle", &stage::handle},
             {"start", &stage::start}, {"drain", &stage::drain}, {"dump", &stage::dump},
             {"restore", &stage::restore}, {"cut", &stage::cut}, {"flush", &stage::flush},
             {"request_stop", &stage::request_stop}, {"stop", &stage::stop}, {"release", &stage::release},
@@ -495,6 +495,14 @@ class stage {
     }
     json metrics(fields &) { return {{"text", d().stats_prometheus()}}; }
     json explain_queue(fields &f) { return {{"text", d().explain_queue(f.queue())}}; }
+    json forward(fields &f) {
+        const auto queue = f.queue(), url = filled(f.need("url")), to = f.take<std::string>("to_queue", {});
+        std::string options;
+        for (const auto &[name, value] : f.take<named>("options", {})) {
+            options.append(options.empty() ? "" : "&").append(name).append("=").append(value);
+        }
+        return d().forward(queue, url, to, options), json::object();
+    }
     json configure_queue(fields &f) {
         const auto queue = f.queue();
         for (const auto &[name, value] : f.need<named>("options")) d().configure_queue(queue, name, value);

@@ -130,8 +130,9 @@ class Stage:
         return value.replace("{scratch}", str(self.scratch))
 
     def open(self, url: str) -> None:
-        options = {name: self.filled(value) for name, value in self.options.items()}
-        opened = Dispatcher(self.filled(url), clock=f"manual({START + self.advanced})", **options)
+        options = {"clock": f"manual({START + self.advanced})", **self.options}
+        options = {name: self.filled(value) for name, value in options.items()}
+        opened = Dispatcher(self.filled(url), **options)
         self.dispatcher, self.events = opened, None
 
     def id(self, label: str) -> UUID:
@@ -349,6 +350,10 @@ class Stage:
 
     def do_explain_queue(self, fields: Fields) -> Json:
         return {"text": self.d.explain_queue(fields.queue())}
+
+    def do_forward(self, fields: Fields) -> None:
+        queue, url = fields.queue(), self.filled(fields.need("url"))
+        self.d.forward(queue, url, to_queue=fields.take("to_queue"), **fields.take("options", {}))
 
     def do_configure_queue(self, fields: Fields) -> None:
         self.d.configure_queue(fields.queue(), **fields.need("options"))

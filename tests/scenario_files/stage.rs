@@ -61,11 +61,11 @@ impl<'a> Stage<'a> {
 
     pub(crate) fn open(&mut self, url: &str) -> Step {
         let mut options = Options::default();
+        let now = self.at(self.advanced).as_millis();
+        options.set("clock", &format!("manual({now})"))?;
         for (name, value) in &self.options {
             options.set(name, &self.filled(value))?;
         }
-        let now = self.at(self.advanced).as_millis();
-        options.set("clock", &format!("manual({now})"))?;
         let opened = Dispatcher::open(url, options)?;
         (self.d, self.events) = (Some(opened), None);
         Ok(json!({}))

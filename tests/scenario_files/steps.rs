@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use forebay::{
-    Answer, Deadline, Dispatcher, Error, ErrorKind, Filter, KindOptions, KindSet, NewJob, Outcome,
-    QueueOptions, State, StopReason,
+    Answer, Deadline, Dispatcher, Error, ErrorKind, Filter, ForwardOptions, KindOptions, KindSet, NewJob,
+    Outcome, QueueOptions, State, StopReason, Target,
 };
 use serde_json::{Map, Value, json};
 
@@ -25,7 +25,7 @@ impl Stage<'_> {
                 self.look(name, fields)
             }
             "pause" | "resume" | "purge" | "len" | "pressure" | "stats" | "metrics" | "explain_queue"
-            | "configure_queue" | "queue_options" | "declare" => self.queue(name, fields),
+            | "configure_queue" | "queue_options" | "declare" | "forward" => self.queue(name, fields),
             _ => self.life(name, fields),
         }
     }
@@ -210,6 +210,18 @@ impl Stage<'_> {
                     }
                     None => return mistaken(format!("no queue is called {queue:?}")),
                 }
+            }
+            "forward" => {
+                let url: String = fields.need("url")?;
+                let mut target = Target::url(self.filled(&url), forebay::Options::default());
+                if let Some(to) = fields.take::<String>("to_queue")? {
+                    target = target.queue(to);
+                }
+                let mut own = ForwardOptions::default();
+                let said: BTreeMap<String, String> = fields.take("options")?.unwrap_or_default();
+                said.iter().try_for_each(|(name, value)| own.set(name, value))?;
+                d.forward(&queue, target, own)?;
+                json!({})
             }
             "explain_queue" => json!({"text": d.explain_queue(&queue)?.to_string()}),
             "configure_queue" => {
