@@ -10,5 +10,8 @@ pub extern "C" fn other_panics(threads: u32) -> u32 {
     let threads: Vec<_> = (0..threads)
         .map(|number| thread::spawn(move || catch_unwind(|| panic!("number {number}")).is_err()))
         .collect();
-    threads.into_iter().map(|thread| u32::from(thread.join().unwrap_or(false))).sum()
+    threads
+        .into_iter()
+        .map(|thread| u32::from(thread.join().unwrap_or(false)))
+        .sum()
 }
