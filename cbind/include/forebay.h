@@ -162,7 +162,7 @@ enum {
   FBY_EVENT_BREAKER_OPENED = 16,   /* warn: too many attempts failed: a kind or a key starts no more for a while */
   FBY_EVENT_BREAKER_CLOSED = 17,   /* info: a probe worked: the kind or the key starts again */
   FBY_EVENT_OPENED = 18,           /* info: jobs of a former process were found in the store; what everybody hears first */
-  FBY_EVENT_STOPPED = 19,          /* info: the dispatcher has stopped */
+  FBY_EVENT_STOPPED = 19,          /* info: the dispatcher stops, and nothing runs any more */
   FBY_EVENT_STORE_FAILED = 20,     /* error: the store fails; told once, until it works again */
   FBY_EVENT_STORE_RECOVERED = 21,  /* info: the store works again */
   FBY_EVENT_FORWARD_FAILED = 22,   /* warn: jobs cannot be passed on; told once, until they can be again */

@@ -98,7 +98,7 @@ pub enum EventKind {
     BreakerClosed,
     /// Jobs of a former process were found when the store was opened. Every stream and every log begins with it.
     Opened,
-    /// The dispatcher has stopped.
+    /// The dispatcher stops: nothing runs any more, and what did not end in time was handed back.
     Stopped,
     /// The store fails. Told once, until it works again.
     StoreFailed,

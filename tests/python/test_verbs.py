@@ -177,7 +177,7 @@ def test_events(d: Dispatcher) -> None:
     d.push("other")
     d.stop()
     reader.join(LIMIT)
-    assert seen == ["pushed"], "an iteration ends when the dispatcher has stopped"
+    assert seen == ["pushed", "stopped"], "an iteration ends when the dispatcher has stopped"
 
 
 def test_hooks(d: Dispatcher) -> None:

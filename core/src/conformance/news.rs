@@ -141,7 +141,7 @@ pub fn a_log_is_let_go_once(make: Make<'_>) {
         lines,
         [(
             Level::Info,
-            "the dispatcher has stopped: 1 handed back, 1 wait".to_owned()
+            "the dispatcher stops, and nothing runs any more: 1 handed back, 1 wait".to_owned()
         )]
     );
     drop(body);

@@ -56,7 +56,6 @@ impl Dispatcher {
         // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
         self.0.kinds.clear();
         self.0.hooks.clear();
-        self.0.announce_event(EventKind::Stopped, Some(said(&result)));
         self.0.events.end();
         self.0.let_go_of_the_log();
         result
@@ -72,6 +71,8 @@ impl Dispatcher {
         // A body that ended before it could be handed back has an answer on its way: it must be stored
         // before nothing can be stored any more.
         inner.wait_for_calls();
+        // Before the seal: whoever sees that it is sealed has heard of it.
+        inner.announce_stop(*handed_back.as_ref().unwrap_or(&0));
         // Whatever is accepted before this is in the dump, and nothing is accepted after it.
         inner.phase.store(SEALED, Ordering::SeqCst);
         let sealed = inner.engine.seal();
@@ -185,14 +186,6 @@ impl Dispatcher {
     }
 }
 
-/// What a stop came to, in words.
-fn said(result: &Result<StopReport>) -> String {
-    match result {
-        Ok(report) => format!("{} handed back, {} wait", report.handed_back, report.waiting),
-        Err(error) => error.to_string(),
-    }
-}
-
 impl Inner {
     /// Wakes everyone who waits for anything, so that they look at the phase.
     fn ring_everything(&self) {
@@ -230,6 +223,16 @@ impl Inner {
             if slots.max(active) <= self.cells.live() || !listener.wait(deadline) {
                 return;
             }
+        }
+    }
+
+    /// Tells that nothing runs any more, and what is left.
+    fn announce_stop(&self, handed_back: usize) {
+        if self.events.wanted(EventKind::Stopped) {
+            let counts = self.engine.counts().unwrap_or_default();
+            let waiting: u64 = counts.iter().map(QueueCounts::waiting).sum();
+            let text = format!("{handed_back} handed back, {waiting} wait");
+            self.announce_event(EventKind::Stopped, Some(text));
         }
     }
 

@@ -98,7 +98,7 @@ impl fmt::Display for Report<'_> {
             EventKind::BreakerOpened => write!(f, "too many attempts failed: the like of {whom} waits{why}"),
             EventKind::BreakerClosed => write!(f, "the like of {whom} starts again{why}"),
             EventKind::Opened => write!(f, "jobs were found in the store{why}"),
-            EventKind::Stopped => write!(f, "the dispatcher has stopped{why}"),
+            EventKind::Stopped => write!(f, "the dispatcher stops, and nothing runs any more{why}"),
             EventKind::StoreFailed => write!(f, "the store fails{why}"),
             EventKind::StoreRecovered => write!(f, "the store works again"),
             EventKind::ForwardFailed => write!(f, "jobs of {whom} cannot be passed on{why}"),
