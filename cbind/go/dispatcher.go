@@ -32,8 +32,8 @@ type Dispatcher struct {
 	// grace is how long a Run that ends waits for its handlers.
 	grace time.Duration
 	// desks are pieces of C memory that pushes are written to, for the next push.
-	desks depot
-	ends  ends
+	desks *depot
+	ends  *ends
 	// logged is closed when the last line of the log has been written; nil without a log.
 	logged <-chan struct{}
 	stop   sync.Once
@@ -106,6 +106,8 @@ func Open(url string, options ...Option) (*Dispatcher, error) {
 	d := &Dispatcher{
 		handle:  &handle{at: at},
 		runs:    map[*run]struct{}{},
+		desks:   &depot{},
+		ends:    &ends{},
 		stopped: make(chan struct{}),
 	}
 	d.kinds.Store(&map[string]*kind{})
@@ -120,8 +122,19 @@ func Open(url string, options ...Option) (*Dispatcher, error) {
 		}
 	}
 	// A net for those who forget to close it, no more.
-	runtime.AddCleanup(d, (*handle).close, d.handle)
+	runtime.AddCleanup(d, net.close, net{d.handle, d.desks})
 	return d, nil
+}
+
+// net is what a dispatcher that nobody has closed leaves behind.
+type net struct {
+	handle *handle
+	desks  *depot
+}
+
+func (n net) close() {
+	n.handle.close()
+	n.desks.clear()
 }
 
 // checkABI compares the header this was compiled with and the library it runs with.

@@ -384,3 +384,33 @@ func TestRunTakesItsQueuesOnly(t *testing.T) {
 	run(t, d)
 	equal(t, receive(t, ran), "a")
 }
+
+// Whoever forgets to close a dispatcher does not keep what the library has of it.
+func TestAForgottenDispatcherIsGivenBack(t *testing.T) {
+	path := t.TempDir() + "/jobs.db"
+	func() {
+		d, err := forebay.Open("sqlite:" + path)
+		ok(t, err)
+		id := push(t, d, "k", "")
+		ctx, cancel := context.WithCancel(context.Background())
+		waits := make(chan error)
+		go func() {
+			_, err := d.Wait(ctx, id)
+			waits <- err
+		}()
+		cancel()
+		if err := receive(t, waits); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	}()
+	waitFor(t, "the file can be opened again", func() bool {
+		runtime.GC()
+		d, err := forebay.Open("sqlite:" + path)
+		if err == nil {
+			ok(t, d.Close())
+		} else if !errors.Is(err, forebay.ErrAlreadyOpen) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+}

@@ -208,16 +208,10 @@ func attempts(count int) C.uint32_t {
 	return C.uint32_t(count)
 }
 
-func idOf(id C.fby_id) (to ID) {
-	for i, b := range id.b {
-		to[i] = byte(b)
-	}
-	return to
+func idOf(id C.fby_id) ID {
+	return *(*ID)(unsafe.Pointer(&id.b))
 }
 
-func cID(id ID) (to C.fby_id) {
-	for i, b := range id {
-		to.b[i] = C.uint8_t(b)
-	}
-	return to
+func cID(id ID) C.fby_id {
+	return C.fby_id{b: *(*[16]C.uint8_t)(unsafe.Pointer(&id))}
 }

@@ -27,6 +27,9 @@ func (r Result) Decode(value any) error {
 // Wait waits for the end of a job. If it ended otherwise than well the error is [ErrJobFailed], with the text of its
 // last failure, or [ErrShed], and the state is in the result all the same. A job that is unknown, or was forgotten
 // since, is [ErrNotFound].
+//
+// Any number of goroutines may wait; that takes no thread. A handler that waits for another job goes on counting
+// against the option concurrency: if all of them wait for jobs that cannot start, only ctx ends that.
 func (d *Dispatcher) Wait(ctx context.Context, id ID) (Result, error) {
 	if job, inside := FromContext(ctx); inside && job.ID == id {
 		return Result{}, errorf(CodeWouldDeadlock, "a handler cannot wait for the job that it runs")
