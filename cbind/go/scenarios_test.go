@@ -960,7 +960,7 @@ func runFolder(t *testing.T, folder string) {
 // lacking is whether Go has no such thing: a push waits as long as its context, and is not told how long.
 func lacking(need string) bool { return need == "waits" }
 
-// subscribes is whether a step wants events, of which there is no stream in Go yet.
+// subscribes is whether a step wants what has happened so far: in Go events are an iteration, which waits for more.
 func subscribes(f fields) bool { return string(f["do"]) == `"subscribe"` }
 
 func TestEveryScenarioOnEveryEngine(t *testing.T) {

@@ -85,7 +85,7 @@ json_t *string(fby_bytes b) {
 }
 
 /* Text, or null if there is none. */
-static json_t *name_or_null(fby_bytes b) {
+json_t *name_or_null(fby_bytes b) {
     return b.len == 0 ? json_null() : string(b);
 }
 

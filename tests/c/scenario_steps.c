@@ -416,6 +416,28 @@ static json_t *do_drain(stage *s, json_t *fields) {
     return json_object();
 }
 
+static json_t *do_subscribe(stage *s, json_t *fields) {
+    size_t capacity = (size_t)json_integer_value(need(s, fields, "capacity"));
+    fby_events_free(s->events);
+    s->events = NULL;
+    TRY(fby_events_new(s->d, FBY_LEVEL_DEBUG, capacity, &s->events, &err));
+    return json_object();
+}
+
+static json_t *do_events(stage *s, json_t *fields) {
+    fby_event event = FBY_INIT(fby_event);
+    json_t *told = json_array();
+    size_t count;
+    (void)fields;
+    if (s->events == NULL) mistaken(s, "nobody has %s", "subscribed");
+    while (s->events != NULL && fby_events_poll(s->events, &event, sizeof event, 1, 0, &count, NULL) == FBY_OK && count > 0) {
+        json_array_append_new(told, json_pack("{s:s, s:s, s:o, s:o, s:i}", "event", fby_event_name(event.kind), "id",
+                                              label_of(s, &event.id), "queue", name_or_null(event.queue), "kind",
+                                              name_or_null(event.job_kind), "attempt", (int)event.attempt));
+    }
+    return json_pack("{s:o, s:I}", "events", told, "dropped", (json_int_t)fby_events_dropped(s->events));
+}
+
 static fby_bytes path_of(stage *s, json_t *fields) {
     const char *file = json_string_value(need(s, fields, "file"));
     char *path = keep(s, calloc(1, 256));
@@ -466,6 +488,8 @@ static json_t *do_stop(stage *s, json_t *fields) {
 }
 
 void stage_release(stage *s) {
+    fby_events_free(s->events);
+    s->events = NULL;
     fby_release(s->d);
     s->d = NULL;
 }
@@ -525,7 +549,7 @@ static const struct {
     STEP(push), STEP(push_many), STEP(next), STEP(complete), STEP(extend), STEP(stop_reason), STEP(cancel),
     STEP(retry), STEP(signal), STEP(state), STEP(get), STEP(result), STEP(explain), STEP(list), STEP(pause),
     STEP(resume), STEP(purge), STEP(len), STEP(pressure), STEP(stats), STEP(metrics), STEP(explain_queue),
-    STEP(configure_queue), STEP(queue_options), STEP(declare), STEP(forward), STEP(handle), STEP(start), STEP(drain), STEP(dump),
+    STEP(configure_queue), STEP(queue_options), STEP(declare), STEP(forward), STEP(subscribe), STEP(events), STEP(handle), STEP(start), STEP(drain), STEP(dump),
     STEP(restore), STEP(cut), STEP(flush), STEP(request_stop), STEP(stop), STEP(release), STEP(open), STEP(advance),
 };
 

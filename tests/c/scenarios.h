@@ -27,6 +27,7 @@ typedef struct {
     json_t *options;
     int64_t advanced_ms;
     fby_dispatcher *d;
+    fby_events *events;
     label jobs[MANY], deliveries[MANY];
     size_t job_count, delivery_count;
     json_t *kept;       /* values that were taken from a step, until it is over */
@@ -80,6 +81,7 @@ json_t *delivered(stage *s, const fby_job *job, const char *name);
 
 json_t *failure(fby_error *err);
 json_t *string(fby_bytes b); /* null if it is not UTF-8 */
+json_t *name_or_null(fby_bytes b);
 json_t *parsed(fby_buffer *buffer);
 json_t *told_text(fby_buffer *buffer);
 void tell_payload(json_t *answer, fby_bytes b, fby_bytes type);
