@@ -66,8 +66,13 @@ fn datetime_class(py: Python<'_>) -> PyResult<&Bound<'_, PyType>> {
     DATETIME.find(py, "datetime", "datetime")
 }
 
-/// An instant as a `datetime` in UTC.
+/// The last whole second that a `datetime` can tell, in the year 9999.
+const LAST: Timestamp = Timestamp::from_micros(253_402_300_799_000_000);
+
+/// An instant as a `datetime` in UTC; what is later than that can tell, such as the time of a job that is never to
+/// run, is the last one.
 pub fn datetime(py: Python<'_>, at: Timestamp) -> PyResult<Bound<'_, PyAny>> {
+    let at = at.min(LAST);
     static UTC: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let utc = UTC.find(py, "datetime", "UTC")?;
     datetime_class(py)?.call_method1("fromtimestamp", (at.as_micros() as f64 / 1e6, utc))

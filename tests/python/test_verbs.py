@@ -256,6 +256,14 @@ def test_a_clock_that_stands_still_is_moved(opened: Opened) -> None:
     assert d.now() == datetime.fromtimestamp(61, UTC)
 
 
+def test_a_time_that_python_cannot_tell_is_the_last_one_it_can(opened: Opened) -> None:
+    d = opened(clock="manual")
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert d.get(d.push("never", delay=float("inf"))).run_at == last
+    d.advance(timedelta(days=999_999_999))
+    assert d.now() == last
+
+
 def test_the_clock_of_the_system_is_nobodys_to_move(opened: Opened) -> None:
     with pytest.raises(forebay.UnsupportedError, match="clock=manual"):
         opened().advance(1)
