@@ -52,6 +52,22 @@ void the_answer_may_come_before_the_handler_returns() {
     CHECK(d.wait_for<int>(d.push("k", "still there"), soon) == 41);
 }
 
+void what_is_returned_after_giving_a_job_away_does_not_count() {
+    const auto d = open();
+    std::promise<forebay::pending> given;
+    d.handle("k", [&given](const job &j) {
+        given.set_value(j.defer());
+        return "not this";
+    });
+    d.start();
+    const auto id = d.push("k");
+    auto p = given.get_future().get();
+    // A handler that has returned by now has not ended its job.
+    THROWN(forebay::timeout, d.wait(id, 20ms));
+    p.done("this");
+    CHECK(d.wait(id, soon).view() == "this");
+}
+
 void a_delivery_counts_once() {
     desk at;
     const auto id = at.d.push("k");
@@ -145,6 +161,7 @@ void one_of_many_answers_counts() {
 const test_case cases[] = {
     CASE(a_job_is_handed_to_another_thread),
     CASE(the_answer_may_come_before_the_handler_returns),
+    CASE(what_is_returned_after_giving_a_job_away_does_not_count),
     CASE(a_delivery_counts_once),
     CASE(what_nobody_answers_has_failed),
     CASE(a_handler_may_throw_after_it_has_given_its_job_away),
