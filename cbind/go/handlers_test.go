@@ -302,3 +302,28 @@ func TestASlowJobHoldsBackNothing(t *testing.T) {
 		}
 	}
 }
+
+// A worker that goes from one job to the next, which takes its time, has looked for no more: somebody else must.
+func TestASlowJobHidesNoNewOne(t *testing.T) {
+	d := open(t, "memory:", forebay.WithConcurrency(2))
+	started, let := make(chan struct{}), make(chan struct{})
+	handle(t, d, "one at a time", func(context.Context, *forebay.Job) error {
+		started <- struct{}{}
+		<-let
+		return nil
+	}, forebay.Concurrency(1))
+	handle(t, d, "other", func(context.Context, *forebay.Job) error { return nil })
+	run(t, d)
+	for range 20 {
+		push(t, d, "one at a time", "")
+		push(t, d, "one at a time", "")
+		receive(t, started)
+		let <- struct{}{}
+		receive(t, started)
+		ctx, cancel := context.WithTimeout(context.Background(), soon)
+		_, err := d.Wait(ctx, push(t, d, "other", ""))
+		cancel()
+		ok(t, err)
+		let <- struct{}{}
+	}
+}
