@@ -92,3 +92,42 @@ impl Spares {
         self.bodies.into_iter().chain(left).for_each(Body::retire);
     }
 }
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::dispatcher::{Dispatcher, KindSet, Lease};
+    use crate::time::{Deadline, ManualClock};
+    use crate::{NewJob, Options, Outcome};
+
+    #[test]
+    fn bodies_hold_no_dispatcher_once_their_consumer_is_gone() {
+        // A clock that stands still has no upkeep thread, which would hold it as well.
+        let clock = Arc::new(ManualClock::new());
+        let d = Dispatcher::open_with_clock("memory:", Options::default(), clock).unwrap();
+        let alone = Arc::strong_count(&d.0);
+        for consumer_goes_first in [false, true] {
+            for _ in 0..3 {
+                d.push(NewJob::new("k", ())).unwrap();
+            }
+            let mut consumer = d.consumer(Arc::new(KindSet::any()));
+            let mut leases = Vec::new();
+            consumer.next_many(3, Deadline::NEVER, &mut leases).unwrap();
+            let held = Arc::strong_count(&d.0);
+            let tickets: Vec<_> = leases.into_iter().map(Lease::park).collect();
+            let finish = || {
+                let done = tickets.iter().map(|ticket| (*ticket, Outcome::done()));
+                d.finish(done).unwrap()
+            };
+            if consumer_goes_first {
+                drop(consumer);
+                finish();
+            } else {
+                finish();
+                assert_eq!(Arc::strong_count(&d.0), held, "they are at home");
+                drop(consumer);
+            }
+            assert_eq!(Arc::strong_count(&d.0), alone);
+        }
+    }
+}
