@@ -51,7 +51,9 @@ func (p program) run(t *testing.T, module string) string {
 	gomod := "module example\n\ngo 1.24\n\nrequire forebay.dev/forebay v0.0.0\n\nreplace forebay.dev/forebay => " + module + "\n"
 	ok(t, os.WriteFile(filepath.Join(folder, "go.mod"), []byte(gomod), 0o600))
 	ok(t, os.WriteFile(filepath.Join(folder, "main.go"), []byte(p.text), 0o600))
-	formatted, err := exec.Command("gofmt", "-l", folder).CombinedOutput()
+	root, err := exec.Command("go", "env", "GOROOT").Output()
+	ok(t, err)
+	formatted, err := exec.Command(filepath.Join(strings.TrimSpace(string(root)), "bin", "gofmt"), "-l", folder).CombinedOutput()
 	ok(t, err)
 	equal(t, string(formatted), "")
 	command := exec.Command("go", "run", ".")
