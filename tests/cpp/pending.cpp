@@ -85,6 +85,7 @@ void what_nobody_answers_has_failed() {
     at.next();
     auto second = at.next();
     second = forebay::pending();
+    THROWN(forebay::invalid, second.finish(forebay::done()));
     CHECK(contains(THROWN(forebay::job_failed, at.d.wait(id, soon)).what(), "destroyed without an answer"));
 }
 

@@ -143,7 +143,19 @@ void a_logger_is_any_callable() {
     CHECK(alive == 0);
 }
 
+void a_stream_that_tells_cannot_be_polled() {
+    const auto d = open();
+    auto stream = d.subscribe(forebay::level::debug);
+    d.push("k");
+    int told = 0;
+    const auto nothing = [](const forebay::event &) {};
+    stream.poll([&](const forebay::event &) { THROWN(forebay::invalid, stream.poll(nothing, 1, 0s)), ++told; });
+    CHECK(told > 0);
+    CHECK(stream.poll(nothing, 64, 0s).has_value());
+}
+
 const test_case cases[] = {
+    CASE(a_stream_that_tells_cannot_be_polled),
     CASE(the_ends_of_many_jobs_are_told_once),
     CASE(an_event_loop_waits_for_ends),
     CASE(a_stream_tells_what_happens),

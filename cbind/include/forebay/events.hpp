@@ -111,9 +111,10 @@ class events {
     /// Calls each(const event &) for up to max events, the oldest first; waits for the first one only. Gives their
     /// number, 0 if the time was up; nothing once the dispatcher has stopped and all has been told. Throws what each
     /// throws, and then the rest of those taken is lost; would_deadlock for an endless wait in a handler; invalid
-    /// while another thread polls.
+    /// while another thread polls, and within each.
     template <class F>
     std::optional<std::size_t> poll(F &&each, std::size_t max = 64, wait_time wait = forever) {
+        if (telling_) throw invalid(FBY_E_INVALID, "this stream tells of its events just now; poll it afterwards");
         taken_.resize(max);
         std::size_t count = 0;
         fby_error *why = nullptr;
@@ -121,6 +122,7 @@ class events {
                                                 &count, &why);
         if (code == FBY_E_CLOSED) return fby_error_free(why), std::nullopt;
         detail::check(code, why);
+        const telling now(telling_);
         for (std::size_t i = 0; i < count; ++i) std::invoke(each, event(taken_[i]));
         return count;
     }
@@ -136,9 +138,19 @@ class events {
     }
 
   private:
+    // A poll while it lives would take the events away that are told of.
+    struct telling {
+        explicit telling(bool &flag) noexcept : flag_(flag) { flag_ = true; }
+        telling(const telling &) = delete;
+        telling &operator=(const telling &) = delete;
+        ~telling() { flag_ = false; }
+        bool &flag_;
+    };
+
     detail::owned<fby_dispatcher> dispatcher_;
     detail::owned<fby_events> events_;
     std::vector<fby_event> taken_;
+    bool telling_ = false;
 };
 
 }  // namespace forebay

@@ -45,7 +45,7 @@ inline bool still_good(fby_status code) noexcept {
 /// at a time for the same object, any one.
 class pending {
   public:
-    /// None: finish throws stale.
+    /// None: finish throws invalid.
     pending() noexcept = default;
     /// A delivery by its ticket.
     pending(fby_dispatcher *dispatcher, const fby_job &job) noexcept
