@@ -176,8 +176,8 @@ fn while_the_sink_is_down_nothing_is_lost_used_up_or_overtaken() {
     assert_eq!(
         told,
         [
-            "jobs of queue \"outbox\" cannot be passed on: no route",
-            "jobs of queue \"outbox\" are passed on again"
+            "jobs of queue \"out\" cannot be passed on: no route",
+            "jobs of queue \"out\" are passed on again"
         ],
         "each once"
     );
