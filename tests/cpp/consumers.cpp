@@ -58,6 +58,17 @@ void a_handler_runs_on_a_batch() {
     CHECK(d.wait(ids[5]).view() == "in the end");
 }
 
+void a_batch_is_not_polled_into_by_its_handler() {
+    const forebay::dispatcher d("memory:?concurrency=8");
+    const auto ids = d.push_many("k", texts(2));
+    auto c = d.consume();
+    forebay::batch jobs;
+    CHECK(c.poll(jobs, 1) && jobs.size() == 1);
+    jobs.run([&](const job &) { THROWN(forebay::invalid, c.poll(jobs, 1, forebay::wait_time(std::chrono::seconds(0)))); });
+    CHECK(d.state(ids[0]) == forebay::state::succeeded && d.state(ids[1]) == forebay::state::queued);
+    CHECK(c.poll(jobs, 1) && jobs.size() == 1);
+}
+
 void what_a_batch_does_not_answer_has_failed() {
     const forebay::dispatcher d("memory:?concurrency=8&max_attempts=1");
     const auto ids = d.push_many("k", texts(4));
@@ -196,6 +207,7 @@ void an_event_loop_waits_for_a_descriptor() {
 const test_case cases[] = {
     CASE(jobs_are_polled_and_answered_in_batches),
     CASE(a_handler_runs_on_a_batch),
+    CASE(a_batch_is_not_polled_into_by_its_handler),
     CASE(what_a_batch_does_not_answer_has_failed),
     CASE(a_batch_says_what_counted),
     CASE(an_overdue_answer_does_not_count),

@@ -110,17 +110,25 @@ class batch {
     /// they answered. The handler is one as for dispatcher::handle: it may throw. As finish() otherwise.
     template <class F>
     std::size_t run(F &&handler) {
-        for (delivery &each : deliveries_) {
-            if (!each.open() || each.answer_) continue;
-            sink words{};
-            const fby_verdict verdict = detail::attempt(words, handler, each);
-            if (verdict != FBY_PENDING) each.answer(std::move(words).of(verdict));
+        {
+            const detail::raised now(running_);
+            attempt_all(handler);
         }
         return finish();
     }
 
   private:
     friend class consumer;
+
+    template <class F>
+    void attempt_all(F &handler) {
+        for (delivery &each : deliveries_) {
+            if (!each.open() || each.answer_) continue;
+            sink words{};
+            const fby_verdict verdict = detail::attempt(words, handler, each);
+            if (verdict != FBY_PENDING) each.answer(std::move(words).of(verdict));
+        }
+    }
 
     // Where the words of a handler go that this thread runs.
     struct sink {
@@ -170,6 +178,8 @@ class batch {
     std::vector<delivery> deliveries_;
     std::vector<fby_outcome> answers_;
     std::vector<fby_status> codes_;
+    // A poll meanwhile would take the jobs away that handlers are run on.
+    bool running_ = false;
 };
 
 /// A delivery that was told to stop.
@@ -204,9 +214,10 @@ class consumer {
 
     /// Takes up to max jobs into a batch, in place of what it held; waits for the first one only. True with the
     /// jobs, or with none if the time was up or somebody called wake(); false once the dispatcher stops. Throws
-    /// would_deadlock for an endless wait in a handler, invalid while another thread polls,
-    /// forked, storage. Threads: one at a time for the same consumer.
+    /// would_deadlock for an endless wait in a handler, invalid while another thread polls
+    /// and in a handler that this batch runs, forked, storage. Threads: one at a time for the same consumer.
     bool poll(batch &into, std::size_t max, wait_time wait = forever) {
+        if (into.running_) throw invalid(FBY_E_INVALID, "this batch runs a handler just now; poll into another one");
         into.abandon();
         if (into.dispatcher_.get() != dispatcher_.get()) into.dispatcher_ = detail::share(dispatcher_.get());
         into.jobs_.resize(max);

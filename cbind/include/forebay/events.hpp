@@ -122,7 +122,7 @@ class events {
                                                 &count, &why);
         if (code == FBY_E_CLOSED) return fby_error_free(why), std::nullopt;
         detail::check(code, why);
-        const telling now(telling_);
+        const detail::raised now(telling_);
         for (std::size_t i = 0; i < count; ++i) std::invoke(each, event(taken_[i]));
         return count;
     }
@@ -138,18 +138,10 @@ class events {
     }
 
   private:
-    // A poll while it lives would take the events away that are told of.
-    struct telling {
-        explicit telling(bool &flag) noexcept : flag_(flag) { flag_ = true; }
-        telling(const telling &) = delete;
-        telling &operator=(const telling &) = delete;
-        ~telling() { flag_ = false; }
-        bool &flag_;
-    };
-
     detail::owned<fby_dispatcher> dispatcher_;
     detail::owned<fby_events> events_;
     std::vector<fby_event> taken_;
+    // A poll meanwhile would take the events away that are told of.
     bool telling_ = false;
 };
 

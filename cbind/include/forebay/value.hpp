@@ -209,6 +209,17 @@ std::string text_of(F function, Arguments... arguments) {
     return buffer(text).str();
 }
 
+
+// A flag that is up while this lives.
+struct raised {
+    explicit raised(bool &flag) noexcept : flag_(flag) { flag_ = true; }
+    raised(const raised &) = delete;
+    raised &operator=(const raised &) = delete;
+    ~raised() { flag_ = false; }
+
+  private:
+    bool &flag_;
+};
 }  // namespace detail
 }  // namespace forebay
 
