@@ -135,8 +135,8 @@ pub unsafe extern "C" fn fby_consumer_new(
 /// Takes up to max jobs; waits for the first one only. No more are out at once than the option concurrency
 /// says. Answer for each with fby_finish.
 ///
-/// Parameters: consumer; jobs takes them, each job_size bytes, which is sizeof(fby_job); max of them;
-/// timeout_ms is how long to wait for the first: 0 not at all, FBY_FOREVER without limit; count may be NULL,
+/// Parameters: consumer; jobs takes them, each job_size bytes, which is sizeof(fby_job); max of them, at least 1 for
+/// any to be taken and for the descriptor to be looked after; timeout_ms is how long to wait for the first: 0 not at all, FBY_FOREVER without limit; count may be NULL,
 /// else takes their number, 0 on any but FBY_OK.
 /// Returns: FBY_OK, with a count of 0 if the time was up; FBY_E_CLOSED once the dispatcher stops;
 /// FBY_E_INTERRUPTED by fby_consumer_wake; FBY_E_WOULD_DEADLOCK for an endless wait in a handler;
