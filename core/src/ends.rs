@@ -4,14 +4,13 @@
 //! lock: so each is told exactly once, or not at all.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::OnceLock;
 
 use crate::bell::Bell;
 use crate::error::Result;
 use crate::id::JobId;
 use crate::job::State;
 use crate::sync::{Mutex, lock};
-use crate::wakeup::Wakeup;
+use crate::wakeup::LateWakeup;
 
 /// The interests of one who waits for many ends. Any thread.
 #[derive(Debug, Default)]
@@ -19,7 +18,7 @@ pub(crate) struct Ends {
     heard: Mutex<Heard>,
     /// Rung for threads that wait.
     pub(crate) bell: Bell,
-    wakeup: OnceLock<Wakeup>,
+    pub(crate) wakeup: LateWakeup,
 }
 
 /// An interest: the number that whoever waits knows it by, and one that no other interest of the process has.
@@ -96,7 +95,7 @@ impl Ends {
         }
         drop(heard);
         self.bell.ring();
-        self.light();
+        self.wakeup.ring();
     }
 
     /// There may be news of every job.
@@ -111,7 +110,7 @@ impl Ends {
         }
         drop(heard);
         self.bell.ring_all();
-        self.light();
+        self.wakeup.ring();
     }
 
     /// Takes an interest back. `None` if it is not there, or if it is known to have ended.
@@ -190,30 +189,6 @@ impl Ends {
         let heard = lock(&self.heard);
         let interests = heard.interests.iter();
         interests.map(|(name, i)| (i.id, i.tag(*name))).collect()
-    }
-
-    /// The descriptor, which is made if there is none.
-    pub(crate) fn wakeup(&self) -> Result<&Wakeup> {
-        match self.wakeup.get() {
-            Some(wakeup) => Ok(wakeup),
-            None => {
-                let made = Wakeup::new()?;
-                Ok(self.wakeup.get_or_init(|| made))
-            }
-        }
-    }
-
-    /// Makes the descriptor readable, if there is one.
-    pub(crate) fn light(&self) {
-        if let Some(wakeup) = self.wakeup.get() {
-            wakeup.ring();
-        }
-    }
-
-    /// Makes the descriptor readable by the next news only. False if there is none; else look again.
-    pub(crate) fn rearm(&self) -> bool {
-        let wakeup = self.wakeup.get();
-        wakeup.map(Wakeup::rearm).is_some()
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! An eventfd on Linux, a pair of sockets elsewhere. Non-blocking, and closed when another program is started.
 
+use std::sync::OnceLock;
+
 use crate::error::Result;
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -63,6 +65,38 @@ impl Wakeup {
     #[cfg(all(test, shuttle))]
     pub(crate) fn wait(&self) {
         self.line.wait();
+    }
+}
+
+/// One that is made when somebody asks for its descriptor; until then there is nobody to wake. Any thread.
+#[derive(Debug, Default)]
+pub(crate) struct LateWakeup(OnceLock<Wakeup>);
+
+impl LateWakeup {
+    /// The descriptor, which is made if there is none.
+    ///
+    /// # Errors
+    /// As [`Wakeup::new`].
+    pub(crate) fn get(&self) -> Result<&Wakeup> {
+        match self.0.get() {
+            Some(wakeup) => Ok(wakeup),
+            None => {
+                let made = Wakeup::new()?;
+                Ok(self.0.get_or_init(|| made))
+            }
+        }
+    }
+
+    /// Makes the descriptor readable, if there is one.
+    pub(crate) fn ring(&self) {
+        if let Some(wakeup) = self.0.get() {
+            wakeup.ring();
+        }
+    }
+
+    /// Makes the descriptor readable by the next ring only. False if there is none; else look again.
+    pub(crate) fn rearm(&self) -> bool {
+        self.0.get().map(Wakeup::rearm).is_some()
     }
 }
 

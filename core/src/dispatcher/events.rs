@@ -118,17 +118,17 @@ impl Subscription {
         }
         // Asked before the last look: what was told before the stop is handed out.
         let over = self.feed.is_over();
-        if out.len() == before && self.feed.rearm() | over {
+        if out.len() == before && self.feed.wakeup.rearm() | over {
             out.extend(self.drain().take(max));
         }
         match out.len() - before {
             0 if over => {
-                self.feed.light();
+                self.feed.wakeup.ring();
                 Err(super::closed())
             }
             0 => Ok(0),
             got => {
-                self.feed.light();
+                self.feed.wakeup.ring();
                 Ok(got)
             }
         }
@@ -152,7 +152,7 @@ impl Subscription {
     #[cfg(all(unix, not(shuttle)))]
     pub fn descriptor(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
         self.check_process()?;
-        Ok(self.feed.wakeup()?.fd())
+        Ok(self.feed.wakeup.get()?.fd())
     }
 
     /// How many events found the buffer full and were dropped.

@@ -114,7 +114,7 @@ impl Watcher {
         }
         let found = self.look_out(max, deadline, out);
         if !matches!(found, Ok(0)) {
-            self.ends.light();
+            self.ends.wakeup.ring();
         }
         found
     }
@@ -128,7 +128,7 @@ impl Watcher {
                 return Ok(got);
             }
             let Some(listener) = listener else {
-                return if self.ends.rearm() {
+                return if self.ends.wakeup.rearm() {
                     self.take(max, out)
                 } else {
                     Ok(0)
@@ -191,7 +191,7 @@ impl Watcher {
     #[cfg(all(unix, not(shuttle)))]
     pub fn descriptor(&self) -> Result<std::os::fd::BorrowedFd<'_>> {
         self.inner.birth.check()?;
-        Ok(self.ends.wakeup()?.fd())
+        Ok(self.ends.wakeup.get()?.fd())
     }
 
     /// Whether a thread waits in [`Watcher::poll`].

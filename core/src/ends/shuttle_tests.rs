@@ -18,7 +18,7 @@ struct World {
 impl World {
     fn new() -> (std::sync::Arc<Ends>, Arc<Self>) {
         let (ends, world) = (std::sync::Arc::new(Ends::default()), Arc::new(Self::default()));
-        ends.wakeup().unwrap();
+        ends.wakeup.get().unwrap();
         world.finished.enrol(&ends);
         (ends, world)
     }
@@ -56,14 +56,14 @@ impl World {
     fn told(&self, ends: &Ends, count: usize) {
         let mut told = 0;
         while told < count {
-            ends.wakeup().unwrap().wait();
+            ends.wakeup.get().unwrap().wait();
             let mut got = self.take(ends);
             if got == 0 {
-                ends.rearm();
+                ends.wakeup.rearm();
                 got = self.take(ends);
             }
             if got > 0 {
-                ends.light();
+                ends.wakeup.ring();
             }
             told += got;
         }

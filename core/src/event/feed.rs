@@ -1,15 +1,13 @@
 //! A bounded buffer of events, for threads and for event loops.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 
 use super::{Event, Level};
 use crate::bell::Bell;
-use crate::error::Result;
 use crate::time::Deadline;
-use crate::wakeup::Wakeup;
+use crate::wakeup::LateWakeup;
 
 /// The buffer of one subscription. Any thread.
 #[derive(Debug)]
@@ -18,7 +16,7 @@ pub(crate) struct Feed {
     events: ArrayQueue<Event>,
     dropped: AtomicU64,
     bell: Bell,
-    wakeup: OnceLock<Wakeup>,
+    pub(crate) wakeup: LateWakeup,
     /// Whether nobody reads it any more.
     left: AtomicBool,
     /// Whether the dispatcher has stopped.
@@ -35,7 +33,7 @@ impl Feed {
             events: ArrayQueue::new(capacity.clamp(1, Self::MAX_CAPACITY)),
             dropped: AtomicU64::new(0),
             bell: Bell::default(),
-            wakeup: OnceLock::new(),
+            wakeup: LateWakeup::default(),
             left: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
@@ -51,7 +49,7 @@ impl Feed {
             return;
         }
         self.bell.ring();
-        self.light();
+        self.wakeup.ring();
     }
 
     /// The next event that is there.
@@ -99,36 +97,11 @@ impl Feed {
     pub(crate) fn end(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.bell.ring_all();
-        self.light();
+        self.wakeup.ring();
     }
 
     /// Whether the dispatcher has stopped.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
-    }
-
-    /// The descriptor, which is made if there is none.
-    #[cfg(all(unix, not(shuttle)))]
-    pub(crate) fn wakeup(&self) -> Result<&Wakeup> {
-        match self.wakeup.get() {
-            Some(wakeup) => Ok(wakeup),
-            None => {
-                let made = Wakeup::new()?;
-                Ok(self.wakeup.get_or_init(|| made))
-            }
-        }
-    }
-
-    /// Makes the descriptor readable, if there is one.
-    pub(crate) fn light(&self) {
-        if let Some(wakeup) = self.wakeup.get() {
-            wakeup.ring();
-        }
-    }
-
-    /// Makes the descriptor readable by the next event only. False if there is none; else look again.
-    pub(crate) fn rearm(&self) -> bool {
-        let wakeup = self.wakeup.get();
-        wakeup.map(Wakeup::rearm).is_some()
     }
 }
