@@ -11,13 +11,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+WARN = ["-pedantic", "-Wall", "-Wextra", "-Werror", "-pthread"]
+LANGUAGES = {
+    ".c": ["CC", "cc", "-std=c11", "-D_POSIX_C_SOURCE=200809L", *WARN],
+    ".cpp": ["CXX", "c++", "-std=c++17", *WARN, "-Wshadow", "-Wconversion"],
+}
 
 
 @pytest.fixture(scope="session")
-def build_go(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
-    """Builds the Go program of a folder; where it is."""
+def prefix() -> Path:
+    """Where the library is installed."""
     subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
-    prefix = ROOT / "build/c/prefix"
+    return ROOT / "build/c/prefix"
+
+
+@pytest.fixture(scope="session")
+def build(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Builds a program in C or C++ of one file; where it is."""
+
+    def compiled(source: Path, *flags: str) -> Path:
+        variable, usual, *strict = LANGUAGES[source.suffix]
+        program = tmp_path_factory.mktemp("bin") / source.stem
+        where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
+        ask = ["pkg-config", "--cflags", "--libs", "forebay"]
+        found = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
+        link = [*found, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(program)]
+        subprocess.run([os.environ.get(variable, usual), *strict, *flags, str(source), *link], check=True)
+        return program
+
+    return compiled
+
+
+@pytest.fixture(scope="session")
+def build_go(prefix: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Builds the Go program of a folder; where it is."""
     go = shutil.which("go")
     assert go, "the Go examples need Go: https://go.dev/dl"
 
@@ -26,7 +53,7 @@ def build_go(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]
         where = os.environ | {
             "PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig"),
             "CGO_LDFLAGS": f"-Wl,-rpath,{prefix / 'lib'}",
-            "GOFLAGS": "-mod=mod",
+            "GOFLAGS": "-mod=mod -buildvcs=false",
         }
         subprocess.run([go, "vet", "."], cwd=folder, env=where, check=True, timeout=600)
         subprocess.run([go, "build", "-o", program, "."], cwd=folder, env=where, check=True, timeout=600)

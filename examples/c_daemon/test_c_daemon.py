@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
@@ -16,24 +15,14 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 LIMIT = 60
 CLIENTS = 4
 WRITTEN = re.compile(r"([0-9a-f-]{36}) (.*)")
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The daemon, built against an installation of the library as `make install` makes it."""
-    subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
-    prefix, built = ROOT / "build/c/prefix", tmp_path_factory.mktemp("bin") / "daemon"
-    where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-    ask = ["pkg-config", "--cflags", "--libs", "forebay"]
-    flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
-    strict = ["-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror"]
-    link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
-    subprocess.run([os.environ.get("CC", "cc"), *strict, str(HERE / "daemon.c"), *link], check=True)
-    return built
+def program(build: Callable[[Path], Path]) -> Path:
+    return build(HERE / "daemon.c")
 
 
 class Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from collections import Counter
@@ -15,7 +14,6 @@ from typing import NamedTuple
 import pytest
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 LIMIT = 60
 
 
@@ -67,18 +65,8 @@ class Service:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The program, against an installation of the library as `make install` makes it."""
-    subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
-    prefix, built = ROOT / "build/c/prefix", tmp_path_factory.mktemp("bin") / "hooks"
-    where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-    ask = ["pkg-config", "--cflags", "--libs", "forebay"]
-    flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
-    warn = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
-    strict = ["-std=c++17", *warn, "-pthread"]
-    link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
-    subprocess.run([os.environ.get("CXX", "c++"), *strict, str(HERE / "hooks.cpp"), *link], check=True)
-    return built
+def program(build: Callable[[Path], Path]) -> Path:
+    return build(HERE / "hooks.cpp")
 
 
 class Place:

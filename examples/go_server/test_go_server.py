@@ -37,8 +37,17 @@ class Shop:
         return f"sqlite:{self.folder / 'orders.db'}"
 
     def open(self) -> subprocess.Popen[str]:
-        where = ["-url", self.url, "-listen", f"127.0.0.1:{self.port}", "-ledger", str(self.folder / "ledger")]
-        process = subprocess.Popen([self.program, *where], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL)
+        where = [
+            "-url",
+            self.url,
+            "-listen",
+            f"127.0.0.1:{self.port}",
+            "-ledger",
+            str(self.folder / "ledger"),
+        ]
+        process = subprocess.Popen(
+            [self.program, *where], stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL
+        )
         self.processes.append(process)
         return process
 

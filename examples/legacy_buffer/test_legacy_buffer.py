@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ import pytest
 from forebay import Dispatcher
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 LIMIT = 60
 LINE = re.compile(r"(\w+): (\d+) accepted = (\d+) delivered \+ (\d+) shed \+ (\d+) waiting")
 
@@ -32,19 +30,12 @@ class Books(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=["python", "c"])
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The command that starts it; in C, against an installation of the library as `make install` makes it."""
+def program(request: pytest.FixtureRequest) -> list[str]:
+    """The command that starts it."""
     if request.param == "python":
         return [sys.executable, str(HERE / "legacy_buffer.py")]
-    subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
-    prefix, built = ROOT / "build/c/prefix", tmp_path_factory.mktemp("bin") / "legacy_buffer"
-    where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-    ask = ["pkg-config", "--cflags", "--libs", "forebay"]
-    flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
-    strict = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-pedantic", "-Wall", "-Wextra", "-Werror", "-pthread"]
-    link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
-    subprocess.run([os.environ.get("CC", "cc"), *strict, str(HERE / "legacy_buffer.c"), *link], check=True)
-    return [str(built)]
+    build: Callable[[Path], Path] = request.getfixturevalue("build")
+    return [str(build(HERE / "legacy_buffer.c"))]
 
 
 class Running:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,22 +12,12 @@ import pytest
 from forebay import Dispatcher
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 LIMIT = 60
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The worker, built against an installation of the library as `make install` makes it."""
-    subprocess.run(["make", "-s", "-C", ROOT / "cbind", "stage"], check=True, capture_output=True)
-    prefix, built = ROOT / "build/c/prefix", tmp_path_factory.mktemp("bin") / "worker"
-    where = os.environ | {"PKG_CONFIG_PATH": str(prefix / "lib/pkgconfig")}
-    ask = ["pkg-config", "--cflags", "--libs", "forebay"]
-    flags = subprocess.run(ask, env=where, check=True, capture_output=True, text=True).stdout.split()
-    strict = ["-std=c11", "-D_POSIX_C_SOURCE=200809L", "-pedantic", "-Wall", "-Wextra", "-Werror"]
-    link = [*flags, f"-Wl,-rpath,{prefix / 'lib'}", "-o", str(built)]
-    subprocess.run([os.environ.get("CC", "cc"), *strict, str(HERE / "worker.c"), *link], check=True)
-    return built
+def program(build: Callable[[Path], Path]) -> Path:
+    return build(HERE / "worker.c")
 
 
 @contextmanager
