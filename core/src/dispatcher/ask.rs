@@ -220,6 +220,7 @@ impl Ask {
             let body = settling.body(inner);
             out.push(Lease::begin(body, claimed, held, self.worker));
         }
+        inner.cells.hear(&out[out.len() - got..]);
         // The leases have taken what was in there.
         self.claimed.clear();
         result.map(|()| got)

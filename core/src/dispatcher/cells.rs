@@ -13,6 +13,7 @@ use super::consumer::Hail;
 use super::lease::Lease;
 use super::tickets::Ticket;
 use super::told::Listeners;
+use super::unheard::Unheard;
 use crate::bell::Bell;
 use crate::engine::Claimed;
 use crate::job::{Extras, JobRef};
@@ -166,6 +167,7 @@ pub(crate) struct Cells {
     active: AtomicUsize,
     /// The consumers that want to be told which of their leases should stop.
     listeners: Listeners,
+    unheard: Unheard,
     /// Rings when the last lease has ended.
     pub(crate) idle: Bell,
 }
@@ -289,9 +291,54 @@ impl Cells {
         held.collect()
     }
 
-    /// Tells the handler of this claim, if it is ours, to stop.
-    pub(crate) fn signal(&self, job: JobRef, reason: StopReason) {
-        self.signal_all(reason, |held| held == job);
+    /// Tells the handler of this claim to stop, if it is ours and has begun; says whether.
+    pub(crate) fn signal(&self, job: JobRef, reason: StopReason) -> bool {
+        let mut found = false;
+        self.signal_all(reason, |held| {
+            found |= held == job;
+            held == job
+        });
+        found
+    }
+
+    /// Tells the handler of this claim to stop, now or as soon as it begins: between the engine's claim and the
+    /// begin of the lease nobody can be told. False if it has not begun, and then [`Cells::forget`] a claim that
+    /// will not.
+    pub(crate) fn signal_when_begun(&self, job: JobRef, reason: StopReason) -> bool {
+        if self.signal(job, reason) {
+            return true;
+        }
+        self.unheard.note(job, reason);
+        // It may have begun since, and have found no note.
+        let begun = self.signal(job, reason);
+        if begun {
+            self.forget(job);
+        }
+        begun
+    }
+
+    /// Whether everybody has been told what there was to tell.
+    #[cfg(test)]
+    pub(crate) fn nothing_unheard(&self) -> bool {
+        self.unheard.is_empty()
+    }
+
+    /// Forgets what a claim was to be told when it begins.
+    pub(crate) fn forget(&self, job: JobRef) {
+        self.unheard.take(job);
+    }
+
+    /// Tells those that have just begun what they could not be told before. Either this sees the note, or whoever
+    /// has written it sees that the lease has begun.
+    pub(crate) fn hear(&self, begun: &[Lease]) {
+        if begun.is_empty() || self.unheard.is_empty() {
+            return;
+        }
+        for lease in begun {
+            if let Some(reason) = self.unheard.take(lease.job()) {
+                self.signal(lease.job(), reason);
+            }
+        }
     }
 
     /// Tells the handlers of the claims that `which` chooses to stop.

@@ -95,6 +95,11 @@ impl Lease {
         &self.body().claimed
     }
 
+    /// The job under this claim.
+    pub(super) fn job(&self) -> JobRef {
+        self.claimed().job
+    }
+
     #[inline]
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.body().inner

@@ -12,7 +12,7 @@ use crate::engine::{Located, QueueCounts};
 use crate::error::Result;
 use crate::event::EventKind;
 use crate::id::JobId;
-use crate::job::{Filter, Job, Page, State, Token};
+use crate::job::{Filter, Job, JobRef, Page, State, Token};
 use crate::names::{QueueId, check_name};
 use crate::outcome::Outcome;
 
@@ -158,7 +158,7 @@ impl Dispatcher {
             if at.state == State::Running {
                 if self.0.engine.request_cancel(at.job)? {
                     self.0.dumps.note_uncounted();
-                    self.0.cells.signal(at.job, StopReason::Cancelled);
+                    self.0.tell_cancelled(at.job);
                     self.0
                         .publish(EventKind::CancelRequested, Whose::located(&at), None, self.now());
                     self.0.harden()?;
@@ -299,6 +299,20 @@ impl Dispatcher {
 }
 
 impl Inner {
+    /// Tells the handler of a claim that its job is cancelled.
+    fn tell_cancelled(&self, job: JobRef) {
+        if self.engine.capabilities().shared {
+            // It may run in another process. Wherever it does, the renewal of its lease tells it if this does not.
+            self.cells.signal(job, StopReason::Cancelled);
+        } else if !self.cells.signal_when_begun(job, StopReason::Cancelled) {
+            let standing = self.engine.standing(job.id);
+            let runs = |at: Located| at.state == State::Running && at.job == job;
+            if !standing.is_ok_and(|at| at.is_some_and(runs)) {
+                self.cells.forget(job);
+            }
+        }
+    }
+
     /// Ends a job that waits; false if it no longer stood there.
     fn end_waiting(&self, at: &Located, outcome: Outcome) -> Result<bool> {
         let answer = self.settle_one(Ended::located(at, outcome))?;

@@ -35,6 +35,7 @@ mod submit;
 mod sweeper;
 mod tickets;
 mod told;
+mod unheard;
 mod wait;
 mod watcher;
 

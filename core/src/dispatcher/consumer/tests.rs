@@ -287,3 +287,37 @@ fn a_lease_that_begins_as_the_dispatcher_stops_is_told_of_too() {
     let told = consumer.stopped(8).unwrap();
     assert_eq!(told, [(lease.ticket(), StopReason::Stopping)]);
 }
+
+/// Cancels a job as soon as another one starts.
+struct Canceller(parking_lot::Mutex<Option<(Dispatcher, crate::JobId)>>);
+
+impl crate::Log for Canceller {
+    fn log(&self, report: &crate::Report<'_>) {
+        if report.event().kind != crate::EventKind::Started {
+            return;
+        }
+        if let Some((d, id)) = self.0.lock().take() {
+            assert_eq!(d.cancel(id).ok(), Some(crate::State::Running));
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_is_cancelled_before_it_begins_hears_it() {
+    let d = Dispatcher::in_memory().unwrap();
+    d.push(NewJob::new("k", ())).unwrap();
+    let second = d.push(NewJob::new("k", ())).unwrap().id;
+    let canceller = Canceller(parking_lot::Mutex::new(Some((d.clone(), second))));
+    d.log_to(crate::Level::Debug, Arc::new(canceller)).unwrap();
+    let (mut consumer, mut leases) = (d.consumer(Arc::new(KindSet::any())), Vec::new());
+    // Both are claimed at once, and the second is cancelled while the first begins.
+    assert_eq!(consumer.next_many(2, Deadline::NEVER, &mut leases).unwrap(), 2);
+    let reasons: Vec<_> = leases.iter().map(crate::Lease::stop_reason).collect();
+    assert_eq!(reasons, [None, Some(crate::StopReason::Cancelled)]);
+    assert!(d.0.cells.nothing_unheard());
+    leases
+        .drain(..)
+        .for_each(|lease| assert!(lease.complete(crate::Outcome::done()).is_ok()));
+    assert_eq!(d.state(second).unwrap(), crate::State::Cancelled);
+    d.log_off().unwrap();
+}
