@@ -44,7 +44,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, ReentrantMutex, RwLock};
 
 pub use cells::StopReason;
 pub use consumer::{Consumer, Interrupt};
@@ -81,7 +81,7 @@ use kinds::{Defaults, Kinds};
 use queues::{Bounds, Own, check_capable};
 use relays::Relays;
 use slots::Slots;
-use stop::AtStop;
+use stop::{AtStop, StopOnce};
 use submit::Submissions;
 
 const OPEN: u8 = 0;
@@ -140,7 +140,7 @@ pub(crate) struct Inner {
     sweeper: Mutex<Option<JoinHandle<()>>>,
     renewal: Mutex<Option<JoinHandle<()>>>,
     at_stop: Mutex<Vec<AtStop>>,
-    stop_once: Mutex<Option<StopResult>>,
+    stop_once: ReentrantMutex<StopOnce>,
     /// Whether worker threads have been started.
     pub(crate) started: AtomicBool,
     /// Handlers of this dispatcher that wait for another job.
@@ -217,7 +217,7 @@ impl Dispatcher {
             sweeper: Mutex::new(None),
             renewal: Mutex::new(None),
             at_stop: Mutex::default(),
-            stop_once: Mutex::new(None),
+            stop_once: ReentrantMutex::default(),
             started: AtomicBool::new(false),
             waiting_handlers: AtomicU64::new(0),
             store_failing: AtomicU8::new(0),
@@ -524,9 +524,6 @@ impl Inner {
         Ok(id)
     }
 }
-
-/// What the first stop came to, for those that come later.
-type StopResult = std::result::Result<StopReport, (ErrorKind, String)>;
 
 /// The answer to whoever comes too late.
 fn closed() -> Error {

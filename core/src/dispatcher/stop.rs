@@ -1,6 +1,7 @@
 //! Stopping: no new claims, running jobs finish within the grace and are recorded, the rest goes back
 //! to the queue, then the threads end and the dump is written. Idempotent.
 
+use std::cell::{Cell, OnceCell};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -26,6 +27,13 @@ pub struct StopReport {
     pub waiting: u64,
 }
 
+/// The first stop and what it came to, for those that come after it.
+#[derive(Default)]
+pub(crate) struct StopOnce {
+    begun: Cell<bool>,
+    report: OnceCell<std::result::Result<StopReport, (ErrorKind, String)>>,
+}
+
 /// Something that must end with the dispatcher: worker threads, a dump file.
 pub(crate) type AtStop = Box<dyn FnOnce(&Dispatcher, Deadline) -> Result<()> + Send>;
 
@@ -46,14 +54,19 @@ impl Dispatcher {
                 "stop waits for the handler that calls it; call request_stop there, or stop from outside";
             return Err(Error::new(ErrorKind::WouldDeadlock, text));
         }
-        let mut report = self.0.stop_once.lock();
-        if let Some(report) = &*report {
+        // Whoever comes second returns when the first is through, handlers and what they own included. What they
+        // own may run code of the host as it goes, and that may ask to stop: the same thread passes this lock.
+        let once = self.0.stop_once.lock();
+        if let Some(report) = once.report.get() {
             return report.clone().map_err(|(kind, text)| Error::new(kind, text));
         }
+        if once.begun.replace(true) {
+            let text = "stop is called by something that this very stop waits for";
+            return Err(Error::new(ErrorKind::WouldDeadlock, text));
+        }
         let result = self.stop_now(Deadline::after(grace));
-        *report = Some(result.as_ref().map_err(|e| (e.kind(), e.to_string())).copied());
-        drop(report);
-        // What handlers own may run code of the host as it goes, and that may ask to stop: no lock is held.
+        once.report
+            .get_or_init(|| result.as_ref().map_err(|e| (e.kind(), e.to_string())).copied());
         self.0.kinds.clear();
         self.0.hooks.clear();
         self.0.events.end();
@@ -267,5 +280,68 @@ impl Inner {
         self.settle(&mut settling)?;
         let back = |a: &&Answer| matches!(a, Answer::Stored(s) if !s.is_final());
         Ok(settling.answers.iter().filter(back).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
+    use crate::{Dispatcher, ErrorKind, Options};
+
+    const GRACE: Duration = Duration::from_secs(60);
+
+    /// Calls a function when it is let go.
+    struct AtEnd<F: FnMut()>(F);
+
+    impl<F: FnMut()> Drop for AtEnd<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
+
+    #[test]
+    fn a_second_stop_returns_when_what_the_handlers_own_is_gone() {
+        let d = Dispatcher::open("memory:", Options::default()).unwrap();
+        let gone = Arc::new(AtomicBool::new(false));
+        let (going, hears) = mpsc::channel();
+        let (comes, second) = mpsc::channel();
+        let owned = Mutex::new(AtEnd({
+            let (d, gone) = (d.clone(), gone.clone());
+            move || {
+                going.send(()).unwrap();
+                second.recv().unwrap();
+                // Time for the other stop to return too early; the same thread may ask again, and is not held up.
+                (0..1_000).for_each(|_| std::thread::yield_now());
+                assert_eq!(d.stop(GRACE).unwrap().waiting, 0);
+                gone.store(true, Ordering::SeqCst);
+            }
+        }));
+        d.register("k", move |_| {
+            let _owned = &owned;
+        })
+        .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| d.stop(GRACE).unwrap());
+            hears.recv().unwrap();
+            comes.send(()).unwrap();
+            d.stop(GRACE).unwrap();
+            assert!(gone.load(Ordering::SeqCst));
+        });
+    }
+
+    #[test]
+    fn what_a_stop_waits_for_cannot_wait_for_the_stop() {
+        let d = Dispatcher::open("memory:", Options::default()).unwrap();
+        d.at_stop(Box::new(|d, _| match d.stop(GRACE) {
+            Err(e) if e.kind() == ErrorKind::WouldDeadlock => Ok(()),
+            other => panic!("{other:?}"),
+        }));
+        d.stop(GRACE).unwrap();
     }
 }
