@@ -232,7 +232,7 @@ pub unsafe extern "C" fn fby_now(
 
 /// For tests: moves the clock of a dispatcher forward that was opened with the option clock=manual, and does all
 /// that has become due before it returns: jobs whose time has come are queued, attempts and leases that are overdue
-/// have ended, jobs past their deadline have expired.
+/// have ended, jobs past their deadline have expired, jobs of forwarded queues are passed on.
 ///
 /// Parameters: dispatcher; by_ms, 0 or more.
 /// Returns: FBY_OK; FBY_E_UNSUPPORTED if its clock is the system's; FBY_E_FORKED; FBY_E_INVALID; FBY_E_STORAGE.

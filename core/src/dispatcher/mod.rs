@@ -83,6 +83,7 @@ use relays::Relays;
 use slots::Slots;
 use stop::{AtStop, StopOnce};
 use submit::Submissions;
+use sweeper::AtAdvance;
 
 const OPEN: u8 = 0;
 const STOPPING: u8 = 1;
@@ -140,6 +141,7 @@ pub(crate) struct Inner {
     sweeper: Mutex<Option<JoinHandle<()>>>,
     renewal: Mutex<Option<JoinHandle<()>>>,
     at_stop: Mutex<Vec<AtStop>>,
+    at_advance: Mutex<Vec<AtAdvance>>,
     stop_once: ReentrantMutex<StopOnce>,
     /// Whether worker threads have been started.
     pub(crate) started: AtomicBool,
@@ -217,6 +219,7 @@ impl Dispatcher {
             sweeper: Mutex::new(None),
             renewal: Mutex::new(None),
             at_stop: Mutex::default(),
+            at_advance: Mutex::default(),
             stop_once: ReentrantMutex::default(),
             started: AtomicBool::new(false),
             waiting_handlers: AtomicU64::new(0),
@@ -431,6 +434,11 @@ impl Dispatcher {
     /// Adds something that must end with the dispatcher.
     pub(crate) fn at_stop(&self, end: AtStop) {
         self.0.at_stop.lock().push(end);
+    }
+
+    /// Adds something that a thread does where the clock runs, and else whoever moves it.
+    pub(crate) fn at_advance(&self, work: AtAdvance) {
+        self.0.at_advance.lock().push(work);
     }
 
     /// From now on refuses payloads that cannot be encoded.

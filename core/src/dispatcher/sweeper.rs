@@ -37,7 +37,8 @@ impl Dispatcher {
     }
 
     /// Moves the clock of a test forward, and does all that has become due before it returns: jobs whose time has
-    /// come are queued, attempts and leases that are overdue have ended, jobs past their deadline have expired.
+    /// come are queued, attempts and leases that are overdue have ended, jobs past their deadline have expired, jobs
+    /// of forwarded queues are passed on. Moving it by nothing does what is due now.
     ///
     /// ```
     /// use forebay::{Dispatcher, NewJob, Options, State};
@@ -58,11 +59,28 @@ impl Dispatcher {
             let text = "the clock of this dispatcher moves by itself; open it with the option clock=manual";
             return Err(Error::new(ErrorKind::Unsupported, text));
         }
-        self.0.upkeep().map(|_| ())
+        self.0.upkeep()?;
+        self.0.pass_on()
     }
 }
 
+/// Something that becomes due with time and has no thread where the clock stands still. It answers whether it is to
+/// be asked again.
+pub(crate) type AtAdvance = Arc<dyn Fn() -> Result<bool> + Send + Sync>;
+
 impl Inner {
+    /// Does what the threads of others would do.
+    fn pass_on(&self) -> Result<()> {
+        // It may run code of the host: not under the lock.
+        let all = self.at_advance.lock().clone();
+        for work in all {
+            if !work()? {
+                self.at_advance.lock().retain(|other| !Arc::ptr_eq(other, &work));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn upkeep(&self) -> Result<Timestamp> {
         self.expire()?;
         let next = loop {

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use self::sink::{Sink, SinkError, Trouble};
 pub use self::target::Target;
@@ -81,7 +81,7 @@ impl Dispatcher {
     /// Passes the jobs of a queue on to `sink` from now on, whatever their kinds, in the order in which they would
     /// start. Nothing else is given jobs of that queue. A queue is passed on once.
     ///
-    /// With a clock that stands still there is no thread, and whoever moves the clock calls [`Forwarder::pass`].
+    /// With a clock that stands still there is no thread: [`Dispatcher::advance`] passes on what there is.
     ///
     /// # Errors
     /// `Invalid` for a bad name, options or [sink](Sink::check), and for a queue that is forwarded already; `Closed`, `Forked`;
@@ -125,6 +125,11 @@ impl Dispatcher {
             let theirs = shared.clone();
             let thread = threads::spawn("forward", move || theirs.run());
             *shared.thread.lock() = Some(thread?);
+        } else {
+            let theirs = Arc::downgrade(&shared);
+            self.at_advance(Arc::new(move || {
+                theirs.upgrade().map_or(Ok(false), |shared| shared.due())
+            }));
         }
         let ending = shared.clone();
         self.at_stop(Box::new(move |_, _| {
@@ -166,18 +171,24 @@ impl Forwarder {
     /// Passes on what there is now, as far as the sink takes it. Returns when to come again
     /// ([`Timestamp::MAX`] for when something new is pushed).
     ///
-    /// Only needed with a clock that stands still; otherwise a thread does it.
+    /// Only needed with a clock that stands still, and [`Dispatcher::advance`] does it there too; otherwise a thread
+    /// does it.
     ///
     /// # Errors
     /// `Closed` once it has been stopped; of the store.
     pub fn pass(&self) -> Result<Timestamp> {
-        let mut place = self.0.drain.lock();
+        self.0.pass(self.0.drain.lock())
+    }
+}
+
+impl Shared {
+    fn pass(&self, mut place: MutexGuard<'_, Option<Drain>>) -> Result<Timestamp> {
         loop {
             let Some(drain) = place.as_mut() else {
                 return Err(Error::new(ErrorKind::Closed, "the forwarder has been stopped"));
             };
             let next = drain.round(Deadline::after(Duration::ZERO));
-            if self.0.control.stopping.load(Ordering::SeqCst) {
+            if self.control.stopping.load(Ordering::SeqCst) {
                 // Who stopped it did not wait for this delivery.
                 drop(place.take());
                 return next.map(|_| Timestamp::MAX);
@@ -189,9 +200,20 @@ impl Forwarder {
             }
         }
     }
-}
 
-impl Shared {
+    /// Passes on when the clock of a test was moved; false once it has been stopped.
+    fn due(&self) -> Result<bool> {
+        // Somebody passes on just now. It may be a sink that moves the clock, and must not wait for itself.
+        let Some(place) = self.drain.try_lock() else {
+            return Ok(true);
+        };
+        match self.pass(place) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::Closed => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The thread.
     fn run(&self) {
         // Also by a panic, as of a sink that is let go: nobody is to wait for it then.

@@ -853,3 +853,33 @@ fn an_object_is_written_by_whoever_pushes_it() {
     forwarder.pass().unwrap();
     assert_eq!(writes.try_iter().count(), 0, "and by nobody else");
 }
+
+#[test]
+fn who_moves_the_clock_passes_on() {
+    let d = Dispatcher::open("memory:?clock=manual", Options::default()).unwrap();
+    let (script, mut sink) = scripted();
+    let again = d.clone();
+    let sink = move |batch: &[Lease]| {
+        // A sink may move the clock, and waits for nobody.
+        again.advance(Duration::ZERO).unwrap();
+        sink.deliver(batch)
+    };
+    let forwarder = d.forward("out", sink, options()).unwrap();
+    d.push(job(0)).unwrap();
+    d.push(job(1).delay(SECOND)).unwrap();
+    assert_eq!(script.lock().taken, [0; 0]);
+    d.advance(Duration::ZERO).unwrap();
+    assert_eq!(script.lock().taken, [0]);
+    script.lock().answer = Some(SinkError::down(0, "no route"));
+    d.advance(SECOND).unwrap();
+    script.lock().answer = None;
+    d.advance(SECOND - Duration::from_millis(1)).unwrap();
+    assert_eq!(script.lock().taken, [0], "the pause is not over");
+    d.advance(Duration::from_millis(1)).unwrap();
+    assert_eq!(script.lock().taken, [0, 1]);
+    forwarder.stop(SOON).unwrap();
+    d.push(job(2)).unwrap();
+    d.advance(SECOND).unwrap();
+    assert_eq!(script.lock().taken, [0, 1], "it was stopped");
+    d.stop(SOON).unwrap();
+}
