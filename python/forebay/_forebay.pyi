@@ -96,7 +96,7 @@ class Handler(Generic[_P, _R]):
         priority: int | None = None,
         delay: Delay | None = None,
         run_at: When | None = None,
-        expires: When | None = None,
+        deadline: When | None = None,
         key: str | None = None,
         concurrency_key: str | None = None,
         max_attempts: int | str | None = None,
@@ -207,7 +207,7 @@ class JobInfo:
     @property
     def finished_at(self) -> datetime | None: ...
     @property
-    def expires(self) -> datetime | None: ...
+    def deadline(self) -> datetime | None: ...
     @property
     def timeout(self) -> float | None: ...
     @property
@@ -345,7 +345,7 @@ class Core:
         priority: int | None = None,
         delay: Delay | None = None,
         run_at: When | None = None,
-        expires: When | None = None,
+        deadline: When | None = None,
         key: str | None = None,
         concurrency_key: str | None = None,
         max_attempts: int | str | None = None,
@@ -367,7 +367,7 @@ class Core:
         priority: int | None = None,
         delay: Delay | None = None,
         run_at: When | None = None,
-        expires: When | None = None,
+        deadline: When | None = None,
         key: str | None = None,
         concurrency_key: str | None = None,
         max_attempts: int | str | None = None,

@@ -129,7 +129,7 @@ impl Handler {
         }
     }
 
-    /// The same handler, whose pushes have these options: queue, priority, delay, run_at, expires, key,
+    /// The same handler, whose pushes have these options: queue, priority, delay, run_at, deadline, key,
     /// concurrency_key, max_attempts, timeout, retry, headers, waits_for, id, durability, wait.
     #[pyo3(signature = (**options))]
     fn options(&self, py: Python<'_>, options: Option<&Bound<'_, PyDict>>) -> PyResult<Py<PyAny>> {

@@ -30,7 +30,7 @@ pub struct PushOptions {
     queue: Option<String>,
     priority: Option<Priority>,
     run_at: Option<When>,
-    expires: Option<When>,
+    deadline: Option<When>,
     key: Option<String>,
     concurrency_key: Option<String>,
     max_attempts: Option<u32>,
@@ -64,7 +64,7 @@ impl PushOptions {
             "priority" => self.priority = Some(priority(value)?),
             "delay" => self.run_at = Some(When::After(read::duration(name, value)?)),
             "run_at" => self.run_at = Some(when(name, value)?),
-            "expires" => self.expires = Some(when(name, value)?),
+            "deadline" => self.deadline = Some(when(name, value)?),
             "key" => self.key = Some(value.extract()?),
             "concurrency_key" => self.concurrency_key = Some(value.extract()?),
             "max_attempts" => self.max_attempts = Some(attempts(value)?),
@@ -131,7 +131,7 @@ impl PushOptions {
             Some(When::After(delay)) => job.delay(delay),
             Some(When::At(at)) => job.run_at(at),
         };
-        job = match self.expires {
+        job = match self.deadline {
             None => job,
             Some(When::After(after)) => job.expires_after(after),
             Some(When::At(at)) => job.deadline(at),
@@ -165,7 +165,7 @@ const NAMES: &[&str] = &[
     "priority",
     "delay",
     "run_at",
-    "expires",
+    "deadline",
     "key",
     "concurrency_key",
     "max_attempts",

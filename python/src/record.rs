@@ -109,7 +109,7 @@ impl JobInfo {
 
     /// No attempt starts after this.
     #[getter]
-    fn expires<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn deadline<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         maybe(py, self.0.deadline)
     }
 

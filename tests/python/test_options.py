@@ -57,9 +57,9 @@ def test_five_seconds(d: Dispatcher, five: float | timedelta | str) -> None:
         job = d.push("later", **options).job()  # type: ignore[arg-type]
         assert job.status == "scheduled"
         assert (job.run_at - job.created).total_seconds() == pytest.approx(5, abs=0.05)
-    job = d.push("later", expires=five, timeout=five).job()
-    assert job.expires is not None
-    assert (job.expires - job.created).total_seconds() == pytest.approx(5, abs=0.05)
+    job = d.push("later", deadline=five, timeout=five).job()
+    assert job.deadline is not None
+    assert (job.deadline - job.created).total_seconds() == pytest.approx(5, abs=0.05)
     assert job.timeout == 5.0
 
 
@@ -87,8 +87,8 @@ def test_no_slot_is_held_while_waiting(opened: Opened) -> None:
 
 def test_instants(d: Dispatcher) -> None:
     at = datetime(2100, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
-    job = d.push("later", run_at=at, expires=at + timedelta(days=1)).job()
-    assert (job.run_at, job.expires) == (at, at + timedelta(days=1))
+    job = d.push("later", run_at=at, deadline=at + timedelta(days=1)).job()
+    assert (job.run_at, job.deadline) == (at, at + timedelta(days=1))
     with pytest.raises(forebay.InvalidError, match="no time zone"):
         d.push("later", run_at=datetime(2100, 1, 1))
     past = d.push("later", run_at=datetime(2000, 1, 1, tzinfo=UTC)).job()
@@ -106,7 +106,7 @@ def test_everything_a_push_can_say(d: Dispatcher) -> None:
         "timeout": 3,
         "retry": "linear(2s)",
         "headers": {"trace": "abc", "tenant": "t"},
-        "expires": 600,
+        "deadline": 600,
     }
     for handle in (
         d.push("noop", 1, **options),
@@ -117,7 +117,7 @@ def test_everything_a_push_can_say(d: Dispatcher) -> None:
         assert (job.queue, job.priority, job.max_attempts, job.timeout) == ("other", -7, 9, 3.0)
         assert job.headers == {"trace": "abc", "tenant": "t"}
         assert job.status == "scheduled"
-        assert job.expires is not None
+        assert job.deadline is not None
     assert noop.push().job().queue == "default", "options make another handler"
     chained = noop.options(priority=3).options(queue="q").push().job()
     assert (chained.priority, chained.queue) == (3, "q")

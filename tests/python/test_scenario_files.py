@@ -160,8 +160,8 @@ class Stage:
             options[name] = fields.take(name)
         options["waits_for"] = fields.take("waits_for")
         options["headers"] = dict(fields.take("headers", []))
-        for name in ("delay", "timeout", "expires"):
-            options[name] = fields.ms(f"{name}_ms")
+        for name, field in (("delay", "delay_ms"), ("timeout", "timeout_ms"), ("deadline", "expires_ms")):
+            options[name] = fields.ms(field)
         after = fields.ms("at_ms")
         if after is not None:
             options["run_at"] = self.d.now() + timedelta(seconds=after)

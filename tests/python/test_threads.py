@@ -88,7 +88,7 @@ def test_a_destructor_may_push(opened: Opened) -> None:
     for _ in range(1000):
         d.push("noop", Pushes(d))
     for _ in range(100):
-        d.push("noop", Pushes(d), queue="purged", expires=0)
+        d.push("noop", Pushes(d), queue="purged", deadline=0)
     d.start()
     d.drain(LIMIT)
     d.purge("purged")
