@@ -2,7 +2,8 @@
 //!
 //! A lane is a [line](super::line) of tickets plus a small sorted store, *aside*, of jobs that stood at the
 //! head but could not be given out because the claimer had no slot for their kind. A claim looks at those
-//! aside first, so the order among the jobs it may take is kept.
+//! aside first, so the order among the jobs it may take is kept. Only while a claimer has a ticket in hand that
+//! it is about to set aside can others, with a slot for its kind, overtake it.
 //!
 //! A job that is cancelled in the line leaves its ticket behind. Tickets are checked when they are popped;
 //! when too many of them are stale, the owner moves the live ones aside and the line starts empty. Aside,
