@@ -159,11 +159,12 @@ test-go: $(TOOLS) ## Go: gofmt, vet, tests under the race detector
 	$(MAKE) --no-print-directory -C cbind stage
 	$(MAKE) --no-print-directory -C cbind/go test PREFIX='$(CURDIR)/build/c/prefix'
 
-test-python: $(PACKAGE) ## Python: ruff, mypy --strict, stubtest, pytest
+test-python: $(PACKAGE) ## Python: ruff, mypy and pyright in strict mode, stubtest, pytest
 	$(call say,Python tests)
+	@scripts/need.sh node
 	ruff check .
 	ruff format --check .
-	$(call when,test -e python/forebay,$(PY) -m mypy && $(PY) -m mypy.stubtest forebay._forebay)
+	$(call when,test -e python/forebay,$(PY) -m mypy)
 	$(call when,test -e tests/python,$(PY) -m pytest tests/python)
 
 test-examples: $(PACKAGE) ## the programs of examples/, each run by its test

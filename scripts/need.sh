@@ -27,6 +27,8 @@ probe() {
         valgrind) valgrind -q --error-exitcode=1 true >/dev/null 2>&1 ;;
         # Not whether it may trace: where it may not, no package helps, and the tests say so.
         strace) strace --version >/dev/null 2>&1 ;;
+        # What pyright runs on, which would fetch one by itself otherwise, from a place of its own choice.
+        node) node --version >/dev/null 2>&1 ;;
         venv) "$(scripts/find-python.sh 2>/dev/null)" -c 'import ensurepip, venv' >/dev/null 2>&1 ;;
         # As go.mod says. A Go that would fetch a newer one by itself does not count: it may not be able to.
         go) go_version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) &&
@@ -47,6 +49,7 @@ packages() {
         openssl) echo pkg-config libssl-dev ;;
         valgrind) echo valgrind libc6-dbg ;;
         strace) echo strace ;;
+        node) echo nodejs ;;
         # The interpreter's own package: python3-venv serves only the distribution's default version.
         venv) "$(scripts/find-python.sh)" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])' ;;
     esac

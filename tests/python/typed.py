@@ -1,10 +1,14 @@
-"""Not run, but checked by mypy: what the types of the surface say, and what they refuse."""
+"""Not run, but checked by mypy and pyright: what the types of the surface say, and what they refuse."""
 
 from collections.abc import Awaitable
-from typing import Any, Literal, assert_type
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal, TypeVar, assert_type
 from uuid import UUID
 
-from forebay import Dispatcher, Handle, Handler, Job, JobHandler, JobInfo, Page
+from forebay import Dispatcher, Event, Handle, Handler, Job, JobFailed, JobHandler, JobInfo, Page, StopReport
+
+T = TypeVar("T")
 
 d = Dispatcher("memory:", concurrency=4, grace="5s")
 
@@ -56,6 +60,44 @@ d.handler(kind="y", rate=10, adaptive="aimd(min=1, max=100)", breaker="failures(
 handler: Handler[[int], list[str]] = with_options
 job_handler: JobHandler[..., bytes] = with_job
 
+# What is pushed is what the function takes, whatever was said before; and so is what comes back.
+later = plain.options(
+    delay=timedelta(seconds=5), key="k", priority=3, deadline="1m", headers={"a": "b"}, wait=None
+)
+assert_type(later(1, b="x"), float)
+assert_type(later.options(queue="mail").push(1, b="x").result("5s"), float)
+assert_type(with_job.options(max_attempts="unlimited").push(1), Handle[bytes])
+assert_type(d.handler(later_or_never := (lambda: 1)), Handler[[], int])
+
+
+def any_number(*args: int, **kwargs: str) -> None: ...
+
+
+def generic(value: T) -> list[T]:
+    return [value]
+
+
+assert_type(d.handler(any_number).push(1, 2, 3, a="x"), Handle[None])
+assert_type(d.handler(kind="g")(generic).push("x").result(), list[str])
+
+
+async def awaits() -> float:
+    handle = await plain.apush(1)
+    assert_type(handle, Handle[float])
+    return handle.result()
+
+
+with Dispatcher(Path("jobs.db"), shared=True) as opened:
+    assert_type(opened, Dispatcher)
+    assert_type(opened.stop(timedelta(seconds=1)), StopReport)
+    assert_type(opened.subscribe().next(1), Event | None)
+    assert_type([event.took for event in opened.subscribe()], list[float | None])
+
+try:
+    plain.push(1).result()
+except JobFailed as failed:
+    assert_type(failed.job_id, UUID | None)
+
 plain.apush("1")  # type: ignore[arg-type]
 plain.push("1")  # type: ignore[arg-type]
 plain.push()  # type: ignore[call-arg]
@@ -69,3 +111,21 @@ d.configure_queue("mail", capacty=1)  # type: ignore[call-arg]
 d.configure_queue("mail", capacity="many")  # type: ignore[arg-type]
 d.handler(kind="y", rates=10)  # type: ignore[call-overload]
 Dispatcher(concurrency=[1])  # type: ignore[arg-type]
+later.push("1")  # type: ignore[arg-type]
+later.push(1, c="x")  # type: ignore[call-arg]
+plain.options(colour="red")  # type: ignore[call-arg]
+plain.options(priority="high")  # type: ignore[arg-type]
+plain.options(3)  # type: ignore[call-arg, arg-type]
+with_job.options(priority=3).push(1, 2)  # type: ignore[call-arg, arg-type]
+plain.push(1).result(timeout=[5])  # type: ignore[arg-type]
+plain.push(1).status = "failed"  # type: ignore[misc]
+d.handler(3)  # type: ignore[call-overload]
+d.push(1)  # type: ignore[arg-type]
+d.push("x", None, "y")  # type: ignore[call-arg]
+d.list(status=3)  # type: ignore[arg-type]
+text: str = plain.push(1).result()  # type: ignore[assignment]
+other: Handler[[str], float] = plain  # type: ignore[assignment]
+
+
+@d.handler(pass_job=True)  # type: ignore[arg-type]
+def takes_no_job(a: int) -> None: ...
