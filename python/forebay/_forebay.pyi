@@ -16,9 +16,9 @@ from forebay._types import (
     Id,
     KindOptions,
     OptionValue,
+    PushOptions,
     QueueOptions,
     Url,
-    When,
 )
 
 __all__ = [
@@ -90,22 +90,7 @@ class Handler(Generic[_P, _R]):
     def apush(self, *args: _P.args, **kwargs: _P.kwargs) -> Awaitable[Handle[_R]]: ...
     def options(
         self,
-        *,
-        id: UUID | str | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Delay | None = None,
-        run_at: When | None = None,
-        deadline: When | None = None,
-        key: str | None = None,
-        concurrency_key: str | None = None,
-        max_attempts: int | str | None = None,
-        timeout: Delay | None = None,
-        retry: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        waits_for: list[str] | None = None,
-        durability: Durability | None = None,
-        wait: Delay | None = None,
+        **options: Unpack[PushOptions],
     ) -> Self: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
@@ -339,44 +324,14 @@ class Core:
         kind: str,
         payload: object = None,
         /,
-        *,
-        id: UUID | str | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Delay | None = None,
-        run_at: When | None = None,
-        deadline: When | None = None,
-        key: str | None = None,
-        concurrency_key: str | None = None,
-        max_attempts: int | str | None = None,
-        timeout: Delay | None = None,
-        retry: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        waits_for: list[str] | None = None,
-        durability: Durability | None = None,
-        wait: Delay | None = None,
+        **options: Unpack[PushOptions],
     ) -> Handle[Any]: ...
     def apush(
         self,
         kind: str,
         payload: object = None,
         /,
-        *,
-        id: UUID | str | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        delay: Delay | None = None,
-        run_at: When | None = None,
-        deadline: When | None = None,
-        key: str | None = None,
-        concurrency_key: str | None = None,
-        max_attempts: int | str | None = None,
-        timeout: Delay | None = None,
-        retry: str | None = None,
-        headers: Mapping[str, str] | None = None,
-        waits_for: list[str] | None = None,
-        durability: Durability | None = None,
-        wait: Delay | None = None,
+        **options: Unpack[PushOptions],
     ) -> Awaitable[Handle[Any]]: ...
     def push_many(
         self, jobs: Iterable[tuple[str, object] | Mapping[str, Any]], /, *, wait: Delay | None = None
