@@ -11,8 +11,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::bytes::{deadline, fby_bytes, some_time, texts};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
-use crate::error::{contain, fby_error, fby_status, guard};
-use crate::handle::{Boxed, borrow, null, put};
+use crate::error::{fby_error, fby_status, guard};
+use crate::handle::{Boxed, Homed, null, put};
 use crate::handler::{fby_job, fby_ticket};
 use crate::record::{Record, check_array, read_or_zero, write_at};
 use crate::tickets::fby_stop_reason;
@@ -24,6 +24,14 @@ pub struct fby_consumer {
 }
 
 impl Boxed for fby_consumer {}
+
+impl Homed for fby_consumer {
+    const NAME: &'static str = "consumer";
+
+    fn check_process(&self) -> Result<()> {
+        self.interrupt.check_process()
+    }
+}
 
 /// What one poll at a time has.
 struct Polling {
@@ -158,7 +166,7 @@ pub unsafe extern "C" fn fby_poll(
     unsafe { put(count, 0) };
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL.
-        let polled = unsafe { live(consumer) }?;
+        let polled = unsafe { fby_consumer::live(consumer) }?;
         check_array(jobs.cast_const(), job_size, max, "jobs")?;
         let Polling { consumer, leases } = &mut *polled.lock()?;
         consumer.next_many(max, deadline(timeout_ms), leases)?;
@@ -172,16 +180,6 @@ pub unsafe extern "C" fn fby_poll(
         }
         Ok(())
     })
-}
-
-/// The consumer behind a handle, in the process that made it.
-//
-// SAFETY: the handle must be NULL or live; `'a` must end with the call.
-unsafe fn live<'a>(consumer: *const fby_consumer) -> Result<&'a fby_consumer> {
-    // SAFETY: as required of the caller.
-    let consumer = unsafe { borrow(consumer, "consumer") }?;
-    consumer.interrupt.check_process()?;
-    Ok(consumer)
 }
 
 /// A descriptor for an event loop (epoll, poll, kqueue, libuv, Go's netpoller): readable when fby_poll may find
@@ -206,7 +204,7 @@ pub unsafe extern "C" fn fby_consumer_fd(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL.
-        let mut polling = unsafe { live(consumer) }?.lock()?;
+        let mut polling = unsafe { fby_consumer::live(consumer) }?.lock()?;
         let descriptor = polling.consumer.descriptor()?.as_raw_fd();
         // SAFETY: the header asks for room for a number, or NULL.
         unsafe { put(fd, descriptor) };
@@ -227,7 +225,7 @@ pub unsafe extern "C" fn fby_consumer_wake(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL.
-        unsafe { live(consumer) }?.interrupt.raise();
+        unsafe { fby_consumer::live(consumer) }?.interrupt.raise();
         Ok(())
     })
 }
@@ -249,7 +247,7 @@ pub unsafe extern "C" fn fby_consumer_kinds(
     guard(err, || {
         // SAFETY: the header asks for a live consumer or NULL, and for a valid array.
         unsafe {
-            let consumer = live(consumer)?;
+            let consumer = fby_consumer::live(consumer)?;
             let set = kind_set(kinds, kind_count, |name| consumer.interrupt.kind(name))?;
             consumer.lock()?.consumer.ask_for(set);
         }
@@ -298,7 +296,7 @@ pub unsafe extern "C" fn fby_consumer_stopped(
     guard(err, || {
         check_array(stopped.cast_const(), stopped_size, max, "stopped")?;
         // SAFETY: the header asks for a live consumer or NULL.
-        let mut polling = unsafe { live(consumer) }?.lock()?;
+        let mut polling = unsafe { fby_consumer::live(consumer) }?.lock()?;
         let told = polling.consumer.stopped(max)?;
         for (i, (ticket, reason)) in told.iter().enumerate() {
             let told = fby_stopped {
@@ -322,12 +320,6 @@ pub unsafe extern "C" fn fby_consumer_stopped(
 /// Threads: one, with no poll under way.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_consumer_free(consumer: *mut fby_consumer) {
-    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
-    let _ = contain(|| {
-        // SAFETY: the header asks for a live consumer or NULL.
-        unsafe { live(consumer) }?;
-        // SAFETY: the header asks for a consumer that is not used again.
-        unsafe { fby_consumer::free(consumer) };
-        Ok(())
-    });
+    // SAFETY: the header asks for a consumer that is not used again, or NULL.
+    unsafe { fby_consumer::free_at_home(consumer) };
 }

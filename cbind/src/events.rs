@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::bytes::{deadline, fby_bytes, fby_id};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{answer, contain, fby_error, fby_status, guard};
-use crate::handle::{Boxed, borrow, null, put};
+use crate::handle::{Boxed, Homed, null, put};
 use crate::handler::fby_drop;
 use crate::record::{Record, check_array, write_at};
 
@@ -28,6 +28,14 @@ pub struct fby_events {
 }
 
 impl Boxed for fby_events {}
+
+impl Homed for fby_events {
+    const NAME: &'static str = "events";
+
+    fn check_process(&self) -> Result<()> {
+        self.stream.check_process()
+    }
+}
 
 #[derive(Default)]
 struct Told {
@@ -118,16 +126,6 @@ fn level(level: fby_level) -> Result<Level> {
     })
 }
 
-/// The stream behind a handle, in the process that made it.
-//
-// SAFETY: the handle must be NULL or live; `'a` must end with the call.
-unsafe fn live<'a>(events: *const fby_events) -> Result<&'a fby_events> {
-    // SAFETY: as required of the caller.
-    let events = unsafe { borrow(events, "events") }?;
-    events.stream.check_process()?;
-    Ok(events)
-}
-
 /// A stream of what happens from now on. It never holds the dispatcher up: what finds the buffer full is dropped and
 /// counted. Levels that nobody wants to hear of cost nothing.
 ///
@@ -179,7 +177,7 @@ pub unsafe extern "C" fn fby_events_fd(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live stream or NULL, and for room for a number, or NULL.
-        unsafe { put(fd, live(events)?.stream.descriptor()?.as_raw_fd()) };
+        unsafe { put(fd, fby_events::live(events)?.stream.descriptor()?.as_raw_fd()) };
         Ok(())
     })
 }
@@ -207,7 +205,7 @@ pub unsafe extern "C" fn fby_events_poll(
     unsafe { put(count, 0) };
     guard(err, || {
         // SAFETY: the header asks for a live stream or NULL.
-        let polled = unsafe { live(events) }?;
+        let polled = unsafe { fby_events::live(events) }?;
         check_array(out.cast_const(), event_size, max, "out")?;
         let mut told = polled.told.try_lock().ok_or_else(|| {
             let text = "another thread polls this stream; make one per thread";
@@ -236,7 +234,7 @@ pub unsafe extern "C" fn fby_events_poll(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_events_dropped(events: *const fby_events) -> u64 {
     // SAFETY: the header asks for a live stream or NULL.
-    contain(|| Ok(unsafe { live(events) }?.stream.dropped())).unwrap_or(0)
+    contain(|| Ok(unsafe { fby_events::live(events) }?.stream.dropped())).unwrap_or(0)
 }
 
 /// Frees a stream. In the child of a fork nothing is freed.
@@ -245,14 +243,8 @@ pub unsafe extern "C" fn fby_events_dropped(events: *const fby_events) -> u64 {
 /// Threads: one, with no other call on it under way.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_events_free(events: *mut fby_events) {
-    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
-    let _ = contain(|| {
-        // SAFETY: the header asks for a live stream or NULL.
-        unsafe { live(events) }?;
-        // SAFETY: the header asks for a stream that is not used again.
-        unsafe { fby_events::free(events) };
-        Ok(())
-    });
+    // SAFETY: the header asks for a stream that is not used again, or NULL.
+    unsafe { fby_events::free_at_home(events) };
 }
 
 /// The name of a kind of event, for example "retried".

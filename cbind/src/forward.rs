@@ -6,22 +6,20 @@ use forebay_core::{ForwardOptions, Forwarder, Options, Result, Target};
 
 use crate::bytes::fby_bytes;
 use crate::dispatcher::{dispatcher, fby_dispatcher};
-use crate::error::{contain, fby_error, fby_status, guard};
-use crate::handle::{Boxed, borrow, put};
+use crate::error::{fby_error, fby_status, guard};
+use crate::handle::{Boxed, Homed, put};
 
 /// A queue whose jobs are passed on. Any thread.
 pub struct fby_forwarder(Forwarder);
 
 impl Boxed for fby_forwarder {}
 
-/// The forwarder behind a handle, in the process that made it.
-//
-// SAFETY: the handle must be NULL or live; `'a` must end with the call.
-unsafe fn live<'a>(forwarder: *const fby_forwarder) -> Result<&'a Forwarder> {
-    // SAFETY: as required of the caller.
-    let forwarder = unsafe { borrow(forwarder, "forwarder") }?;
-    forwarder.0.check_process()?;
-    Ok(&forwarder.0)
+impl Homed for fby_forwarder {
+    const NAME: &'static str = "forwarder";
+
+    fn check_process(&self) -> Result<()> {
+        self.0.check_process()
+    }
 }
 
 /// Passes the jobs of a queue on to another dispatcher from now on, in order and whatever their kinds; nobody
@@ -83,7 +81,7 @@ pub unsafe extern "C" fn fby_forwarder_stop(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live forwarder or NULL.
-        let forwarder = unsafe { live(forwarder) }?;
+        let forwarder = &unsafe { fby_forwarder::live(forwarder) }?.0;
         forwarder.stop(u64::try_from(grace_ms).map_or(Duration::MAX, Duration::from_millis))
     })
 }
@@ -94,12 +92,6 @@ pub unsafe extern "C" fn fby_forwarder_stop(
 /// Threads: one at a time for the same forwarder.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_forwarder_free(forwarder: *mut fby_forwarder) {
-    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
-    let _ = contain(|| {
-        // SAFETY: the header asks for a live forwarder or NULL.
-        unsafe { live(forwarder) }?;
-        // SAFETY: the header asks for a forwarder that is not used again.
-        unsafe { fby_forwarder::free(forwarder) };
-        Ok(())
-    });
+    // SAFETY: the header asks for a forwarder that is not used again, or NULL.
+    unsafe { fby_forwarder::free_at_home(forwarder) };
 }

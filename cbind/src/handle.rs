@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use forebay_core::{Error, ErrorKind, Result};
 
+use crate::error::contain;
+
 /// The value behind a pointer that C passed.
 //
 // SAFETY: the pointer must be NULL or point to a live value; `'a` must end with the call.
@@ -47,6 +49,39 @@ pub(crate) trait Boxed: Sized {
             // SAFETY: as required of the caller.
             drop(unsafe { Box::from_raw(handle) });
         }
+    }
+}
+
+/// Handles with one owner that stand for something of the process that made them.
+pub(crate) trait Homed: Boxed {
+    /// What the header calls its parameter.
+    const NAME: &'static str;
+
+    /// Fails in the child of a fork.
+    fn check_process(&self) -> Result<()>;
+
+    /// What is behind the handle, in its own process.
+    //
+    // SAFETY: the handle must be NULL or live; `'a` must end with the call.
+    unsafe fn live<'a>(handle: *const Self) -> Result<&'a Self> {
+        // SAFETY: as required of the caller.
+        let value = unsafe { borrow(handle, Self::NAME) }?;
+        value.check_process()?;
+        Ok(value)
+    }
+
+    /// Frees it; does nothing for NULL and in the child of a fork, where nobody is to be told.
+    //
+    // SAFETY: the handle must be NULL or live, and not be used again.
+    unsafe fn free_at_home(handle: *mut Self) {
+        let _ = contain(|| {
+            // SAFETY: as required of the caller.
+            unsafe {
+                Self::live(handle)?;
+                Self::free(handle);
+            }
+            Ok(())
+        });
     }
 }
 

@@ -7,8 +7,8 @@ use forebay_core::{Result, State, WatchedEnd, Watcher};
 
 use crate::bytes::{deadline, fby_id, job_id};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
-use crate::error::{contain, fby_error, fby_status, guard};
-use crate::handle::{Boxed, borrow, null, put};
+use crate::error::{fby_error, fby_status, guard};
+use crate::handle::{Boxed, Homed, null, put};
 use crate::jobs::fby_state;
 use crate::record::{Record, check_array, write_at};
 
@@ -16,6 +16,14 @@ use crate::record::{Record, check_array, write_at};
 pub struct fby_watcher(Watcher);
 
 impl Boxed for fby_watcher {}
+
+impl Homed for fby_watcher {
+    const NAME: &'static str = "watcher";
+
+    fn check_process(&self) -> Result<()> {
+        self.0.check_process()
+    }
+}
 
 /// The end of a job.
 #[repr(C)]
@@ -46,16 +54,6 @@ impl From<&WatchedEnd> for fby_end {
             reserved: 0,
         }
     }
-}
-
-/// The watcher behind a handle, in the process that made it.
-//
-// SAFETY: the handle must be NULL or live; `'a` must end with the call.
-unsafe fn live<'a>(watcher: *const fby_watcher) -> Result<&'a Watcher> {
-    // SAFETY: as required of the caller.
-    let watcher = unsafe { borrow(watcher, "watcher") }?;
-    watcher.0.check_process()?;
-    Ok(&watcher.0)
 }
 
 /// A watcher: is told of the ends of any number of jobs, without a thread.
@@ -101,7 +99,7 @@ pub unsafe extern "C" fn fby_watcher_fd(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live watcher or NULL, and for room for a number, or NULL.
-        unsafe { put(fd, live(watcher)?.descriptor()?.as_raw_fd()) };
+        unsafe { put(fd, fby_watcher::live(watcher)?.0.descriptor()?.as_raw_fd()) };
         Ok(())
     })
 }
@@ -121,7 +119,9 @@ pub unsafe extern "C" fn fby_watcher_add(
     err: *mut *mut fby_error,
 ) -> fby_status {
     // SAFETY: the header asks for a live watcher and a valid id, or NULL.
-    guard(err, || unsafe { live(watcher)?.add(job_id(id)?, tag) })
+    guard(err, || unsafe {
+        fby_watcher::live(watcher)?.0.add(job_id(id)?, tag)
+    })
 }
 
 /// Takes back what was added under a tag.
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn fby_watcher_remove(
 ) -> fby_status {
     guard(err, || {
         // SAFETY: the header asks for a live watcher or NULL, and for room for a bool, or NULL.
-        unsafe { put(removed, live(watcher)?.remove(tag)?) };
+        unsafe { put(removed, fby_watcher::live(watcher)?.0.remove(tag)?) };
         Ok(())
     })
 }
@@ -168,7 +168,7 @@ pub unsafe extern "C" fn fby_watcher_poll(
     unsafe { put(count, 0) };
     guard(err, || {
         // SAFETY: the header asks for a live watcher or NULL.
-        let watcher = unsafe { live(watcher) }?;
+        let watcher = &unsafe { fby_watcher::live(watcher) }?.0;
         check_array(ends.cast_const(), end_size, max, "ends")?;
         let mut told = Vec::new();
         watcher.poll(max, deadline(timeout_ms), &mut told)?;
@@ -188,12 +188,6 @@ pub unsafe extern "C" fn fby_watcher_poll(
 /// Threads: one, with no other call on it under way.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn fby_watcher_free(watcher: *mut fby_watcher) {
-    // There is nothing to do for NULL and in the child of a fork, and nobody to tell.
-    let _ = contain(|| {
-        // SAFETY: the header asks for a live watcher or NULL.
-        unsafe { live(watcher) }?;
-        // SAFETY: the header asks for a watcher that is not used again.
-        unsafe { fby_watcher::free(watcher) };
-        Ok(())
-    });
+    // SAFETY: the header asks for a watcher that is not used again, or NULL.
+    unsafe { fby_watcher::free_at_home(watcher) };
 }
