@@ -44,7 +44,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench overload install uninstall nightly nightly-crash nightly-books nightly-cargo-c clean
+.PHONY: help demo test bench overload site install uninstall nightly nightly-crash nightly-books nightly-cargo-c clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-examples
 
 help: ## this list
@@ -107,6 +107,9 @@ nightly-cargo-c: ## an installation made by cargo-c, and programs against it
 	test -e $(CARGO_C_STAMP) || { \
 		$(CARGO) install cargo-c --version $(CARGO_C_VERSION) --locked --root build/tools && touch $(CARGO_C_STAMP); }
 	tests/install/cargo-c.sh build/tools/bin/cargo-cinstall '$(CURDIR)/build/cargo-c'
+
+site: $(PACKAGE) ## the documentation as a site, into build/site
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache
