@@ -1,4 +1,4 @@
-"""The reference of the site: the types of the native module are in a stub, its docstrings in the module itself."""
+"""For the reference of the site: the types of the native module are in a stub, its docstrings in itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Links that lead out of the folder of the pages: they are right in the repository, and nowhere on the site."""
+"""Links that lead out of the folder of the pages: right in the repository, and nowhere on the site."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@
 What stands in a block is what happens, in the present folder:
 
 * `python`: it runs, and sees what the blocks before it have defined.
-* `python title="app.py"`, or any other language with a title: it becomes a file. One called `test_*.py` is then
-  run by pytest.
+* `python title="app.py"`, or any other language with a title: it becomes a file. One called `test_*.py` is
+  then run by pytest.
 * `sh`: a shell runs it.
 * `text`, right after a block that runs: exactly what that one has printed.
 
@@ -66,7 +66,7 @@ class Reader:
         self._printed: str | None = None
 
     def try_all(self) -> int:
-        """Runs every block, and says how many there were; ends the program at the first that is not as it says."""
+        """Runs every block; how many there were. The first that is not as the page says ends the program."""
         found = list(blocks(self._page.read_text()))
         for block in found:
             self._try(block)
