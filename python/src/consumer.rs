@@ -92,10 +92,10 @@ impl Consumer {
     fn next_many(
         &self,
         py: Python<'_>,
-        max: usize,
+        max: &Bound<'_, PyAny>,
         timeout: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Vec<Py<Delivery>>> {
-        guard(py, || self.ask(py, max, timeout))
+        guard(py, || self.ask(py, read::count("max", max)?, timeout))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use forebay::{ForwardOptions, JobId, KindOptions, Options, QueueOptions, State, Timestamp, parse_duration};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBool, PyDelta, PyDict, PyFloat, PyInt, PyString, PyType};
@@ -44,6 +44,20 @@ fn seconds(value: &Bound<'_, PyAny>) -> PyResult<Option<f64>> {
     } else {
         Ok(None)
     }
+}
+
+/// How many: an int that is not negative.
+pub fn count(name: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    value.extract().map_err(|error: PyErr| {
+        let py = value.py();
+        match error.is_instance_of::<PyOverflowError>(py) {
+            true => invalid(
+                py,
+                format!("{name} is {value}; it must be 0 or more, and less than 2**64"),
+            ),
+            false => error,
+        }
+    })
 }
 
 /// An instant, if `value` is a `datetime`. One without a time zone is refused: nobody can tell which it

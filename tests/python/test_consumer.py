@@ -276,3 +276,15 @@ def test_unanswered_deliveries_hinder_no_exit_and_no_child() -> None:
     """
     status, out, errors = run(code)
     assert (status, out.split(), errors) == (0, ["refused", "done"], "")
+
+
+def test_how_many_is_a_number_of_jobs(d: Dispatcher) -> None:
+    d.push("k")
+    consumer = d.consumer()
+    for wrong in (-1, -(2**70), 2**64):
+        with pytest.raises(InvalidError, match=f"max is {wrong}; it must be 0 or more"):
+            consumer.next_many(wrong, 0)
+    with pytest.raises(TypeError):
+        consumer.next_many("2", 0)  # type: ignore[arg-type]
+    assert consumer.next_many(0, 0) == []
+    assert len(consumer.next_many(2**40, 0)) == 1
