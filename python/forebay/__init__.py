@@ -32,6 +32,7 @@ from forebay._forebay import (
     Subscription,
     __version__,
 )
+from forebay._wait import AsCompleted, Waited, as_completed, gather, wait
 from forebay.dispatcher import Dispatcher, Page, StopReport
 from forebay.errors import (
     AlreadyOpen,
@@ -66,6 +67,7 @@ from forebay.errors import (
 
 __all__ = [
     "AlreadyOpen",
+    "AsCompleted",
     "Attempt",
     "ClosedError",
     "Consumer",
@@ -106,6 +108,10 @@ __all__ = [
     "UnsupportedError",
     "WaitInterrupted",
     "WaitTimeout",
+    "Waited",
     "WouldDeadlock",
     "__version__",
+    "as_completed",
+    "gather",
+    "wait",
 ]

@@ -17,6 +17,8 @@ When: TypeAlias = Delay | datetime
 """A duration from now, or an instant with a time zone."""
 Durability: TypeAlias = Literal["memory", "os", "disk"]
 """What an accepted job survives: nothing, the end of its process (kill -9 too), or even a power cut."""
+ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
+"""When a wait for many jobs is over."""
 Url: TypeAlias = str | PathLike[str]
 """What a dispatcher is opened on: a URL, or the path of a file, which is a `sqlite:` one."""
 Id: TypeAlias = "UUID | str | Handle[Any]"

@@ -28,6 +28,18 @@ impl Event {
         self.event.kind.name()
     }
 
+    /// How much it matters: "debug", "info", "warn" or "error".
+    #[getter]
+    fn level(&self) -> &'static str {
+        self.event.kind.level().name()
+    }
+
+    /// What happened, as a sentence that names the job or the queue.
+    #[getter]
+    fn message(&self) -> String {
+        self.event.report(&self.shared.core).to_string()
+    }
+
     /// To which job.
     #[getter]
     fn id<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use forebay::{Deadline, Durability, ErrorKind, JobId, Pushed, ShedReason, State};
+use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -22,7 +23,8 @@ pub struct Handle {
     made: bool,
     level: Durability,
     shed: Option<ShedReason>,
-    shared: Arc<Shared>,
+    /// Of the dispatcher it was pushed to.
+    pub shared: Arc<Shared>,
 }
 
 impl Handle {
@@ -92,14 +94,23 @@ impl Handle {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        guard(py, || {
-            let job = self.wait(py, timeout)?;
-            match (&job.result, job.state) {
-                (Some(result), _) => value::object(py, result),
-                (None, State::Succeeded) => Ok(py.None().into_bound(py)),
-                (None, _) => Err(bad_end(py, &job)?),
-            }
-        })
+        guard(py, || Self::outcome(py, &self.wait(py, timeout)?))
+    }
+
+    /// For an event loop: what is awaited becomes the result, or raises what `result` raises. Who gives up waiting
+    /// leaves the job as it is.
+    fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let awaited = AWAITED.find(slf.py(), "forebay._loop", "awaited")?;
+        Ok(awaited.call1((slf,))?.unbind())
+    }
+
+    /// The same, and raises WaitTimeout if the job has not ended after `timeout`.
+    #[pyo3(signature = (timeout=None))]
+    fn aresult(slf: &Bound<'_, Self>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<Py<PyAny>> {
+        static RESULT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let result = RESULT.find(slf.py(), "forebay._loop", "result")?;
+        Ok(result.call1((slf, timeout))?.unbind())
     }
 
     /// Cancels the job, and returns its state after that: "cancelled"; "running" if its handler has been
@@ -119,6 +130,13 @@ impl Handle {
         })
     }
 
+    /// It belongs to its process.
+    fn __reduce__(&self) -> PyResult<Py<PyAny>> {
+        let text = "a forebay.Handle cannot be pickled: it belongs to the dispatcher of this process; send \
+                    str(handle.id), and ask a dispatcher on the same file there: get(id)";
+        Err(PyTypeError::new_err(text))
+    }
+
     fn __repr__(&self) -> String {
         format!("<forebay.Handle {}>", self.id)
     }
@@ -134,6 +152,15 @@ impl Handle {
 }
 
 impl Handle {
+    /// What an ended job returned, or the exception that waiting for it raises.
+    pub fn outcome<'py>(py: Python<'py>, job: &forebay::Job) -> PyResult<Bound<'py, PyAny>> {
+        match (&job.result, job.state) {
+            (Some(result), _) => value::object(py, result),
+            (None, State::Succeeded) => Ok(py.None().into_bound(py)),
+            (None, _) => Err(bad_end(py, job)?),
+        }
+    }
+
     fn wait(&self, py: Python<'_>, timeout: Option<&Bound<'_, PyAny>>) -> PyResult<forebay::Job> {
         graveyard::drain(py);
         let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;

@@ -20,6 +20,7 @@ mod command;
 mod consumer;
 mod crew;
 mod dispatcher;
+mod ends;
 mod errors;
 mod events;
 mod forward;
@@ -55,6 +56,8 @@ mod _forebay {
     use crate::consumer::{Consumer, Delivery};
     #[pymodule_export]
     use crate::dispatcher::Core;
+    #[pymodule_export]
+    use crate::ends::{Ends, home, outcome, seconds};
     #[pymodule_export]
     use crate::errors::{error_kinds, provoke_panic};
     #[pymodule_export]

@@ -159,6 +159,9 @@ def test_events(d: Dispatcher) -> None:
     assert [e.kind for e in got if e] == ["pushed", "started", "retried", "started", "failed"]
     last = got[-1]
     assert last is not None
+    assert [e.level for e in got if e] == ["debug", "debug", "warn", "debug", "error"]
+    assert f"job {handle.id}" in last.message
+    assert "ZeroDivisionError" in last.message
     assert (last.id, last.queue, last.job_kind, last.attempt, last.failure) == (
         handle.id,
         "default",
