@@ -47,6 +47,9 @@ impl Ends {
 /// What a job returned, and what waiting for it raises.
 type Ended<'py> = (Option<Bound<'py, PyAny>>, Option<Py<PyAny>>);
 
+/// The same, after the number that it is told under.
+type Told<'py> = (u64, Option<Bound<'py, PyAny>>, Option<Py<PyAny>>);
+
 fn ended<'py>(py: Python<'py>, id: JobId, shared: &Shared) -> Ended<'py> {
     let job = shared.look(py, |core| core.get(id)).or_raise(py);
     match job.and_then(|job| Handle::outcome(py, &job)) {
@@ -116,10 +119,7 @@ impl Ends {
     }
 
     /// What has ended: numbers, what the job returned, and what waiting for it raises. Does not wait.
-    fn outcomes<'py>(
-        &self,
-        py: Python<'py>,
-    ) -> PyResult<Vec<(u64, Option<Bound<'py, PyAny>>, Option<Py<PyAny>>)>> {
+    fn outcomes<'py>(&self, py: Python<'py>) -> PyResult<Vec<Told<'py>>> {
         guard(py, || {
             let told = |end: WatchedEnd| {
                 let (value, error) = ended(py, end.id, &self.shared);
