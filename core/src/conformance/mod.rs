@@ -30,6 +30,8 @@
 // These are tests: a case fails by a panic.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc)]
 
+pub mod batches;
+pub mod bells;
 pub mod capacity;
 pub mod claims;
 pub mod contract;
@@ -51,8 +53,10 @@ pub mod payloads;
 pub mod pressure;
 pub mod readiness;
 pub mod retry;
+pub mod sealing;
 mod stage;
 pub mod stop;
+pub mod storing;
 mod suite;
 pub mod terms;
 pub mod time;

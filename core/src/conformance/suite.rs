@@ -30,7 +30,7 @@ macro_rules! conformance_suite {
 macro_rules! conformance_cases {
     ($named:tt) => {
         $crate::conformance_group! { always $named
-            contract:
+            storing:
                 insert_stores
                 insert_keeps_every_field
                 insert_adds_nothing
@@ -38,6 +38,10 @@ macro_rules! conformance_cases {
                 a_batch_may_repeat_itself
                 a_restored_job_keeps_its_past
                 an_unknown_id_is_nothing
+                payloads_come_back_as_they_went
+                counts_know_each_state
+                queues_are_counted_apart;
+            contract:
                 a_success_is_kept
                 a_failure_is_kept
                 final_states_are_final
@@ -53,22 +57,22 @@ macro_rules! conformance_cases {
                 a_turn_ends_and_claims
                 a_request_to_cancel_is_kept
                 a_request_to_cancel_names_a_claim
+                a_paused_queue_gives_nothing_out;
+            batches:
                 a_batch_is_applied_whole
                 a_batch_is_refused_whole
                 a_refused_batch_says_why
                 a_repeated_insert_is_no_conflict
                 the_last_token_unblocks
-                one_batch_may_bring_all_tokens
+                one_batch_may_bring_all_tokens;
+            bells:
                 what_can_be_claimed_rings
                 each_job_rings_once
                 what_makes_room_rings
                 room_is_announced_to_all
                 an_earlier_due_time_rings
-                the_end_of_a_job_rings
-                a_paused_queue_gives_nothing_out
-                counts_know_each_state
-                queues_are_counted_apart
-                payloads_come_back_as_they_went
+                the_end_of_a_job_rings;
+            sealing:
                 a_sealed_engine_changes_nothing
                 a_seal_misses_nothing
                 close_is_idempotent
