@@ -4,6 +4,7 @@ use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon};
 use crate::config::{KindOptions, QueueOptions};
 use crate::dispatcher::{Answer, Why};
+use crate::engine::Totals;
 use crate::error::ErrorKind;
 use crate::event::EventKind;
 use crate::job::{NewJob, State};
@@ -287,6 +288,11 @@ pub fn stats_add_up(make: Make<'_>) {
         "{text}"
     );
     assert!(text.contains("forebay_bodies 1"), "{text}");
+    let told = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
+    assert_eq!(
+        (told("# HELP "), told("# TYPE ")),
+        (7 + Totals::COUNT, 7 + Totals::COUNT)
+    );
     drop(body);
 }
 

@@ -8,7 +8,7 @@ use super::cells::StopReason;
 use super::settle::{Answer, Ended, Whose};
 use super::wait::unknown;
 use super::{Dispatcher, Inner};
-use crate::engine::{Located, QueueCounts};
+use crate::engine::{Located, QueueCounts, Totals};
 use crate::error::Result;
 use crate::event::EventKind;
 use crate::id::JobId;
@@ -74,35 +74,49 @@ impl Stats {
     #[must_use]
     pub fn to_prometheus(&self) -> String {
         let mut text = String::new();
-        let escaped: Vec<String> = self.queues.iter().map(|q| label(&q.name)).collect();
-        let mut metric = |name: &str, kind: &str, value: &dyn Fn(&QueueCounts) -> u64| {
-            let _ = writeln!(text, "# TYPE {name} {kind}");
-            for (q, label) in self.queues.iter().zip(&escaped) {
-                let _ = writeln!(text, "{name}{{queue=\"{label}\"}} {}", value(&q.counts));
+        let labels: Vec<String> = self.queues.iter().map(|q| label(&q.name)).collect();
+        let mut metric = |name: &str, kind: &str, help: &str, value: &dyn Fn(&QueueCounts) -> u64| {
+            head(&mut text, name, kind, help);
+            for (q, label) in self.queues.iter().zip(&labels) {
+                let _ = writeln!(text, "forebay_{name}{{queue=\"{label}\"}} {}", value(&q.counts));
             }
         };
-        metric("forebay_jobs_blocked", "gauge", &|c| c.blocked);
-        metric("forebay_jobs_scheduled", "gauge", &|c| c.scheduled);
-        metric("forebay_jobs_queued", "gauge", &|c| c.queued);
-        metric("forebay_jobs_running", "gauge", &|c| c.running);
-        metric("forebay_shed_total", "counter", &|c| c.totals.shed());
-        let names = crate::engine::Totals::default().named().map(|(name, _)| name);
-        for (i, name) in names.into_iter().enumerate() {
-            metric(&format!("forebay_{name}_total"), "counter", &|c| {
+        metric("jobs_blocked", "gauge", "Jobs that wait for tokens.", &|c| {
+            c.blocked
+        });
+        metric(
+            "jobs_scheduled",
+            "gauge",
+            "Jobs that wait for their time.",
+            &|c| c.scheduled,
+        );
+        metric("jobs_queued", "gauge", "Jobs that wait for a worker.", &|c| {
+            c.queued
+        });
+        metric("jobs_running", "gauge", "Jobs that run.", &|c| c.running);
+        let shed = "Jobs that a rule against overload gave up, for whatever reason.";
+        metric("shed_total", "counter", shed, &|c| c.totals.shed());
+        let names = Totals::default().named().map(|(name, _)| name);
+        for (i, (name, help)) in names.into_iter().zip(Totals::described()).enumerate() {
+            metric(&format!("{name}_total"), "counter", help.trim(), &|c| {
                 c.totals.named()[i].1
             });
         }
-        let _ = writeln!(text, "# TYPE forebay_pressure gauge");
-        for (q, label) in self.queues.iter().zip(&escaped) {
+        let help = "How full the queue is, from 0 to 1.";
+        head(&mut text, "pressure", "gauge", help);
+        for (q, label) in self.queues.iter().zip(&labels) {
             let _ = writeln!(text, "forebay_pressure{{queue=\"{label}\"}} {}", q.pressure);
         }
-        let _ = writeln!(
-            text,
-            "# TYPE forebay_bodies gauge\nforebay_bodies {}",
-            self.bodies
-        );
+        let help = "Handlers that run in this process, those that have timed out among them.";
+        head(&mut text, "bodies", "gauge", help);
+        let _ = writeln!(text, "forebay_bodies {}", self.bodies);
         text
     }
+}
+
+/// What the format says of a metric before its values. `help` has nothing that would have to be escaped.
+fn head(text: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(text, "# HELP forebay_{name} {help}\n# TYPE forebay_{name} {kind}");
 }
 
 /// A label's value, with what the format reserves escaped.

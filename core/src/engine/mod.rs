@@ -751,6 +751,12 @@ macro_rules! totals {
                 [$((stringify!($name), self.$name)),+]
             }
 
+            /// What each of them counts, in the same order, in a sentence.
+            #[must_use]
+            pub const fn described() -> [&'static str; Self::COUNT] {
+                [$(concat!($($doc),+)),+]
+            }
+
             /// The same, to be changed.
             pub fn named_mut(&mut self) -> [(&'static str, &mut u64); Self::COUNT] {
                 [$((stringify!($name), &mut self.$name)),+]
