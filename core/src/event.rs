@@ -34,6 +34,12 @@ impl Level {
     /// Every level, from the least.
     pub const ALL: &'static [Level] = &[Level::Debug, Level::Info, Level::Warn, Level::Error];
 
+    /// The level of a name, if there is one.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|level| level.name() == name)
+    }
+
     /// The name in lower case.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -387,6 +393,7 @@ mod tests {
         feed.leave();
         events.publish(&event(EventKind::Pushed, 0));
         assert!(!events.any_wanted(), "a subscription that is gone costs nothing");
+        assert!(drain(&feed).is_empty(), "and hears nothing more");
         drop(events.subscribe(Level::Debug, usize::MAX));
     }
 

@@ -358,6 +358,18 @@ impl<'a> NewJob<'a> {
         self
     }
 
+    /// The headers it has so far.
+    #[must_use]
+    pub fn headers(&self) -> &[(String, String)] {
+        self.rare().map_or(&[], |rare| &rare.headers)
+    }
+
+    /// With these headers instead of those it has.
+    pub fn with_headers(mut self, headers: Vec<(String, String)>) -> Self {
+        self.rare_mut().headers = headers;
+        self
+    }
+
     /// The job is blocked until a signal has delivered each of its tokens once.
     #[inline]
     pub fn waits_for(mut self, token: impl Into<Token>) -> Self {

@@ -155,6 +155,19 @@ impl Subscription {
         Ok(self.feed.wakeup.get()?.fd())
     }
 
+    /// Ends it, for all who have it: what is in the buffer can still be had, nothing more comes, and whoever waits for
+    /// ever returns; [`Subscription::poll`] is `Closed` then.
+    pub fn close(&self) {
+        self.feed.leave();
+        self.feed.end();
+    }
+
+    /// Whether it was closed, or the dispatcher has stopped: at most answers that come too late are told of then.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.feed.is_over()
+    }
+
     /// How many events found the buffer full and were dropped.
     #[must_use]
     pub fn dropped(&self) -> u64 {

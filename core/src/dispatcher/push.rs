@@ -272,6 +272,25 @@ impl Dispatcher {
         self.0.level(job.durability)
     }
 
+    /// The name of the queue that a push of this job puts it into.
+    #[must_use]
+    pub fn queue_of<'a>(&'a self, job: &'a NewJob<'_>) -> &'a str {
+        match &job.queue {
+            None => self.0.engine.names().queue_text(self.0.default_queue),
+            Some(Name::Id(id)) => self.0.engine.names().queue_text(*id),
+            Some(Name::Text(name)) => name,
+        }
+    }
+
+    /// The name of the kind of this job.
+    #[must_use]
+    pub fn kind_of<'a>(&'a self, job: &'a NewJob<'_>) -> &'a str {
+        match &job.kind {
+            Name::Id(id) => self.0.engine.names().kind_text(*id),
+            Name::Text(name) => name,
+        }
+    }
+
     /// Accepts jobs in order and stops at the first refusal. All are checked first: if one is not valid,
     /// none is accepted.
     ///

@@ -41,7 +41,7 @@ impl Feed {
 
     /// Puts an event in, if it matters enough and there is room.
     pub(super) fn put(&self, event: &Event) {
-        if event.kind.level() < self.level {
+        if event.kind.level() < self.level || self.is_left() {
             return;
         }
         if self.events.push(event.clone()).is_err() {
