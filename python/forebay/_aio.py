@@ -51,6 +51,31 @@ _posts: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Core, _Po
 
 def push(dispatcher: Core, submission: Submission) -> asyncio.Future[Handle[Any]]:
     """Pushes a job without making the running loop wait."""
+    if not submission.heard:
+        return _push(dispatcher, submission)
+    try:
+        future = _push(dispatcher, submission)
+    except BaseException as error:
+        submission.tell(None, error)
+        raise
+    if future.done():
+        _tell(submission, future)
+    else:
+        future.add_done_callback(lambda future: _tell(submission, future))
+    return future
+
+
+def _tell(submission: Submission, future: asyncio.Future[Handle[Any]]) -> None:
+    """Tells the hooks what became of a push. Of one that nobody waits for any more nothing is known."""
+    if future.cancelled():
+        submission.tell(None, asyncio.CancelledError())
+    elif (error := future.exception()) is not None:
+        submission.tell(None, error)
+    else:
+        submission.tell(future.result(), None)
+
+
+def _push(dispatcher: Core, submission: Submission) -> asyncio.Future[Handle[Any]]:
     loop = asyncio.get_running_loop()
     handle = submission.now()
     if handle is not None:

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Deadline, Dispatcher, ErrorKind, Filter, KindOptions, NewJob, Payload, QueueOptions, State};
+use forebay::{
+    Deadline, Dispatcher, ErrorKind, Filter, KindOptions, Level, NewJob, Payload, QueueOptions, State,
+};
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
@@ -14,7 +16,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
 use crate::consumer::Consumer;
-use crate::errors::{OrRaise, guard};
+use crate::errors::{OrRaise, guard, invalid};
 use crate::events::Subscription;
 use crate::forward::Forwarder;
 use crate::given::{self, Given, Method};
@@ -461,17 +463,40 @@ impl Core {
         })
     }
 
-    /// What happens from now on, through a buffer of `capacity` events.
-    #[pyo3(signature = (capacity=1024))]
-    fn subscribe(&self, capacity: usize) -> Subscription {
-        Subscription::new(&self.shared, capacity)
+    /// What happens from now on, through a buffer of `capacity` events: those of `level` and above, which is
+    /// "debug", "info", "warn" or "error". What nobody listens to costs nothing.
+    #[pyo3(signature = (capacity=1024, *, level="debug"))]
+    fn subscribe(&self, py: Python<'_>, capacity: usize, level: &str) -> PyResult<Subscription> {
+        guard(py, || {
+            let unknown = || {
+                let text =
+                    format!("level is {level:?}; it must be \"debug\", \"info\", \"warn\" or \"error\"");
+                invalid(py, text)
+            };
+            let level = Level::from_name(level).ok_or_else(unknown)?;
+            Ok(Subscription::new(&self.shared, level, capacity))
+        })
     }
 
-    /// Adds functions that are called before and after each attempt, on the thread that runs it:
-    /// `before(job)`, `after(job, outcome, seconds)`.
-    #[pyo3(signature = (*, before=None, after=None))]
-    fn add_hooks(&self, before: Option<Py<PyAny>>, after: Option<Py<PyAny>>) {
-        self.core().add_hooks(Arc::new(PyHooks { before, after }));
+    /// Adds functions that are called around each attempt, on the thread that runs it, and before each push.
+    ///
+    /// They should be quick, and must not raise: that is told to `sys.unraisablehook`, changes nothing for the
+    /// job, and is counted in `stats()["hook_failures"]` for the former two.
+    ///
+    /// Args:
+    ///     before: `before(job)`, before an attempt.
+    ///     after: `after(job, outcome, seconds)`, after it; `sys.exception()` is what the handler raised.
+    ///     push: `push(kind, queue, headers)`, before a push, on the thread that pushes. It may change the headers,
+    ///         a dict. What it returns, if anything, is called with what became of the push: `(handle, None)`, or
+    ///         `(None, error)`.
+    #[pyo3(signature = (*, before=None, after=None, push=None))]
+    fn add_hooks(&self, before: Option<Py<PyAny>>, after: Option<Py<PyAny>>, push: Option<Py<PyAny>>) {
+        if before.is_some() || after.is_some() {
+            self.core().add_hooks(Arc::new(PyHooks { before, after }));
+        }
+        if let Some(push) = push {
+            self.shared.push_hooks.add(push);
+        }
     }
 
     /// Writes every unfinished job to a file, and returns how many.
@@ -584,11 +609,13 @@ impl Core {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        self.shared.handlers.visit(|function| visit.call(function))
+        self.shared.handlers.visit(|function| visit.call(function))?;
+        self.shared.push_hooks.visit(|hook| visit.call(hook))
     }
 
     fn __clear__(&self) {
         drop(self.shared.handlers.take());
+        drop(self.shared.push_hooks.take());
     }
 
     fn __repr__(&self) -> String {

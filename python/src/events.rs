@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use forebay::Deadline;
+use forebay::{Deadline, Level};
 use pyo3::prelude::*;
 
 use crate::errors::guard;
-use crate::read;
 use crate::shared::Shared;
+use crate::{patience, read};
 
 /// How long a subscriber waits before it looks whether the dispatcher has stopped, and for signals.
 const SLICE: Duration = Duration::from_millis(50);
@@ -99,10 +99,10 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// From now on.
-    pub fn new(shared: &Arc<Shared>, capacity: usize) -> Self {
+    /// From now on, of this level and above.
+    pub fn new(shared: &Arc<Shared>, level: Level, capacity: usize) -> Self {
         Self {
-            events: shared.core.subscribe(capacity),
+            events: shared.core.subscribe_from(level, capacity),
             shared: shared.clone(),
         }
     }
@@ -123,10 +123,15 @@ impl Subscription {
         guard(py, || {
             let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
             let deadline = Deadline::maybe(timeout);
+            // Only the main thread hears of signals, and a stop ends a wait without an end by itself.
+            let sliced = deadline.instant().is_some() || patience::is_main_thread(py)?;
             loop {
-                let slice = Deadline::after(deadline.left().map_or(SLICE, |left| left.min(SLICE)));
                 // Asked before the look: what was published before the stop is still handed out.
-                let over = self.shared.core.check_open().is_err();
+                let over = self.events.ended() || self.shared.core.check_open().is_err();
+                let slice = match sliced || over {
+                    true => Deadline::after(deadline.left().map_or(SLICE, |left| left.min(SLICE))),
+                    false => Deadline::NEVER,
+                };
                 if let Some(event) = self.shared.detached(py, || self.events.next(slice)) {
                     return Ok(Some(self.event(event)));
                 }
@@ -141,6 +146,11 @@ impl Subscription {
     /// The events that are there now.
     fn drain(&self) -> Vec<Event> {
         self.events.drain().map(|event| self.event(event)).collect()
+    }
+
+    /// Ends it: what is in the buffer can still be had, nothing more comes, and who waits for events returns.
+    fn close(&self) {
+        self.events.close();
     }
 
     /// How many events found the buffer full and were dropped.

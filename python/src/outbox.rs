@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use forebay::{Error, ErrorKind, KindId, NewJob, Payload, Pushed};
 use parking_lot::Mutex;
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -18,6 +19,7 @@ use crate::dispatcher::Core;
 use crate::errors::{OrRaise, exception, guard, raise};
 use crate::graveyard::{self, Near};
 use crate::handle::Handle;
+use crate::hooks::Listeners;
 use crate::imports::Imported;
 use crate::push::PushOptions;
 use crate::shared::Shared;
@@ -28,6 +30,7 @@ pub struct Submission {
     shared: Arc<Shared>,
     job: Mutex<Option<NewJob<'static>>>,
     wait: Option<Duration>,
+    listeners: Mutex<Listeners>,
 }
 
 impl Submission {
@@ -43,10 +46,15 @@ impl Submission {
             None => NewJob::new(kind, payload),
             Some(options) => options.owned(&shared.core, kind, payload).or_raise(py)?,
         };
+        let (job, listeners) = match shared.push_hooks.none() {
+            true => (job, Listeners::default()),
+            false => shared.push_hooks.ask(py, &shared.core, job),
+        };
         Ok(Self {
             shared: shared.clone(),
             job: Mutex::new(Some(job)),
             wait: options.and_then(|options| options.wait),
+            listeners: Mutex::new(listeners),
         })
     }
 
@@ -94,6 +102,25 @@ impl Submission {
                 Err(refused) => Err(exception(py, refused.error())),
             }
         })
+    }
+
+    /// Whether a hook wants to hear what becomes of the push.
+    #[getter]
+    fn heard(&self) -> bool {
+        !self.listeners.lock().none()
+    }
+
+    /// Tells the hooks what became of the push.
+    #[pyo3(signature = (handle, error))]
+    fn tell(&self, py: Python<'_>, handle: Option<Py<Handle>>, error: Option<Bound<'_, PyBaseException>>) {
+        // The lock is free again before Python runs.
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        let error = error.map(|error| PyErr::from_value(error.into_any()));
+        match (&handle, &error) {
+            (Some(handle), _) => listeners.tell(py, Ok(handle)),
+            (None, Some(error)) => listeners.tell(py, Err(error)),
+            (None, None) => {}
+        }
     }
 
     /// Has the job pushed. The answer, under the number returned, comes to the outbox.

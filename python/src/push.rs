@@ -275,7 +275,24 @@ impl<'py> Row<'py> {
 }
 
 /// Pushes one job. Stays attached unless it has to wait, for room or for the store.
+#[inline]
 pub fn push(
+    py: Python<'_>,
+    shared: &std::sync::Arc<Shared>,
+    job: NewJob<'_>,
+    wait: Option<Duration>,
+) -> PyResult<Py<Handle>> {
+    if shared.push_hooks.none() {
+        return push_unseen(py, shared, job, wait);
+    }
+    let (job, listeners) = shared.push_hooks.ask(py, &shared.core, job);
+    let answer = push_unseen(py, shared, job, wait);
+    listeners.tell(py, answer.as_ref());
+    answer
+}
+
+/// Pushes one job, and calls no hook.
+fn push_unseen(
     py: Python<'_>,
     shared: &std::sync::Arc<Shared>,
     job: NewJob<'_>,
@@ -310,6 +327,39 @@ pub fn push_many(
     jobs: &[NewJob<'_>],
     wait: Option<Duration>,
 ) -> PyResult<Vec<Py<Handle>>> {
+    let (handles, error) = match shared.push_hooks.none() {
+        true => push_rows(py, shared, jobs, wait)?,
+        false => {
+            let jobs = jobs.iter().cloned();
+            let asked = jobs.map(|job| shared.push_hooks.ask(py, &shared.core, job));
+            let (jobs, listeners): (Vec<_>, Vec<_>) = asked.unzip();
+            let (handles, error) = push_rows(py, shared, &jobs, wait)?;
+            for (i, listeners) in listeners.into_iter().enumerate() {
+                match (handles.get(i), &error) {
+                    (Some(handle), _) => listeners.tell(py, Ok(handle)),
+                    (None, Some(error)) => listeners.tell(py, Err(error)),
+                    (None, None) => {}
+                }
+            }
+            (handles, error)
+        }
+    };
+    match error {
+        None => Ok(handles),
+        Some(error) => {
+            error.value(py).setattr("pushed", handles)?;
+            Err(error)
+        }
+    }
+}
+
+/// The handles of the jobs that were accepted, and why the next one was not.
+fn push_rows(
+    py: Python<'_>,
+    shared: &std::sync::Arc<Shared>,
+    jobs: &[NewJob<'_>],
+    wait: Option<Duration>,
+) -> PyResult<(Vec<Py<Handle>>, Option<PyErr>)> {
     graveyard::drain(py);
     let _near = Near::new(py);
     let waits = shared.push_waits(jobs);
@@ -321,13 +371,7 @@ pub fn push_many(
         .into_iter()
         .map(|p| Handle::new(py, shared, p))
         .collect::<PyResult<Vec<_>>>()?;
-    match error {
-        None => Ok(handles),
-        Some(error) => {
-            error.value(py).setattr("pushed", handles)?;
-            Err(error)
-        }
-    }
+    Ok((handles, error))
 }
 
 /// Goes on with the jobs that found no room, as far as the caller's patience goes.

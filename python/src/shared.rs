@@ -11,6 +11,7 @@ use pyo3::types::PyString;
 use crate::crew::Crew;
 use crate::errors::OrRaise;
 use crate::handlers::Handlers;
+use crate::hooks::PushHooks;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
 /// handles, which hold this, keep nobody from collecting that one.
@@ -24,6 +25,8 @@ pub struct Shared {
     pub kinds: Arc<KindSet>,
     /// What is called for each of them.
     pub handlers: Handlers,
+    /// What is called before each push.
+    pub push_hooks: PushHooks,
     /// Its workers.
     pub crew: Crew,
     /// The numbers of the kinds that were pushed by name.
@@ -45,6 +48,7 @@ impl Shared {
             core,
             kinds: Arc::new(KindSet::new()),
             handlers: Handlers::default(),
+            push_hooks: PushHooks::default(),
             crew: Crew::default(),
             numbers: Numbers::default(),
             attaches: AtomicU64::new(0),

@@ -19,6 +19,7 @@ use crate::crew::Member;
 use crate::errors::guard;
 use crate::graveyard::Near;
 use crate::handlers::{Known, Registered};
+use crate::hooks::Raised;
 use crate::shared::Shared;
 use crate::value::Arguments;
 use crate::{graveyard, outcome};
@@ -204,10 +205,11 @@ fn run_one(
         false => call(py, handler, lease.payload(), None),
         true => call_with_job(py, handler, held),
     };
+    let raised = Raised::of(py, &result);
     let (outcome, leave) = outcome::of(py, shared, result);
     // In the child of a fork there is nobody to tell, and a lock of the parent's may be held for ever.
     if let (Some(lease), Ok(())) = (held, shared.core.check_process()) {
-        lease.leave(&outcome);
+        Raised::during(raised, || lease.leave(&outcome));
     }
     drop(inside);
     (outcome, leave)
