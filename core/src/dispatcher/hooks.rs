@@ -65,6 +65,11 @@ impl HookList {
         self.present.store(true, Ordering::Release);
     }
 
+    /// Every hook there is.
+    pub(crate) fn all(&self) -> Vec<Arc<dyn Hooks>> {
+        self.hooks.read().clone()
+    }
+
     /// Lets every hook go.
     pub(crate) fn clear(&self) {
         let old = std::mem::take(&mut *self.hooks.write());

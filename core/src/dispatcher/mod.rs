@@ -5,6 +5,7 @@
 //! upkeep beside it.
 
 mod again;
+mod alike;
 mod ask;
 mod cells;
 mod consumer;
@@ -46,6 +47,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, ReentrantMutex, RwLock};
 
+pub use alike::seed;
 pub use cells::StopReason;
 pub use consumer::{Consumer, Interrupt};
 pub use events::Subscription;

@@ -566,11 +566,18 @@ impl Asked {
     }
 }
 
+thread_local! {
+    static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8) | 1);
+}
+
+/// What `random` draws on this thread from now on.
+pub(super) fn seed(seed: u64) {
+    // Neighbouring seeds are spread, as their first numbers would be neighbours too; 0 would stay 0.
+    STATE.set(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+}
+
 /// A number uniform in 0..1 for jitter: xorshift64*, seeded per thread from the system.
 pub(crate) fn random() -> f64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().hash_one(0u8) | 1);
-    }
     STATE.with(|state| {
         let mut x = state.get();
         x ^= x >> 12;
