@@ -17,6 +17,7 @@ from typing import (
     ParamSpec,
     Protocol,
     TypeVar,
+    cast,
     overload,
 )
 
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+opened_as: Callable[[type[Dispatcher], Url, dict[str, Any]], Dispatcher] | None = None
+"""What opens dispatchers instead, while `forebay.testing.redirect` says so."""
 
 
 class Page(NamedTuple):
@@ -77,6 +82,12 @@ class Dispatcher(Core):
     As a context manager it starts its workers on entry and stops on exit: running jobs get the grace to
     finish, jobs that wait are left (in the file, if there is one). Call `drain` first to have them run.
     """
+
+    def __new__(cls, url: Url = "memory:", **options: OptionValue) -> Self:
+        """Opens a dispatcher."""
+        if opened_as is not None:
+            return cast("Self", opened_as(cls, url, options))
+        return super().__new__(cls, url, **options)
 
     def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""

@@ -17,7 +17,7 @@ use crate::{read, value};
 pub struct Job {
     id: JobId,
     queue: Arc<str>,
-    kind: Arc<str>,
+    pub kind: Arc<str>,
     attempt: u32,
     max_attempts: u32,
     priority: Priority,
@@ -27,7 +27,7 @@ pub struct Job {
     key: Option<String>,
     concurrency_key: Option<String>,
     headers: Vec<(String, String)>,
-    payload: Payload,
+    pub payload: Payload,
     /// Held while the attempt runs. Never locked for writing while anything of Python runs.
     lease: RwLock<Option<Lease>>,
 }

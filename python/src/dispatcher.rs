@@ -27,6 +27,7 @@ use crate::hooks::PyHooks;
 use crate::outbox::{Outbox, Submission};
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
+use crate::rehearse::Overseen;
 use crate::shared::{Kind, Shared};
 use crate::worker::Worker;
 use crate::{graveyard, patience, read, stats, value};
@@ -35,6 +36,7 @@ use crate::{graveyard, patience, read, stats, value};
 #[pyclass(frozen, subclass, module = "forebay._forebay")]
 pub struct Core {
     pub shared: Arc<Shared>,
+    pub overseen: Overseen,
 }
 
 impl Core {
@@ -158,6 +160,7 @@ impl Core {
             let core = py.detach(|| Dispatcher::open(&url, options)).or_raise(py)?;
             Ok(Self {
                 shared: Arc::new(Shared::new(core)),
+                overseen: Overseen::default(),
             })
         })
     }
@@ -609,11 +612,13 @@ impl Core {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.overseen.visit(&visit)?;
         self.shared.handlers.visit(|function| visit.call(function))?;
         self.shared.push_hooks.visit(|hook| visit.call(hook))
     }
 
     fn __clear__(&self) {
+        self.overseen.set(None);
         drop(self.shared.handlers.take());
         drop(self.shared.push_hooks.take());
     }

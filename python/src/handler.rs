@@ -11,12 +11,13 @@ use pyo3::{PyClassInitializer, PyTraverseError};
 
 use crate::call::Call;
 use crate::dispatcher::Core;
+use crate::errors::OrRaise;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::outbox::Submission;
 use crate::push::{self, PushOptions};
 use crate::shared::Shared;
-use crate::value;
+use crate::{rehearse, value};
 
 /// A registered function: call it to run it here and now, push it to have it run as a job.
 #[pyclass(frozen, subclass, generic, module = "forebay")]
@@ -31,6 +32,8 @@ pub struct Handler {
     fresh: bool,
     /// What `options` has said.
     options: Option<PushOptions>,
+    /// Whether nobody oversees its pushes, see [`rehearse`].
+    alone: bool,
 }
 
 /// A handler whose function takes its job first, which `push` leaves out.
@@ -39,7 +42,14 @@ pub struct JobHandler;
 
 impl Handler {
     /// Pushes a job that calls the function with these arguments.
-    fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
+    fn push(slf: &Bound<'_, Self>, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
+        match slf.get().overseer(given.py) {
+            None => Ok(slf.get().push_here(given)?.into_any()),
+            Some(by) => rehearse::overseen(&by, "push", slf, given),
+        }
+    }
+
+    fn push_here(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
         let payload = self.shared.stored(py, value::call(Call::of(given)))?;
         match &self.options {
@@ -52,11 +62,42 @@ impl Handler {
     }
 
     /// The same for an event loop: what is awaited becomes the handle.
-    fn apush(&self, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
+    fn apush(slf: &Bound<'_, Self>, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
+        match slf.get().overseer(given.py) {
+            None => slf.get().apush_here(given),
+            Some(by) => rehearse::overseen(&by, "apush", slf, given),
+        }
+    }
+
+    fn apush_here(&self, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
         let (py, shared) = (given.py, &self.shared);
         let payload = shared.stored(py, value::call(Call::of(given)))?;
         let submission = Submission::new(py, shared, self.kind_id, payload, self.options.as_ref())?;
         submission.awaited(self.dispatcher.bind(py))
+    }
+
+    /// Who makes its pushes instead, in a test.
+    fn overseer(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        match self.alone {
+            false => self.dispatcher.get().overseen.by(py),
+            true => None,
+        }
+    }
+
+    /// The same handler of another dispatcher, whose pushes nobody oversees.
+    pub fn rebound(&self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
+        let (py, shared) = (dispatcher.py(), &dispatcher.get().shared);
+        let other = Self {
+            dispatcher: dispatcher.clone().unbind(),
+            shared: shared.clone(),
+            function: self.function.clone_ref(py),
+            kind: self.kind.clone(),
+            kind_id: shared.core.kind(&self.kind).or_raise(py)?,
+            options: self.options.clone(),
+            alone: true,
+            ..*self
+        };
+        other.into_object(py)
     }
 
     /// The handler of this function, which has been registered.
@@ -78,6 +119,7 @@ impl Handler {
             pass_job,
             fresh,
             options: None,
+            alone: false,
         }
     }
 
@@ -175,9 +217,8 @@ unsafe extern "C" fn push_body(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let body = |handler: &Bound<'_, Handler>, given: Given<'_, '_>| Ok(handler.get().push(given)?.into_any());
     // SAFETY: these are the arguments of this very method.
-    unsafe { given::call(handler, args, positional, names, body) }
+    unsafe { given::call(handler, args, positional, names, Handler::push) }
 }
 
 /// The method `apush`.
@@ -196,7 +237,6 @@ unsafe extern "C" fn apush_body(
     positional: ffi::Py_ssize_t,
     names: *mut ffi::PyObject,
 ) -> *mut ffi::PyObject {
-    let body = |handler: &Bound<'_, Handler>, given: Given<'_, '_>| handler.get().apush(given);
     // SAFETY: these are the arguments of this very method.
-    unsafe { given::call(handler, args, positional, names, body) }
+    unsafe { given::call(handler, args, positional, names, Handler::apush) }
 }

@@ -39,6 +39,11 @@ impl Handlers {
         std::mem::replace(&mut table[kind.index()], handler)
     }
 
+    /// The handler of a kind.
+    pub fn get(&self, kind: KindId) -> Option<Arc<Registered>> {
+        self.table.read().get(kind.index())?.clone()
+    }
+
     /// Takes all handlers out, for the garbage collector.
     pub fn take(&self) -> Vec<Option<Arc<Registered>>> {
         let mut table = self.table.write();

@@ -38,6 +38,7 @@ mod patience;
 mod push;
 mod read;
 mod record;
+mod rehearse;
 mod shared;
 mod stats;
 mod value;
@@ -78,6 +79,8 @@ mod _forebay {
     use crate::read::option_names;
     #[pymodule_export]
     use crate::record::{Attempt, JobInfo};
+    #[pymodule_export]
+    use crate::rehearse::{call_handler, oversee, rebound, registered, seed, take_after, write_values};
     #[pymodule_export]
     use crate::worker::Worker;
 

@@ -1,6 +1,6 @@
 //! What the Python objects of one dispatcher share: the core, the handlers, and counts of our own.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use forebay::engine::Capabilities;
@@ -20,7 +20,7 @@ pub struct Shared {
     pub core: Dispatcher,
     waits: Waits,
     /// Whether payloads and results leave this process, and so must be bytes.
-    encodes: bool,
+    encodes: AtomicBool,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
     /// What is called for each of them.
@@ -44,7 +44,7 @@ impl Shared {
         let can = core.capabilities();
         Self {
             waits: Waits::of(can),
-            encodes: !can.host_objects,
+            encodes: AtomicBool::new(!can.host_objects),
             core,
             kinds: Arc::new(KindSet::new()),
             handlers: Handlers::default(),
@@ -91,9 +91,19 @@ impl Shared {
         Ok(self.written(py, &payload)?.unwrap_or(payload))
     }
 
+    /// Whether payloads and results must be bytes here.
+    pub fn writes(&self) -> bool {
+        self.encodes.load(Ordering::Relaxed)
+    }
+
+    /// Has payloads and results be bytes although this store could keep objects, as a test wants it.
+    pub fn write_values(&self, yes: bool) {
+        self.encodes.fetch_or(yes, Ordering::Relaxed);
+    }
+
     /// A payload, or a result, as it is written, if the store takes it in no other form.
     pub fn written(&self, py: Python<'_>, payload: &Payload) -> PyResult<Option<Payload>> {
-        if !self.encodes || payload.as_bytes().is_some() {
+        if !self.writes() || payload.as_bytes().is_some() {
             return Ok(None);
         }
         payload.encode().map(Payload::encoded).map(Some).or_raise(py)

@@ -233,7 +233,8 @@ fn call_with_job<'py>(
     result
 }
 
-fn call<'py>(
+/// Calls a handler with what a job carries, after the job if it takes one.
+pub fn call<'py>(
     py: Python<'py>,
     handler: &Registered,
     payload: &Payload,
