@@ -47,6 +47,11 @@ impl Wakeup {
         self.line.raise();
     }
 
+    /// Makes it unreadable without rearming: its owner is up, and looks.
+    pub(crate) fn hush(&self) {
+        self.line.lower();
+    }
+
     /// Makes it readable by the next ring only. Look after this; it may be readable for nothing, if a ring that
     /// was meant for a former look is late.
     pub(crate) fn rearm(&self) {

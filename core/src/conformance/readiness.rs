@@ -56,6 +56,19 @@ pub fn a_descriptor_says_that_there_is_a_job(make: Make<'_>) {
         assert!(readable(&mut consumer), "nobody has found that there is nothing");
         assert!(poll(&mut consumer).unwrap().is_none() && !readable(&mut consumer));
     }
+    // One that has heard is not called again before it has found that there is nothing.
+    stage.push(job());
+    assert!(readable(&mut consumer));
+    consumer.hush();
+    stage.push(job());
+    assert!(!readable(&mut consumer));
+    drop((
+        poll(&mut consumer).unwrap().unwrap(),
+        poll(&mut consumer).unwrap().unwrap(),
+    ));
+    assert!(poll(&mut consumer).unwrap().is_none());
+    stage.push(job());
+    take(&mut consumer).complete(Outcome::done()).unwrap();
     // One that polls though nothing was announced, and finds some of what there is.
     let mut late = idle(stage.consumer().queues([stage.d.queue("other").unwrap()]));
     stage.push(job().queue("other"));
@@ -132,6 +145,13 @@ pub fn what_lets_a_job_start_is_announced(make: Make<'_>) {
     assert!(poll(&mut consumer).unwrap().is_none() && !readable(&mut consumer));
     stage.d.declare_in(&set, "later", KindOptions::new()).unwrap();
     take(&mut consumer).complete(Outcome::done()).unwrap();
+    // One that is given to others.
+    let theirs = Arc::new(KindSet::new());
+    let mut other = idle(stage.d.consumer(theirs.clone()));
+    stage.d.declare_in(&theirs, "later", KindOptions::new()).unwrap();
+    stage.push(NewJob::new("later", ()));
+    assert!(poll(&mut consumer).unwrap().is_none());
+    take(&mut other).complete(Outcome::done()).unwrap();
 }
 
 /// A slot that becomes free, of all, of the queue or of the kind, is announced, and not only to threads.

@@ -232,6 +232,15 @@ impl Consumer {
         Ok(pager.wakeup.fd())
     }
 
+    /// Makes the descriptor unreadable, if there is one, for an owner that has heard: it is about to ask until the
+    /// answer is 0, or the dispatcher stops, and until then only leases that [should stop](Consumer::stopped) make
+    /// it readable again. So a loop that looks at its descriptors between two jobs is not called for this one.
+    pub fn hush(&self) {
+        if let Some(pager) = self.hail.pager.get() {
+            pager.wakeup.hush();
+        }
+    }
+
     /// The next job; `None` if `deadline` passed first.
     ///
     /// # Errors

@@ -311,6 +311,12 @@ impl Lease {
         }
     }
 
+    /// Marks this thread as running the handler until the guard is dropped, without telling the hooks: for a
+    /// handler that goes on after it was suspended, and that [began](Lease::enter) before.
+    pub fn go_on(&self) -> Inside {
+        self.mark()
+    }
+
     /// Marks this thread as running this job's handler until the guard is dropped.
     pub(crate) fn mark(&self) -> Inside {
         Inside::of(self.inner(), self.id())

@@ -321,12 +321,14 @@ impl Dispatcher {
         self.0.set_kind(kind, options, None)
     }
 
-    /// The same, and adds the kind to `set`, before anyone who waits for work of that set hears of it.
+    /// The same, and gives the kind to the consumers of `set`, before anyone who waits for work of that set hears
+    /// of it. A kind that was given to another set is taken out of that one.
     ///
     /// # Errors
     /// As [`Dispatcher::declare`]; the set is then as it was.
-    pub fn declare_in(&self, set: &KindSet, kind: &str, options: KindOptions) -> Result<KindId> {
+    pub fn declare_in(&self, set: &Arc<KindSet>, kind: &str, options: KindOptions) -> Result<KindId> {
         let id = self.declare(kind, options)?;
+        self.0.kinds.hand_over(id, Some(set.clone()));
         set.add(id);
         self.0.engine.signals().work.ring_all();
         Ok(id)

@@ -216,7 +216,8 @@ impl Inner {
     fn wait_idle(&self, deadline: Deadline) {
         loop {
             let listener = self.cells.idle.listen();
-            let busy = self.cells.active() > 0 || self.slots.all.used() > 0;
+            // Once it has stopped, what still runs is nobody's to wait for.
+            let busy = !self.stopped() && (self.cells.active() > 0 || self.slots.all.used() > 0);
             if !busy || !listener.wait(deadline) {
                 return;
             }
