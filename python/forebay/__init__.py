@@ -19,6 +19,8 @@ it was given changes it for whoever pushed it, and for its own next attempt.
 """
 
 from forebay._forebay import (
+    AsyncHandler,
+    AsyncJobHandler,
     Attempt,
     Consumer,
     Delivery,
@@ -68,6 +70,8 @@ from forebay.errors import (
 __all__ = [
     "AlreadyOpen",
     "AsCompleted",
+    "AsyncHandler",
+    "AsyncJobHandler",
     "Attempt",
     "ClosedError",
     "Consumer",

@@ -1,5 +1,6 @@
 """The native half of forebay; use the package itself."""
 
+from asyncio import Future, Task
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from os import PathLike
@@ -22,7 +23,10 @@ from forebay._types import (
 )
 
 __all__ = [
+    "AsyncHandler",
+    "AsyncJobHandler",
     "Attempt",
+    "Carrier",
     "Consumer",
     "Core",
     "Courier",
@@ -36,6 +40,7 @@ __all__ = [
     "JobHandler",
     "JobInfo",
     "Outbox",
+    "Station",
     "Submission",
     "Subscription",
     "Worker",
@@ -112,6 +117,21 @@ class JobHandler(Handler[_P, _R]):
     """A handler whose function takes its job first, which `push` leaves out."""
 
     def __call__(self, job: Job, /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...  # type: ignore[override]
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
+class AsyncHandler(Handler[_P, _R]):
+    """A handler whose function makes a coroutine: a call returns it, and an event loop runs its jobs."""
+
+    @property
+    def __wrapped__(self) -> Callable[..., Coroutine[Any, Any, _R]]: ...  # type: ignore[override]
+    def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _R]: ...  # type: ignore[override]
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
+
+@final
+class AsyncJobHandler(AsyncHandler[_P, _R]):
+    """An async handler whose function takes its job first, which `push` leaves out."""
+
+    def __call__(self, job: Job, /, *args: _P.args, **kwargs: _P.kwargs) -> Coroutine[Any, Any, _R]: ...  # type: ignore[override]
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
 
 @disjoint_base
@@ -346,6 +366,27 @@ class Worker:
 
     def run(self) -> bool: ...
 
+@final
+class Carrier(Coroutine[Any, Any, None]):
+    """What runs the jobs of async handlers in one task of an event loop."""
+
+    def __await__(self) -> Generator[Any, Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def send(self, value: Any, /) -> Any: ...
+    def throw(self, raised: Any, value: Any = None, traceback: Any = None, /) -> Any: ...
+    def close(self) -> None: ...
+
+@final
+class Station:
+    """Where an event loop runs the jobs of async handlers."""
+
+    @property
+    def carriers(self) -> int: ...
+    def fileno(self) -> int: ...
+    def wake(self) -> None: ...
+    def abandon(self) -> None: ...
+
 @disjoint_base
 class Core:
     """The base of `forebay.Dispatcher`, which adds the threads; use that one."""
@@ -375,6 +416,7 @@ class Core:
         *,
         pass_job: bool = False,
         fresh: bool = False,
+        is_async: bool = False,
         **options: Unpack[KindOptions],
     ) -> Any: ...
     def declare(self, kind: str, /, **options: Unpack[KindOptions]) -> None: ...
@@ -387,6 +429,13 @@ class Core:
     ) -> Consumer: ...
     def outbox(self) -> Outbox: ...
     def worker(self) -> Worker: ...
+    def station(
+        self,
+        spawn: Callable[[Carrier], Task[None]],
+        future: Callable[[], Future[None]],
+        later: Callable[[float], object],
+        ended: Callable[[], object],
+    ) -> Station: ...
     def get(self, id: Id) -> JobInfo: ...
     def list_jobs(
         self,
@@ -451,6 +500,7 @@ class Core:
     def stopping(self) -> bool: ...
     def check_open(self) -> None: ...
     def drain(self, timeout: Delay | None = None) -> None: ...
+    def wait_idle(self, timeout: Delay) -> bool: ...
     def begin_stop(self) -> None: ...
     def finish_stop(self, grace: Delay | None = None) -> tuple[int, int]: ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -9,25 +10,22 @@ from typing import Any
 from forebay.errors import InvalidError, UnsupportedError
 
 
-def check(function: object) -> None:
-    """Refuses what looks like a handler and would never do its work when it is called.
+def check(function: object) -> bool:
+    """Whether a call makes a coroutine. Refuses what would never do its work when it is called.
 
     Raises:
         TypeError: It, or an instance of the class that it is, cannot be called.
-        UnsupportedError: It returns at once with a coroutine or a generator, whose body nobody would run.
+        UnsupportedError: It returns at once with a generator, whose body nobody would run.
     """
     if not callable(function):
         raise TypeError(f"{_shown(function)} cannot be a handler: it cannot be called")
-    for body in (function, _call_of(function)):
-        if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
+    bodies = _bodies(function)
+    for body in bodies:
+        if inspect.isgeneratorfunction(body) or inspect.isasyncgenfunction(body):
             raise UnsupportedError(
-                f"{_shown(function)} is async; handlers are plain functions so far: have one call asyncio.run"
+                f"{_shown(function)} is a generator, whose body a call does not run: return a list"
             )
-        if inspect.isgeneratorfunction(body):
-            raise UnsupportedError(
-                f"{_shown(function)} is a generator, whose body a call does not run;"
-                " handlers are plain functions: return a list"
-            )
+    return any(inspect.iscoroutinefunction(body) for body in bodies)
 
 
 def name(function: Callable[..., Any]) -> str:
@@ -40,6 +38,15 @@ def name(function: Callable[..., Any]) -> str:
     if not isinstance(found, str):
         raise InvalidError(f"{_shown(function)} has no name for its jobs; say which: handler(kind=...)")
     return found
+
+
+def _bodies(function: Callable[..., Any]) -> list[object]:
+    """What a call may run: the function, what is inside of partials, and what makes an object callable."""
+    bodies: list[object] = [function, _call_of(function)]
+    while isinstance(function, functools.partial):
+        function = function.func
+        bodies += [function, _call_of(function)]
+    return bodies
 
 
 def _call_of(function: Callable[..., Any]) -> object:

@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
@@ -22,7 +22,18 @@ from typing import (
 )
 
 from forebay import _exit
-from forebay._forebay import Core, Courier, Forwarder, Handler, Job, JobHandler, JobInfo, Worker
+from forebay._forebay import (
+    AsyncHandler,
+    AsyncJobHandler,
+    Core,
+    Courier,
+    Forwarder,
+    Handler,
+    Job,
+    JobHandler,
+    JobInfo,
+    Worker,
+)
 from forebay.errors import InvalidError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -30,6 +41,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self, Unpack
 
+    from forebay._async import Crew
     from forebay._types import Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
 
 P = ParamSpec("P")
@@ -65,6 +77,32 @@ class _Fresh(Protocol[P, R_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
 
 
+class _Register(Protocol):
+    """Registers what it is called with."""
+
+    @overload
+    def __call__(self, function: type[_Fresh[P, Coroutine[Any, Any, R]]], /) -> AsyncHandler[P, R]: ...
+    @overload
+    def __call__(self, function: type[_Fresh[P, R]], /) -> Handler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncHandler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Handler[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
+class _RegisterWithJob(Protocol):
+    """Registers what it is called with, which takes its job first."""
+
+    @overload
+    def __call__(  # type: ignore[overload-overlap]
+        self, function: Callable[Concatenate[Job, P], Coroutine[Any, Any, R]], /
+    ) -> AsyncJobHandler[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[Job, P], R], /) -> JobHandler[P, R]: ...
+    def __call__(self, function: Callable[..., Any], /) -> Any: ...
+
+
 class Dispatcher(Core):
     """A queue of jobs with everything around it.
 
@@ -92,6 +130,13 @@ class Dispatcher(Core):
     def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""
         self._threads: list[threading.Thread] = []
+        self._loop_thread: threading.Thread | None = None
+        self._crew: Crew | None = None
+        self._sync = self._async = False
+        # How many threads run sync handlers once there are any; 0 before the start.
+        self._wanted = 0
+        # What is called once somebody has asked for a stop.
+        self._on_stop: list[Callable[[], object]] = []
         self._couriers: list[threading.Thread] = []
         self._starting = threading.Lock()
         # Locked until somebody asks for a stop. A lock, and not an Event: a signal handler may release it
@@ -103,7 +148,11 @@ class Dispatcher(Core):
     # ---- handlers ---------------------------------------------------------------------------------------
 
     @overload
+    def handler(self, function: type[_Fresh[P, Coroutine[Any, Any, R]]], /) -> AsyncHandler[P, R]: ...
+    @overload
     def handler(self, function: type[_Fresh[P, R]], /) -> Handler[P, R]: ...
+    @overload
+    def handler(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncHandler[P, R]: ...
     @overload
     def handler(self, function: Callable[P, R], /) -> Handler[P, R]: ...
     @overload
@@ -115,7 +164,7 @@ class Dispatcher(Core):
         kind: str | None = None,
         pass_job: Literal[False] = False,
         **options: Unpack[KindOptions],
-    ) -> Callable[[Callable[P, R]], Handler[P, R]]: ...
+    ) -> _Register: ...
     @overload
     def handler(
         self,
@@ -125,7 +174,7 @@ class Dispatcher(Core):
         kind: str | None = None,
         pass_job: Literal[True],
         **options: Unpack[KindOptions],
-    ) -> Callable[[Callable[Concatenate[Job, P], R]], JobHandler[P, R]]: ...
+    ) -> _RegisterWithJob: ...
     def handler(
         self,
         function: Callable[..., Any] | None = None,
@@ -137,7 +186,13 @@ class Dispatcher(Core):
     ) -> Any:
         """Registers a function, or a class of which each attempt calls a new instance.
 
-        Coroutines and generators are refused: a call of one runs nothing of its body.
+        An `async def`, or what is called like one, makes an `AsyncHandler`: its jobs run on an event loop, as
+        many at once as `concurrency` allows, each in a `contextvars` context of its own. When a job is
+        cancelled, runs over its time, or is handed back at the end of a stop, its coroutine gets
+        `asyncio.CancelledError` where it waits. What a handler starts with `asyncio.create_task` is its own
+        to await.
+
+        Generators are refused: a call of one runs nothing of its body.
 
         Args:
             function: What runs the jobs; left out when this is called with options.
@@ -153,14 +208,17 @@ class Dispatcher(Core):
         def register(function: Callable[..., Any]) -> Any:
             from forebay import _function  # It brings `inspect`, as long to load as all the rest.
 
-            _function.check(function)
-            return self.register(
+            is_async = _function.check(function)
+            handler = self.register(
                 function,
                 kind if kind is not None else _function.name(function),
                 pass_job=pass_job,
                 fresh=isinstance(function, type),
+                is_async=is_async,
                 **options,
             )
+            self._staff(sync=not is_async, is_async=is_async)
+            return handler
 
         return register if function is None else register(function)
 
@@ -211,8 +269,10 @@ class Dispatcher(Core):
     def start(self, threads: int | None = None) -> None:
         """Starts worker threads, as many as jobs may run at once unless `threads` says less.
 
-        A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then. A program
-        that only pushes need not call it.
+        Threads are started once there is a handler for them: those for sync handlers, and one with an event
+        loop, `forebay-worker-loop`, for async ones. To run those on a loop of your own, use `async with`
+        instead. A second call does nothing. Python stops the dispatcher when it ends, if nobody has by then.
+        A program that only pushes need not call it.
         """
         if threads is not None and threads < 1:
             raise InvalidError(
@@ -220,15 +280,34 @@ class Dispatcher(Core):
             )
         self.check_open()
         with self._starting:
-            if self._threads:
+            if self._wanted:
                 return
-            for number in range(self.concurrency if threads is None else threads):
-                # No thread holds the dispatcher: dropping the last reference to it stops them.
-                work = (self.worker(), weakref.ref(self))
-                name = f"{_exit.WORKER}{number}"
-                thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
-                self._threads.append(thread)
-                thread.start()
+            self._wanted = self.concurrency if threads is None else threads
+        self._staff()
+
+    def _staff(self, *, sync: bool = False, is_async: bool = False) -> None:
+        """Starts the threads that are wanted, for the handlers there are, and are not there yet."""
+        with self._starting:
+            self._sync |= sync
+            self._async |= is_async
+            if not self._wanted or self.stopping:
+                return
+            # No thread holds the dispatcher: dropping the last reference to it stops them.
+            if self._sync and not self._threads:
+                for number in range(self._wanted):
+                    work = (self.worker(), weakref.ref(self))
+                    name = f"{_exit.WORKER}{number}"
+                    thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
+                    self._threads.append(thread)
+                    thread.start()
+            if self._async and self._crew is None and self._loop_thread is None:
+                self._loop_thread = threading.Thread(
+                    target=_work_on_loop,
+                    args=(weakref.ref(self),),
+                    name=f"{_exit.WORKER}loop",
+                    daemon=False,
+                )
+                self._loop_thread.start()
 
     def run(self, threads: int | None = None) -> None:
         """Starts the workers and waits until somebody stops the dispatcher; then stops it.
@@ -259,12 +338,26 @@ class Dispatcher(Core):
         """Stops: starts no more jobs, gives running ones the grace to finish, hands the others back.
 
         Then the threads end and the dump file is written, if there is one. A second call reports the same.
-        From a handler it raises WouldDeadlock; `request_stop` is for those.
+        From a handler it raises WouldDeadlock; `request_stop` is for those. So it does on the event loop that
+        runs async handlers, which could not end meanwhile: await `astop` there.
         """
+        if self._crew is not None:
+            self._crew.expect_stop("astop")
         report = StopReport(*self.finish_stop(grace))
         self._announce_stop()
-        _exit.join([*self._threads, *self._couriers])
+        loop = [] if self._loop_thread is None else [self._loop_thread]
+        _exit.join([*self._threads, *loop, *self._couriers])
         return report
+
+    def drain(self, timeout: Delay | None = None) -> None:
+        """Waits until no job is queued or running; for jobs scheduled for later it does not wait.
+
+        Raises WaitTimeout after `timeout`, and WouldDeadlock from a handler and on the event loop that runs
+        async handlers: await `adrain` there.
+        """
+        if self._crew is not None:
+            self._crew.refuse("adrain")
+        super().drain(timeout)
 
     def __enter__(self) -> Self:
         """Starts the workers."""
@@ -279,16 +372,64 @@ class Dispatcher(Core):
         Call `drain` before the end of the block to wait for them, or keep them: in a `sqlite:` file, or in a
         `dump_file`.
         """
-        report = self.stop()
+        self._warn_of_lost(self.stop(), error)
+
+    async def __aenter__(self) -> Self:
+        """Starts: async handlers run on this event loop, sync ones on threads."""
+        from forebay import _async
+
+        _async.start(self)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        """Stops without holding the loop up, and warns of jobs that still waited and are lost now.
+
+        Await `adrain` before the end of the block to wait for them.
+        """
+        self._warn_of_lost(await self.astop(), error)
+
+    async def arun(self) -> None:
+        """Starts on this event loop, as `async with` does, waits until somebody asks for a stop, and stops.
+
+        On the main thread SIGINT and SIGTERM ask for it: the first one lets running jobs finish within the
+        grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. A signal that the program
+        has a handler of its own for is left alone, and what was set before holds again afterwards. Cancelling
+        the task that awaits this stops as well.
+        """
+        from forebay import _async
+
+        await _async.run(self)
+
+    async def astop(self, grace: Delay | None = None) -> StopReport:
+        """The same as `stop`, and the event loop goes on meanwhile.
+
+        When the grace has passed, what still runs is handed back, and coroutines get CancelledError. From a
+        handler it raises WouldDeadlock; `request_stop` is for those.
+        """
+        from forebay import _async
+
+        return await _async.stop(self, grace)
+
+    async def adrain(self, timeout: Delay | None = None) -> None:
+        """The same as `drain`, and the event loop goes on meanwhile."""
+        from forebay import _async
+
+        await _async.drain(self, timeout)
+
+    def _warn_of_lost(self, report: StopReport, error: BaseException | None) -> None:
         kept = self.durability != "memory" or self.settings["dump_file"] != "none"
         if report.waiting and error is None and not kept:
             text = f"{report.waiting} jobs still waited and are lost: call drain() first, or set dump_file"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
 
     def _announce_stop(self) -> None:
         """Lets go whoever waits in `run`."""
         with suppress(RuntimeError):  # Somebody has before.
             self._stopped.release()
+        for tell in self._on_stop:
+            tell()
 
     @contextmanager
     def _sigterm(self) -> Iterator[None]:
@@ -352,3 +493,10 @@ def _work(worker: Worker, owner: weakref.ref[Dispatcher]) -> None:
     dispatcher = owner()
     if dispatcher is not None and sum(thread.is_alive() for thread in dispatcher._threads) == 1:
         dispatcher.request_stop()
+
+
+def _work_on_loop(owner: weakref.ref[Dispatcher]) -> None:
+    """The body of the thread that has an event loop."""
+    from forebay import _async
+
+    _async.work(owner)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use forebay::{ErrorKind, JobId, Lease, Payload, Priority, StopReason, Timestamp};
+use forebay::{ErrorKind, Inside, JobId, Lease, Payload, Priority, StopReason, Ticket, Timestamp};
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -64,6 +64,24 @@ impl Job {
             .write()
             .take()
             .expect("lent by the worker that takes it back, once")
+    }
+
+    /// The job of a lease that it has from now on.
+    pub fn lent(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, Self>> {
+        // Without memory for the object the lease is dropped, and that is a failed attempt.
+        let job = Bound::new(py, Self::of(&lease))?;
+        job.get().lend(lease);
+        Ok(job)
+    }
+
+    /// Marks this thread as running the handler of the job, which goes on.
+    pub fn go_on(&self) -> Option<Inside> {
+        self.lease.read().as_ref().map(Lease::go_on)
+    }
+
+    /// The ticket of the lease.
+    pub fn ticket(&self) -> Option<Ticket> {
+        self.lease.read().as_ref().map(Lease::ticket)
     }
 
     fn leased<T>(&self, py: Python<'_>, call: impl FnOnce(&Lease) -> forebay::Result<T>) -> PyResult<T> {

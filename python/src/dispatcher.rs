@@ -29,6 +29,7 @@ use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
 use crate::rehearse::Overseen;
 use crate::shared::{Kind, Shared};
+use crate::station::{Loop, Station};
 use crate::worker::Worker;
 use crate::{graveyard, patience, read, stats, value};
 
@@ -188,13 +189,14 @@ impl Core {
     }
 
     /// Registers `function` as the handler of a kind.
-    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, **options))]
+    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, is_async=false, **options))]
     fn register(
         slf: &Bound<'_, Self>,
         function: Bound<'_, PyAny>,
         kind: &str,
         pass_job: bool,
         fresh: bool,
+        is_async: bool,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -206,14 +208,20 @@ impl Core {
                 function: function.clone().unbind(),
                 pass_job,
                 fresh,
+                is_async,
             });
-            let former = shared.handlers.set(id, Some(registered));
-            if let Err(error) = shared.core.declare_in(&shared.kinds, kind, options).or_raise(py) {
+            let former = shared.handlers.set(id, Some(registered.clone()));
+            let kinds = if is_async {
+                &shared.async_kinds
+            } else {
+                &shared.kinds
+            };
+            if let Err(error) = shared.core.declare_in(kinds, kind, options).or_raise(py) {
                 drop(shared.handlers.set(id, former));
                 return Err(error);
             }
             let kind = shared.core.kind_name(id);
-            Handler::new(slf, function.unbind(), kind, id, pass_job, fresh).into_object(py)
+            Handler::new(slf, function.unbind(), kind, id, &registered).into_object(py)
         })
     }
 
@@ -252,6 +260,31 @@ impl Core {
         guard(py, || {
             self.core().check_open().or_raise(py)?;
             Ok(Worker::new(&self.shared))
+        })
+    }
+
+    /// Where an event loop runs the jobs of async handlers. `spawn(carrier)` makes a task of the loop and returns
+    /// it, `later()` has `wake` called again soon, and `ended()` is called when nothing runs here any more.
+    fn station(
+        &self,
+        py: Python<'_>,
+        spawn: Py<PyAny>,
+        future: Py<PyAny>,
+        later: Py<PyAny>,
+        ended: Py<PyAny>,
+    ) -> PyResult<Py<Station>> {
+        guard(py, || {
+            self.core().check_open().or_raise(py)?;
+            Station::new(
+                py,
+                &self.shared,
+                Loop {
+                    spawn,
+                    future,
+                    later,
+                    ended,
+                },
+            )
         })
     }
 
@@ -587,6 +620,14 @@ impl Core {
         })
     }
 
+    /// Waits until nothing runs, for as long as `timeout`; true if nothing does.
+    fn wait_idle(&self, py: Python<'_>, timeout: &Bound<'_, PyAny>) -> PyResult<bool> {
+        guard(py, || {
+            let timeout = read::duration("timeout", timeout)?;
+            self.wait_until_idle(py, Deadline::after(timeout))
+        })
+    }
+
     /// Begins to stop and returns at once: nothing more is started.
     fn begin_stop(&self, py: Python<'_>) -> PyResult<()> {
         guard(py, || {
@@ -604,7 +645,7 @@ impl Core {
             let grace = grace.unwrap_or(self.core().options().grace);
             if patience::is_main_thread(py)? {
                 self.begin_stop(py)?;
-                self.wait_idle(py, Deadline::after(grace))?;
+                self.wait_until_idle(py, Deadline::after(grace))?;
                 return self.stop_within(py, Duration::ZERO);
             }
             self.stop_within(py, grace)
@@ -629,14 +670,14 @@ impl Core {
 }
 
 impl Core {
-    /// Waits until nothing runs, or for as long as the grace lasts.
-    fn wait_idle(&self, py: Python<'_>, deadline: Deadline) -> PyResult<()> {
+    /// Waits until nothing runs; false if something still does at the deadline.
+    fn wait_until_idle(&self, py: Python<'_>, deadline: Deadline) -> PyResult<bool> {
         let answer = patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
             self.core().wait_idle(until)
         })?;
         match answer {
-            Err(e) if e.kind() == ErrorKind::Timeout => Ok(()),
-            answer => answer.or_raise(py),
+            Err(e) if e.kind() == ErrorKind::Timeout => Ok(false),
+            answer => answer.or_raise(py).map(|()| true),
         }
     }
 

@@ -14,6 +14,7 @@ use crate::dispatcher::Core;
 use crate::errors::OrRaise;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
+use crate::handlers::Registered;
 use crate::outbox::Submission;
 use crate::push::{self, PushOptions};
 use crate::shared::Shared;
@@ -30,6 +31,7 @@ pub struct Handler {
     kind_id: KindId,
     pass_job: bool,
     fresh: bool,
+    is_async: bool,
     /// What `options` has said.
     options: Option<PushOptions>,
     /// Whether nobody oversees its pushes, see [`rehearse`].
@@ -39,6 +41,14 @@ pub struct Handler {
 /// A handler whose function takes its job first, which `push` leaves out.
 #[pyclass(frozen, extends = Handler, generic, module = "forebay")]
 pub struct JobHandler;
+
+/// A handler whose function makes a coroutine: a call returns it, and an event loop runs its jobs.
+#[pyclass(frozen, extends = Handler, subclass, generic, module = "forebay")]
+pub struct AsyncHandler;
+
+/// An async handler whose function takes its job first, which `push` leaves out.
+#[pyclass(frozen, extends = AsyncHandler, generic, module = "forebay")]
+pub struct AsyncJobHandler;
 
 impl Handler {
     /// Pushes a job that calls the function with these arguments.
@@ -106,8 +116,7 @@ impl Handler {
         function: Py<PyAny>,
         kind: Arc<str>,
         kind_id: KindId,
-        pass_job: bool,
-        fresh: bool,
+        registered: &Registered,
     ) -> Self {
         let shared = dispatcher.get().shared.clone();
         Self {
@@ -116,8 +125,9 @@ impl Handler {
             function,
             kind,
             kind_id,
-            pass_job,
-            fresh,
+            pass_job: registered.pass_job,
+            fresh: registered.fresh,
+            is_async: registered.is_async,
             options: None,
             alone: false,
         }
@@ -125,10 +135,17 @@ impl Handler {
 
     /// The Python object, of the class that fits.
     pub fn into_object(self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match self.pass_job {
-            false => Ok(Py::new(py, self)?.into_any()),
-            true => Ok(Py::new(py, PyClassInitializer::from(self).add_subclass(JobHandler))?.into_any()),
-        }
+        let (pass_job, is_async) = (self.pass_job, self.is_async);
+        let plain = PyClassInitializer::from(self);
+        Ok(match (pass_job, is_async) {
+            (false, false) => Py::new(py, plain)?.into_any(),
+            (true, false) => Py::new(py, plain.add_subclass(JobHandler))?.into_any(),
+            (false, true) => Py::new(py, plain.add_subclass(AsyncHandler))?.into_any(),
+            (true, true) => {
+                let plain = plain.add_subclass(AsyncHandler);
+                Py::new(py, plain.add_subclass(AsyncJobHandler))?.into_any()
+            }
+        })
     }
 }
 

@@ -16,8 +16,11 @@
 
 mod attempt;
 mod call;
+mod carrier;
 mod command;
 mod consumer;
+mod context;
+mod coroutine;
 mod crew;
 mod dispatcher;
 mod ends;
@@ -40,6 +43,7 @@ mod read;
 mod record;
 mod rehearse;
 mod shared;
+mod station;
 mod stats;
 mod value;
 mod worker;
@@ -51,6 +55,8 @@ use pyo3::prelude::*;
 mod _forebay {
     #[pymodule_export]
     use crate::attempt::Job;
+    #[pymodule_export]
+    use crate::carrier::Carrier;
     #[pymodule_export]
     use crate::command::cli_main;
     #[pymodule_export]
@@ -70,7 +76,7 @@ mod _forebay {
     #[pymodule_export]
     use crate::handle::Handle;
     #[pymodule_export]
-    use crate::handler::{Handler, JobHandler};
+    use crate::handler::{AsyncHandler, AsyncJobHandler, Handler, JobHandler};
     #[pymodule_export]
     use crate::json::{from_json, to_json};
     #[pymodule_export]
@@ -81,6 +87,8 @@ mod _forebay {
     use crate::record::{Attempt, JobInfo};
     #[pymodule_export]
     use crate::rehearse::{call_handler, oversee, rebound, registered, seed, take_after, write_values};
+    #[pymodule_export]
+    use crate::station::Station;
     #[pymodule_export]
     use crate::worker::Worker;
 

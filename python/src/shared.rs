@@ -23,6 +23,8 @@ pub struct Shared {
     encodes: AtomicBool,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
+    /// The kinds whose handlers are coroutines.
+    pub async_kinds: Arc<KindSet>,
     /// What is called for each of them.
     pub handlers: Handlers,
     /// What is called before each push.
@@ -47,6 +49,7 @@ impl Shared {
             encodes: AtomicBool::new(!can.host_objects),
             core,
             kinds: Arc::new(KindSet::new()),
+            async_kinds: Arc::new(KindSet::new()),
             handlers: Handlers::default(),
             push_hooks: PushHooks::default(),
             crew: Crew::default(),

@@ -200,6 +200,10 @@ fn run_one(
         // Only while the garbage collector takes the dispatcher apart: the job is nobody's fault.
         return (Outcome::Interrupted, false);
     };
+    if handler.is_async {
+        // Registered as such after this job was claimed: a loop will claim it.
+        return (Outcome::Returned, false);
+    }
     let inside = lease.enter();
     let result = match handler.pass_job {
         false => call(py, handler, lease.payload(), None),
@@ -225,9 +229,7 @@ fn call_with_job<'py>(
         return Ok(py.None().into_bound(py));
     };
     let payload = lease.payload().clone();
-    // Without memory for the object the lease is dropped, and that is a failed attempt.
-    let job = Bound::new(py, Job::of(&lease))?;
-    job.get().lend(lease);
+    let job = Job::lent(py, lease)?;
     let result = call(py, handler, &payload, Some(job.as_any()));
     *held = Some(job.get().take_back());
     result

@@ -116,7 +116,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_an_exception_fails_the_attempt(d: Dispatcher, name: str) -> None:
     function, kind, text = ERRORS[name]
-    handler = d.handler(kind="bad", max_attempts=1)(function)
+    handler: forebay.Handler[[], object] = d.handler(kind="bad", max_attempts=1)(function)
     after = d.handler(kind="good")(lambda: "fine")
     d.start(threads=1)
     with pytest.raises(forebay.JobFailed) as caught:

@@ -12,20 +12,12 @@ from conftest import LIMIT
 from forebay import Dispatcher
 
 
-async def later(n: int = 0) -> int:
-    return n
-
-
 async def later_and_later() -> AsyncIterator[int]:
     yield 1
 
 
 def one_by_one(n: int = 0) -> Iterator[int]:
     yield n
-
-
-class Async:
-    async def __call__(self) -> None: ...
 
 
 class Generator:
@@ -40,11 +32,7 @@ class NotCallable:
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (later, "later is async"),
-        (later_and_later, "later_and_later is async"),
-        (partial(later, 1), "is async"),
-        (Async, "Async is async"),
-        (Async(), "is async"),
+        (later_and_later, "later_and_later is a generator"),
         (one_by_one, "one_by_one is a generator"),
         (partial(one_by_one, 1), "is a generator"),
         (Generator, "Generator is a generator"),
