@@ -82,7 +82,7 @@ struct Seat {
     parked: Option<Lease>,
     /// Whether nobody can use tickets any more.
     abandoned: bool,
-    /// Futures that want to hear of a reason to stop.
+    /// Those who want to hear of a reason to stop, and of the end.
     wakers: Vec<Waker>,
 }
 
@@ -150,11 +150,16 @@ impl Cell {
         None
     }
 
-    /// Wakes `waker` at the next signal. Look at the reason after this.
+    /// Wakes `waker` at the next signal, or when the lease ends. Look at the reason after this.
     pub(crate) fn listen(&self, waker: &Waker) {
-        let wakers = &mut self.seat.lock().wakers;
-        if !wakers.iter().any(|w| w.will_wake(waker)) {
-            wakers.push(waker.clone());
+        self.seat.lock().listen(waker);
+    }
+}
+
+impl Seat {
+    fn listen(&mut self, waker: &Waker) {
+        if !self.wakers.iter().any(|w| w.will_wake(waker)) {
+            self.wakers.push(waker.clone());
         }
     }
 }
@@ -218,7 +223,8 @@ impl Cells {
         let (wakers, headers) = (std::mem::take(&mut seat.wakers), seat.headers.take());
         // What they hold may run code of an executor or of the host as it goes: not under the lock.
         drop(seat);
-        drop((wakers, headers));
+        drop(headers);
+        wakers.into_iter().for_each(Waker::wake);
         answered.is_none()
     }
 
@@ -226,12 +232,41 @@ impl Cells {
     pub(crate) fn redeem(&self, ticket: Ticket, outcome: &Outcome) -> Option<Redeemed> {
         let all = self.all.read();
         let (_, mut seat) = find(&all, ticket)?;
-        match seat.parked.take() {
-            Some(lease) => Some(Redeemed::Parked(lease)),
-            None => {
-                seat.answered = Some(outcome.clone());
-                seat.job.map(Redeemed::Running)
-            }
+        if let Some(lease) = seat.parked.take() {
+            return Some(Redeemed::Parked(lease));
+        }
+        seat.answered = Some(outcome.clone());
+        let (job, wakers) = (seat.job, std::mem::take(&mut seat.wakers));
+        drop(seat);
+        drop(all);
+        wakers.into_iter().for_each(Waker::wake);
+        job.map(Redeemed::Running)
+    }
+
+    /// Why whoever has this ticket should stop, if for another reason than `known`. Without one, `waker` is woken
+    /// when there may be one: the reason is raised under the same lock.
+    pub(crate) fn reason_or_listen(
+        &self,
+        ticket: Ticket,
+        known: Option<StopReason>,
+        waker: &Waker,
+    ) -> Option<StopReason> {
+        let all = self.all.read();
+        let Some((cell, mut seat)) = find(&all, ticket) else {
+            return Some(StopReason::LeaseLost);
+        };
+        let reason = cell.stop_reason().filter(|reason| Some(*reason) != known);
+        if reason.is_none() {
+            seat.listen(waker);
+        }
+        reason
+    }
+
+    /// Wakes this waker no more on account of this ticket.
+    pub(crate) fn unlisten(&self, ticket: Ticket, waker: &Waker) {
+        let all = self.all.read();
+        if let Some((_, mut seat)) = find(&all, ticket) {
+            seat.wakers.retain(|w| !w.will_wake(waker));
         }
     }
 
@@ -315,6 +350,12 @@ impl Cells {
             self.forget(job);
         }
         begun
+    }
+
+    /// How many are to be woken on account of this ticket.
+    #[cfg(all(test, not(shuttle)))]
+    pub(crate) fn listeners_of(&self, ticket: Ticket) -> usize {
+        find(&self.all.read(), ticket).map_or(0, |(_, seat)| seat.wakers.len())
     }
 
     /// Whether everybody has been told what there was to tell.

@@ -5,6 +5,7 @@
 //! upkeep beside it.
 
 mod again;
+mod alarm;
 mod alike;
 mod ask;
 mod cells;
