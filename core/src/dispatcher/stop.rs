@@ -261,13 +261,15 @@ impl Inner {
 
     /// Puts what still runs back into the queue; late answers are refused by the fence.
     fn hand_back(&self) -> Result<usize> {
-        let mut running = Vec::new();
-        self.cells.signal_all(StopReason::LeaseLost, |job| {
-            running.push(job);
-            true
-        });
+        let handed_back = self.interrupt_all();
+        // Told only now: the answer of a handler that gives up at once would otherwise come first, and count.
+        self.cells.signal_all(StopReason::LeaseLost, |_| true);
+        handed_back
+    }
+
+    fn interrupt_all(&self) -> Result<usize> {
         let mut settling = Settling::default();
-        for job in running {
+        for (job, _) in self.cells.held() {
             let standing = self.engine.standing(job.id)?;
             if let Some(at) = standing.filter(|at| at.state == State::Running && at.job.fence == job.fence) {
                 // To be passed on is no attempt.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::dispatcher::{KindSet, Lease};
-use crate::job::NewJob;
+use crate::job::{NewJob, State};
 use crate::outcome::Outcome;
 use crate::time::{ManualClock, Timestamp};
 use crate::{ErrorKind, Options};
@@ -56,6 +56,28 @@ fn each_reason_wakes() {
         waiter.join().unwrap()
     });
     assert_eq!(lost, Some(StopReason::LeaseLost), "more than it knew");
+}
+
+/// Whoever is told that its answer no longer counts may answer at once: it does not count.
+#[test]
+fn who_gives_up_at_the_end_of_the_grace_is_handed_back() {
+    for _ in 0..20 {
+        let d = Dispatcher::in_memory().unwrap();
+        let lease = claim(&d);
+        let (id, ticket) = (lease.id(), lease.ticket());
+        thread::scope(|scope| {
+            let gives_up = || {
+                wait(&d, ticket, Some(StopReason::Stopping));
+                lease.complete(Outcome::done()).unwrap();
+            };
+            scope.spawn(gives_up);
+            while d.0.cells.listeners_of(ticket) == 0 {
+                thread::yield_now();
+            }
+            assert_eq!(d.stop(Duration::ZERO).unwrap().handed_back, 1);
+        });
+        assert_eq!(d.state(id).unwrap(), State::Queued);
+    }
 }
 
 #[test]
