@@ -1478,6 +1478,22 @@ fby_status fby_extend(const struct fby_dispatcher *dispatcher,
 // Threads: any, also in a handler.
 FBY_API fby_stop_reason fby_cancelled(const struct fby_dispatcher *dispatcher, fby_ticket ticket);
 
+// Waits until whoever works on a delivery should stop: for handlers that have nothing to do but wait.
+//
+// Parameters: dispatcher; ticket; known, 0 or a reason that the caller has heard already: after
+// FBY_STOP_STOPPING a handler may go on, and wait for more; timeout_ms, FBY_FOREVER for no limit; reason may
+// be NULL, else takes why, as fby_cancelled tells it, or 0 if the time was over first.
+// Returns: FBY_OK, also when the time is over; FBY_E_INVALID; FBY_E_FORKED.
+// FBY_STOP_LEASE_LOST comes at once for a ticket that no longer counts, and for one that nobody gave out.
+// Threads: any, also in a handler.
+FBY_API
+fby_status fby_wait_stop(const struct fby_dispatcher *dispatcher,
+                         fby_ticket ticket,
+                         fby_stop_reason known,
+                         int64_t timeout_ms,
+                         fby_stop_reason *reason,
+                         struct fby_error **err);
+
 // A watcher: is told of the ends of any number of jobs, without a thread.
 //
 // Parameters: dispatcher; out takes the watcher.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use forebay_core::{Answer, Dispatcher, Error, ErrorKind, Outcome, Result, Ticket};
+use forebay_core::{Answer, Dispatcher, Error, ErrorKind, Outcome, Result, StopReason, Ticket};
 
-use crate::bytes::{fby_bytes, some_time};
+use crate::bytes::{deadline, fby_bytes, some_time};
 use crate::dispatcher::{dispatcher, fby_dispatcher};
 use crate::error::{OK, contain, fby_error, fby_status, guard};
 use crate::handle::put;
@@ -228,4 +228,40 @@ pub unsafe extern "C" fn fby_cancelled(
     reason.unwrap_or(LEASE_LOST)
 }
 
-const LEASE_LOST: fby_stop_reason = forebay_core::StopReason::LeaseLost as fby_stop_reason;
+const LEASE_LOST: fby_stop_reason = StopReason::LeaseLost as fby_stop_reason;
+
+/// Waits until whoever works on a delivery should stop: for handlers that have nothing to do but wait.
+///
+/// Parameters: dispatcher; ticket; known, 0 or a reason that the caller has heard already: after
+/// FBY_STOP_STOPPING a handler may go on, and wait for more; timeout_ms, FBY_FOREVER for no limit; reason may
+/// be NULL, else takes why, as fby_cancelled tells it, or 0 if the time was over first.
+/// Returns: FBY_OK, also when the time is over; FBY_E_INVALID; FBY_E_FORKED.
+/// FBY_STOP_LEASE_LOST comes at once for a ticket that no longer counts, and for one that nobody gave out.
+/// Threads: any, also in a handler.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fby_wait_stop(
+    dispatcher: *const fby_dispatcher,
+    ticket: fby_ticket,
+    known: fby_stop_reason,
+    timeout_ms: i64,
+    reason: *mut fby_stop_reason,
+    err: *mut *mut fby_error,
+) -> fby_status {
+    guard(err, || {
+        // SAFETY: the header asks for a live dispatcher or NULL.
+        let d = unsafe { self::dispatcher(dispatcher) }?;
+        let why = d.wait_stop(Ticket(ticket), stop_reason(known)?, deadline(timeout_ms))?;
+        // SAFETY: the header asks for room for a reason, or NULL.
+        unsafe { put(reason, why.map_or(0, |why| why as fby_stop_reason)) };
+        Ok(())
+    })
+}
+
+/// A reason by its number; none for 0.
+fn stop_reason(code: fby_stop_reason) -> Result<Option<StopReason>> {
+    match (code, StopReason::from_code(code)) {
+        (0, _) => Ok(None),
+        (_, None) => Err(Error::new(ErrorKind::Invalid, format!("{code} is no FBY_STOP_"))),
+        (_, known) => Ok(known),
+    }
+}

@@ -46,6 +46,7 @@ RIGHT: dict[str, str] = {
     "fby_ticket": "s->ticket",
     "fby_status": "FBY_OK",
     "fby_state": "FBY_STATE_QUEUED",
+    "fby_stop_reason": "0",
     "int64_t": "0",
     "char *": "s->text",
 }

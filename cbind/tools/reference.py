@@ -77,6 +77,7 @@ TOPICS: list[tuple[str, list[str]]] = [
             "fby_finish*",
             "fby_extend",
             "fby_cancelled",
+            "fby_wait_stop",
             "fby_stop_reason",
         ],
     ),

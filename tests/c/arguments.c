@@ -393,6 +393,8 @@ static void bad_numbers_are_codes(void) {
     EXPECT(FBY_E_STALE, fby_extend(d, 1, 1, &err));
     INVALID(fby_extend(d, 1, 0, &err));
     INVALID(fby_extend(d, 1, -1, &err));
+    INVALID(fby_wait_stop(d, 1, 5, 0, NULL, &err));
+    INVALID(fby_wait_stop(d, 1, -1, 0, NULL, &err));
     INVALID(fby_advance(d, -1, &err));
     EXPECT(FBY_E_UNSUPPORTED, fby_advance(d, 1, &err));
     fby_release(d);

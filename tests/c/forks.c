@@ -60,6 +60,7 @@ static void use_all(fby_dispatcher *d, fby_consumer *c, fby_forwarder *f, fby_wa
     FORKED(fby_finish(d, &outcome, sizeof outcome, 1, NULL, &err));
     FORKED(fby_extend(d, ticket, 1, &err));
     CHECK(fby_cancelled(d, ticket) == FBY_STOP_LEASE_LOST);
+    FORKED(fby_wait_stop(d, ticket, 0, FBY_FOREVER, NULL, &err));
     FORKED(fby_wait(d, &id, FBY_FOREVER, NULL, NULL, &err));
     FORKED(fby_job_state(d, &id, NULL, &err));
     FORKED(fby_get(d, &id, NULL, &err));

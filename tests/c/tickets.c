@@ -382,6 +382,41 @@ static fby_verdict until_cancelled(void *user_data, const fby_job *job, fby_repl
     return FBY_DONE;
 }
 
+static fby_verdict wait_to_be_told(void *user_data, const fby_job *job, fby_reply *reply) {
+    hand_over *h = user_data;
+    fby_stop_reason reason = -1;
+    (void)reply;
+    OK(fby_wait_stop(h->d, job->ticket, 0, 0, &reason, &err));
+    CHECK(reason == 0);
+    pass(&h->given);
+    OK(fby_wait_stop(h->d, job->ticket, 0, SOON_MS, &reason, &err));
+    CHECK(reason == FBY_STOP_STOPPING);
+    pass(&h->given);
+    OK(fby_wait_stop(h->d, job->ticket, reason, SOON_MS, &reason, &err));
+    CHECK(reason == FBY_STOP_CANCELLED);
+    return FBY_DONE;
+}
+
+static void a_handler_may_wait_until_it_should_stop(void) {
+    hand_over h = fresh;
+    fby_stop_reason reason = 0;
+    fby_ticket ticket;
+    fby_id id;
+    h.d = open_plain();
+    add_handler(h.d, "k", wait_to_be_told, &h);
+    OK(fby_start(h.d, &err));
+    id = push(h.d, "k");
+    await(&h.given, 1);
+    OK(fby_request_stop(h.d, &err));
+    await(&h.given, 2);
+    OK(fby_cancel(h.d, &id, NULL, &err));
+    await_state(h.d, &id, FBY_STATE_CANCELLED);
+    ticket = 1;
+    OK(fby_wait_stop(h.d, ticket, 0, FBY_FOREVER, &reason, &err));
+    CHECK(reason == FBY_STOP_LEASE_LOST);
+    stop_and_release(h.d);
+}
+
 static void a_running_job_hears_of_its_cancel(void) {
     hand_over h = fresh;
     fby_state state = 0;
@@ -413,5 +448,6 @@ static const test_case cases[] = {
     CASE(a_cancelled_job_has_no_successors),
     CASE(tickets_of_another_dispatcher_are_stale),
     CASE(a_running_job_hears_of_its_cancel),
+    CASE(a_handler_may_wait_until_it_should_stop),
 };
 SUITE(tickets);

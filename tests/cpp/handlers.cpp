@@ -207,8 +207,9 @@ void a_handler_hears_that_it_should_stop() {
     const auto d = open();
     gate running;
     d.handle("long", [&running](const job &j) {
+        CHECK(j.wait_stop(0ms) == forebay::stop_reason::none);
         running.pass();
-        while (!j.stopping()) std::this_thread::yield();
+        CHECK(j.wait_stop() == forebay::stop_reason::cancelled && j.stopping());
         CHECK(j.stop_reason() == forebay::stop_reason::cancelled);
     });
     d.start();

@@ -30,6 +30,13 @@ inline owned<fby_dispatcher> share(fby_dispatcher *d) noexcept {
     return owned<fby_dispatcher>(fby_retain(d));
 }
 
+// Waits for another reason to stop than the known one.
+inline stop_reason wait_stop(const fby_dispatcher *d, fby_ticket ticket, stop_reason known, wait_time wait) {
+    fby_stop_reason why = 0;
+    call(fby_wait_stop, d, ticket, static_cast<fby_stop_reason>(known), wait.native(), &why);
+    return static_cast<stop_reason>(why);
+}
+
 // Answers for one delivery. Whether its ticket is still good after the error: only then may it be tried again.
 inline bool still_good(fby_status code) noexcept {
     return code == FBY_E_INVALID || code == FBY_E_NO_MEMORY;
@@ -110,6 +117,12 @@ class pending {
     /// Why whoever works on it should stop.
     forebay::stop_reason stop_reason() const noexcept {
         return static_cast<forebay::stop_reason>(fby_cancelled(dispatcher_.get(), ticket_));
+    }
+    /// Waits until whoever works on it should stop, for another reason than the known one; none if the time was
+    /// over first.
+    forebay::stop_reason wait_stop(wait_time wait = forever,
+                                   forebay::stop_reason known = forebay::stop_reason::none) const {
+        return detail::wait_stop(dispatcher_.get(), ticket_, known, wait);
     }
     /// Makes the lease end this long from now. Throws stale, invalid.
     template <class Rep, class Period>
@@ -207,6 +220,12 @@ class job {
     }
     /// Whether the handler should stop, for whatever reason.
     bool stopping() const noexcept { return stop_reason() != forebay::stop_reason::none; }
+    /// Waits until the handler should stop, for another reason than the known one; none if the time was over
+    /// first. Who was told stopping may go on within the grace, and wait for more with that one known.
+    forebay::stop_reason wait_stop(wait_time wait = forever,
+                                   forebay::stop_reason known = forebay::stop_reason::none) const {
+        return detail::wait_stop(dispatcher_, native_->ticket, known, wait);
+    }
     /// Makes the lease end this long from now. Throws stale if the attempt no longer counts, invalid.
     template <class Rep, class Period>
     void extend(std::chrono::duration<Rep, Period> lease) const {

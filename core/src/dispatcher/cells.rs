@@ -47,10 +47,12 @@ impl StopReason {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    /// The reason with this number, which is that of the C library.
+    #[must_use]
+    pub fn from_code(code: i32) -> Option<Self> {
         [Self::Cancelled, Self::TimedOut, Self::LeaseLost, Self::Stopping]
             .into_iter()
-            .find(|r| *r as u8 == code)
+            .find(|r| *r as i32 == code)
     }
 }
 
@@ -124,13 +126,13 @@ impl Cell {
 
     /// Why the handler should stop, if it should.
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
-        StopReason::from_code(self.stop.load(Ordering::Acquire))
+        StopReason::from_code(self.stop.load(Ordering::Acquire).into())
     }
 
     /// Raises the flag that tells the handler to stop; false if it was up. Stronger reasons replace a mere
     /// stopping; the first of those stays.
     pub(crate) fn raise(&self, reason: StopReason) -> bool {
-        let stronger = |old| match StopReason::from_code(old) {
+        let stronger = |old: u8| match StopReason::from_code(old.into()) {
             None | Some(StopReason::Stopping) => Some(reason as u8),
             Some(_) => None,
         };
