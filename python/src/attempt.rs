@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use forebay::{ErrorKind, Inside, JobId, Lease, Payload, Priority, StopReason, Ticket, Timestamp};
+use forebay::{
+    Deadline, Error, ErrorKind, Inside, JobId, Lease, Payload, Priority, StopReason, Ticket, Timestamp,
+};
 use parking_lot::RwLock;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{OrRaise, guard, raise};
-use crate::{read, value};
+use crate::shared::Shared;
+use crate::{patience, read, value};
 
 /// One attempt of a job, for handlers registered with `pass_job=True`.
 ///
@@ -29,7 +32,13 @@ pub struct Job {
     headers: Vec<(String, String)>,
     pub payload: Payload,
     /// Held while the attempt runs. Never locked for writing while anything of Python runs.
-    lease: RwLock<Option<Lease>>,
+    lease: RwLock<Option<Lent>>,
+}
+
+/// What an attempt has while it runs.
+struct Lent {
+    lease: Lease,
+    shared: Arc<Shared>,
 }
 
 impl Job {
@@ -54,39 +63,38 @@ impl Job {
     }
 
     /// Puts the lease in, for the time of the attempt.
-    pub fn lend(&self, lease: Lease) {
-        *self.lease.write() = Some(lease);
+    pub fn lend(&self, lease: Lease, shared: &Arc<Shared>) {
+        let shared = shared.clone();
+        *self.lease.write() = Some(Lent { lease, shared });
     }
 
     /// Takes the lease out again.
     pub fn take_back(&self) -> Lease {
-        self.lease
-            .write()
-            .take()
-            .expect("lent by the worker that takes it back, once")
+        let lent = self.lease.write().take();
+        lent.expect("lent by the worker that takes it back, once").lease
     }
 
     /// The job of a lease that it has from now on.
-    pub fn lent(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, Self>> {
+    pub fn lent<'py>(py: Python<'py>, lease: Lease, shared: &Arc<Shared>) -> PyResult<Bound<'py, Self>> {
         // Without memory for the object the lease is dropped, and that is a failed attempt.
         let job = Bound::new(py, Self::of(&lease))?;
-        job.get().lend(lease);
+        job.get().lend(lease, shared);
         Ok(job)
     }
 
     /// Marks this thread as running the handler of the job, which goes on.
     pub fn go_on(&self) -> Option<Inside> {
-        self.lease.read().as_ref().map(Lease::go_on)
+        self.lease.read().as_ref().map(|lent| lent.lease.go_on())
     }
 
     /// The ticket of the lease.
     pub fn ticket(&self) -> Option<Ticket> {
-        self.lease.read().as_ref().map(Lease::ticket)
+        self.lease.read().as_ref().map(|lent| lent.lease.ticket())
     }
 
-    fn leased<T>(&self, py: Python<'_>, call: impl FnOnce(&Lease) -> forebay::Result<T>) -> PyResult<T> {
+    fn leased<T>(&self, py: Python<'_>, call: impl FnOnce(&Lent) -> forebay::Result<T>) -> PyResult<T> {
         match &*self.lease.read() {
-            Some(lease) => call(lease).or_raise(py),
+            Some(lent) => call(lent).or_raise(py),
             None => {
                 let text = format!("the attempt of job {} has ended", self.id);
                 Err(raise(py, ErrorKind::Stale, text))
@@ -179,26 +187,50 @@ impl Job {
     /// lost. Cheap; long handlers should ask often.
     #[getter]
     fn cancelled(&self) -> bool {
-        self.lease.read().as_ref().is_none_or(Lease::cancelled)
+        self.lease
+            .read()
+            .as_ref()
+            .is_none_or(|lent| lent.lease.cancelled())
     }
 
     /// Why the handler should stop, or might want to: "cancelled", "timed_out", "lease_lost", or
     /// "stopping" when the dispatcher stops and an answer within the grace still counts.
     #[getter]
     fn stop_reason(&self) -> Option<&'static str> {
-        self.lease.read().as_ref()?.stop_reason().map(StopReason::name)
+        self.lease
+            .read()
+            .as_ref()?
+            .lease
+            .stop_reason()
+            .map(StopReason::name)
+    }
+
+    /// Waits until the handler should stop, and returns why, as `stop_reason` does; None if it may go on after
+    /// `timeout`. With `stopping=False` a dispatcher that stops is no reason yet.
+    #[pyo3(signature = (timeout=None, *, stopping=true))]
+    fn wait_stop(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        stopping: bool,
+    ) -> PyResult<Option<&'static str>> {
+        guard(py, || {
+            // Nothing may be held here: the handler may end while another thread waits for it.
+            let (shared, ticket) = self.leased(py, |lent| Ok((lent.shared.clone(), lent.lease.ticket())))?;
+            wait_stop(py, &shared, ticket, timeout, stopping)
+        })
     }
 
     /// Raises JobCancelled if the handler should stop.
     fn check(&self, py: Python<'_>) -> PyResult<()> {
-        guard(py, || self.leased(py, Lease::check))
+        guard(py, || self.leased(py, |lent| lent.lease.check()))
     }
 
     /// Makes the lease end this long from now.
     fn extend(&self, py: Python<'_>, lease: &Bound<'_, PyAny>) -> PyResult<()> {
         guard(py, || {
             let duration = read::duration("lease", lease)?;
-            self.leased(py, |lease| lease.extend(duration))
+            self.leased(py, |lent| lent.lease.extend(duration))
         })
     }
 
@@ -207,6 +239,26 @@ impl Job {
             "<forebay.Job {} kind={:?} attempt={}>",
             self.id, self.kind, self.attempt
         )
+    }
+}
+
+/// Waits until whoever works on the job of a ticket should stop.
+pub fn wait_stop(
+    py: Python<'_>,
+    shared: &Shared,
+    ticket: Ticket,
+    timeout: Option<&Bound<'_, PyAny>>,
+    stopping: bool,
+) -> PyResult<Option<&'static str>> {
+    let timeout = timeout.map(|t| read::duration("timeout", t)).transpose()?;
+    let known = (!stopping).then_some(StopReason::Stopping);
+    let wait = |until| {
+        let reason = shared.core.wait_stop(ticket, known, until)?;
+        reason.ok_or_else(|| Error::new(ErrorKind::Timeout, "the handler may go on"))
+    };
+    match patience::wait(py, shared, Deadline::maybe(timeout), ErrorKind::Timeout, wait)? {
+        Err(e) if e.kind() == ErrorKind::Timeout => Ok(None),
+        reason => reason.or_raise(py).map(|reason| Some(reason.name())),
     }
 }
 

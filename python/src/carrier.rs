@@ -371,7 +371,7 @@ impl<'py> Turn<'_, 'py> {
                 }
                 true => {
                     let payload = lease.payload().clone();
-                    let job = Job::lent(py, lease)?;
+                    let job = Job::lent(py, lease, &station.shared)?;
                     holding.0 = Some(Held::Lent(job.clone().unbind()));
                     call(py, handler, &payload, Some(job.as_any()))
                 }

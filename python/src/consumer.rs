@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 
-use crate::attempt::Job;
+use crate::attempt::{Job, wait_stop};
 use crate::errors::{OrRaise, guard, invalid, raise};
 use crate::graveyard::{self, Near};
 use crate::shared::Shared;
@@ -243,6 +243,18 @@ impl Delivery {
     #[getter]
     fn stop_reason(&self) -> Option<&'static str> {
         self.shared.core.stop_reason(self.ticket).map(StopReason::name)
+    }
+
+    /// Waits until whoever works on it should stop, and returns why, as `stop_reason` does; None if it may go on
+    /// after `timeout`. With `stopping=False` a dispatcher that stops is no reason yet.
+    #[pyo3(signature = (timeout=None, *, stopping=true))]
+    fn wait_stop(
+        &self,
+        py: Python<'_>,
+        timeout: Option<&Bound<'_, PyAny>>,
+        stopping: bool,
+    ) -> PyResult<Option<&'static str>> {
+        guard(py, || wait_stop(py, &self.shared, self.ticket, timeout, stopping))
     }
 
     /// Raises JobCancelled if whoever works on it should stop.

@@ -81,7 +81,7 @@ enum Then {
 }
 
 struct Turns<'a> {
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     consumer: Consumer,
     handlers: Known,
     member: Member<'a>,
@@ -189,7 +189,7 @@ fn detached<T: Send>(py: Python<'_>, shared: &Shared, body: impl FnOnce() -> T +
 /// Runs one attempt of the job in `held`. Tells what became of it, and whether the thread should end.
 fn run_one(
     py: Python<'_>,
-    shared: &Shared,
+    shared: &Arc<Shared>,
     handlers: &mut Known,
     held: &mut Option<Lease>,
 ) -> (Outcome, bool) {
@@ -207,7 +207,7 @@ fn run_one(
     let inside = lease.enter();
     let result = match handler.pass_job {
         false => call(py, handler, lease.payload(), None),
-        true => call_with_job(py, handler, held),
+        true => call_with_job(py, shared, handler, held),
     };
     let raised = Raised::of(py, &result);
     let (outcome, leave) = outcome::of(py, shared, result);
@@ -222,6 +222,7 @@ fn run_one(
 /// The same for a handler that takes the job, which has the lease meanwhile.
 fn call_with_job<'py>(
     py: Python<'py>,
+    shared: &Arc<Shared>,
     handler: &Registered,
     held: &mut Option<Lease>,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -229,7 +230,7 @@ fn call_with_job<'py>(
         return Ok(py.None().into_bound(py));
     };
     let payload = lease.payload().clone();
-    let job = Job::lent(py, lease)?;
+    let job = Job::lent(py, lease, shared)?;
     let result = call(py, handler, &payload, Some(job.as_any()));
     *held = Some(job.get().take_back());
     result
