@@ -67,10 +67,14 @@ def _stop_all() -> None:
         dispatcher.request_stop()
     for dispatcher in dispatchers:
         try:
-            dispatcher.stop()
+            try:
+                dispatcher.stop()
+            except KeyboardInterrupt:
+                # It cuts the grace short: what runs is handed back, so that handlers that ask hear of it.
+                dispatcher.stop(0)
+                raise
         except BaseException:
-            # A dump that cannot be written, or a Ctrl-C that cuts the grace short: it is told, and the others
-            # are stopped all the same.
+            # This, or a dump that cannot be written: it is told, and the others are stopped all the same.
             sys.excepthook(*sys.exc_info())
     # Those of dispatchers that are gone as well.
     if hung := join(thread for thread in threading.enumerate() if thread.name.startswith(WORKER)):

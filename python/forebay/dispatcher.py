@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from forebay._async import Crew
     from forebay._types import Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
 
+_SLICE = 0.1
+"""How long `run` may be deaf to a signal, in seconds."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -320,7 +323,9 @@ class Dispatcher(Core):
             try:
                 with self._sigterm():
                     self.start(threads)
-                    self._stopped.acquire()
+                    # In slices: a signal that comes on the way into a wait does not end it.
+                    while not self._stopped.acquire(timeout=_SLICE):
+                        pass
                     self._announce_stop()
             except KeyboardInterrupt:
                 self.request_stop()
