@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from conftest import LIMIT
 
 ROUNDS = int(os.environ.get("FOREBAY_ROUNDS", "3"))
-"""How often tests of races between processes, threads and signals are repeated."""
+"""How often tests of races between threads, and of whole processes that are started for it, are repeated."""
+REPEATS = max(60, 5 * ROUNDS)
+"""How often programs are run by `repeat`."""
+AT_ONCE = 6
+"""How many of them at a time: most of them wait, and what races should meet a busy machine."""
 
 HEAD = """
 import faulthandler, os, signal, sys, threading, time, warnings
@@ -27,13 +33,17 @@ def say(text):
 """
 
 
+def program(*parts: str) -> str:
+    """A program made of parts."""
+    return "\n".join([HEAD, *(textwrap.dedent(part) for part in parts)])
+
+
 class Script:
     """A running program, made of parts."""
 
     def __init__(self, *parts: str) -> None:
-        program = "\n".join([HEAD, *(textwrap.dedent(part) for part in parts)])
         self._process = subprocess.Popen(
-            [sys.executable, "-c", program],
+            [sys.executable, "-c", program(*parts)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -83,3 +93,28 @@ def run(*parts: str) -> tuple[int, str, str]:
     """Runs a program to its end."""
     with Script(*parts) as script:
         return script.end()
+
+
+Ends = dict[tuple[int, str, str], int]
+"""How programs ended (exit code, output, errors), and how often so."""
+
+
+def repeat(*parts: str, rounds: int = REPEATS) -> Ends:
+    """Runs a program to its end many times: once in an interpreter of its own, else in forked ones."""
+    ends = {run(*parts): 1}
+    order = {"program": program(*parts), "rounds": rounds - 1, "at_once": AT_ONCE, "limit": LIMIT}
+    forker = Path(__file__).with_name("forker.py")
+    done = subprocess.run(
+        [sys.executable, forker], input=json.dumps(order), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    for count, *end in json.loads(done.stdout):
+        ends[tuple(end)] = ends.get(tuple(end), 0) + count
+    assert sum(ends.values()) == rounds
+    return ends
+
+
+def always(*parts: str, out: str = "", err: str = "", code: int = 0, rounds: int = REPEATS) -> None:
+    """Runs a program to its end many times, which must be the same each time."""
+    ends = repeat(*parts, rounds=rounds)
+    assert ends == {(code, out, err): rounds}, ends

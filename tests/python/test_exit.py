@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
 
-from scripts import ROUNDS, run
+from scripts import REPEATS, always, repeat, run
 
 OPEN = """
     d = forebay.Dispatcher(concurrency=4, grace="200ms")
@@ -24,8 +25,21 @@ HANDLERS = {
         @d.handler(pass_job=True)
         def work(job, n):
             ready.release()
+            job.wait_stop()
+    """,
+    "asleep until they are handed back": """
+        @d.handler(pass_job=True)
+        def work(job, n):
+            ready.release()
+            job.wait_stop(stopping=False)
+    """,
+    "asleep in a call of C's": """
+        import select
+        @d.handler(pass_job=True)
+        def work(job, n):
+            ready.release()
             while not job.cancelled:
-                time.sleep(0.002)
+                select.select([], [], [], 0.005)
     """,
     "spinning": """
         @d.handler(pass_job=True)
@@ -52,6 +66,12 @@ HANDLERS = {
             ready.release()
             raise ValueError(n)
     """,
+    "leaving": """
+        @d.handler
+        def work(n):
+            ready.release()
+            sys.exit("unheard")
+    """,
     "logging": """
         import logging
         logging.basicConfig(level=logging.INFO, stream=open(os.devnull, "w"))
@@ -61,11 +81,35 @@ HANDLERS = {
             logging.info("job %s", n)
             d.push("work", n)
     """,
-    "waiting": """
+    "printing": """
+        quiet = open(os.devnull, "w")
+        @d.handler
+        def work(n):
+            ready.release()
+            print(n, file=quiet)
+            d.push("work", n)
+    """,
+    "waiting for another job": """
         @d.handler
         def work(n):
             ready.release()
             d.push("never", n).result()
+    """,
+    "holding a lock": """
+        lock = threading.RLock()
+        @d.handler(pass_job=True)
+        def work(job, n):
+            ready.release()
+            with lock:
+                job.wait_stop()
+    """,
+    "waiting for room": """
+        d.configure_queue("full", capacity=1)
+        d.push("never", 0, queue="full")
+        @d.handler
+        def work(n):
+            ready.release()
+            d.push("never", n, queue="full", wait=1000)
     """,
 }
 
@@ -80,10 +124,14 @@ GO = """
 
 @pytest.mark.parametrize("name", HANDLERS)
 def test_exit_while_handlers_are(name: str) -> None:
-    for _ in range(ROUNDS):
-        started = time.monotonic()
-        assert run(OPEN, HANDLERS[name], GO) == (0, "", "")
-        assert time.monotonic() - started < 10
+    always(OPEN, HANDLERS[name], GO)
+
+
+def test_exit_takes_no_longer_than_the_grace() -> None:
+    """With handlers that stop when they are told to, it takes far less; the bound is of a busy machine."""
+    started = time.monotonic()
+    assert run(OPEN.replace("200ms", "60s"), HANDLERS["sleeping"], GO) == (0, "", "")
+    assert time.monotonic() - started < 10
 
 
 def test_exit_with_handles_iterators_and_a_dispatcher_never_started() -> None:
@@ -94,19 +142,62 @@ def test_exit_with_handles_iterators_and_a_dispatcher_never_started() -> None:
     other = forebay.Dispatcher()
     other.handler(kind="x")(lambda: other)
     """
-    assert run(code) == (0, "", "")
+    always(code)
+
+
+def test_exit_in_the_midst_of_collections() -> None:
+    code = """
+    import gc
+    gc.set_threshold(1)
+    for _ in range(5):
+        box = [forebay.Dispatcher(concurrency=2)]
+        @box[0].handler
+        def cycle(box=box): return [box for _ in range(100)]
+        box[0].start()
+        cycle.push()
+        cycle.push()
+    """
+    always(code)
 
 
 def test_the_exit_code_is_the_programs() -> None:
-    code, out, err = run(OPEN, HANDLERS["spinning"], GO, "sys.exit(3)")
-    assert (code, out, err) == (3, "", "")
-    code, _, err = run(OPEN, HANDLERS["spinning"], GO, "raise LookupError('mine')")
-    assert code == 1
-    assert err.endswith("LookupError: mine\n")
+    always(OPEN, HANDLERS["spinning"], GO, "sys.exit(3)", code=3)
+    ends = repeat(OPEN, HANDLERS["sleeping"], GO, "raise LookupError('mine')")
+    for code, out, err in ends:
+        assert (code, out) == (1, "")
+        assert err.endswith("LookupError: mine\n")
+        assert err.count("Traceback") == 1
+
+
+def test_who_leaves_without_a_clean_up_is_left_alone() -> None:
+    always(OPEN, HANDLERS["pushing"], GO, "os._exit(3)", code=3)
+    # Nobody handles it, so it ends the process as it ends any other.
+    terminated = "signal.pthread_kill(threading.get_ident(), signal.SIGTERM)"
+    always(OPEN, HANDLERS["pushing"], GO, terminated, code=-signal.SIGTERM)
+
+
+def test_a_ctrl_c_at_the_end_cuts_the_grace_short() -> None:
+    code = """
+    d = forebay.Dispatcher(concurrency=2, grace="60s")
+    @d.handler(pass_job=True)
+    def work(job):
+        running.release()
+        job.wait_stop()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        say(job.wait_stop(stopping=False))
+    running = threading.Semaphore(0)
+    d.start()
+    work.push()
+    assert running.acquire(timeout=20)
+    """
+    for code_, out, err in repeat(code):
+        assert (code_, out) == (0, "lease_lost\n")
+        assert err.endswith("KeyboardInterrupt\n")
+        assert err.count("Traceback") == 1
 
 
 HUNG = {
-    "sleeping": "time.sleep(1000)",
+    "sleeping": "threading.Event().wait()",
     "spinning": "while True: pass",
     "locked": "l.acquire()",
 }
@@ -115,9 +206,11 @@ HUNG = {
 @pytest.mark.parametrize("name", HUNG)
 def test_a_handler_that_never_ends_does_not_keep_the_process(name: str) -> None:
     code = f"""
+    from forebay import _exit
+    _exit._JOIN = 0.02
     l = threading.Lock()
     l.acquire()
-    d = forebay.Dispatcher(concurrency=2, grace="100ms")
+    d = forebay.Dispatcher(concurrency=2, grace="20ms")
     ready = threading.Event()
     @d.handler
     def work():
@@ -128,19 +221,19 @@ def test_a_handler_that_never_ends_does_not_keep_the_process(name: str) -> None:
     assert ready.wait(20)
     print("flushed, though not yet written", end="")
     """
-    started = time.monotonic()
-    exit_code, out, err = run(code)
-    assert (exit_code, out) == (0, "flushed, though not yet written")
-    assert err.startswith("forebay: handlers did not end within the grace: forebay-worker-")
-    assert time.monotonic() - started < 10
+    for exit_code, out, err in repeat(code):
+        assert (exit_code, out) == (0, "flushed, though not yet written")
+        assert err.startswith("forebay: handlers did not end within the grace: forebay-worker-")
+        assert err.count("\n") == 1
 
 
 def test_an_open_dump_file_is_written_at_exit(tmp_path: object) -> None:
     file = f"{tmp_path}/jobs.dump"
     push = f"d = forebay.Dispatcher(dump_file={file!r}); d.push('mail', {{'to': 'you'}})"
-    assert run(push) == (0, "", "")
     look = f"""
     d = forebay.Dispatcher(dump_file={file!r})
-    print([job.payload for job in d.list().jobs])
+    print(len(d.list(limit=100).jobs), d.list().jobs[0].payload)
     """
-    assert run(look) == (0, "[{'to': 'you'}]\n", "")
+    for n in range(1, REPEATS // 20 + 1):
+        assert run(push) == (0, "", "")
+        assert run(look) == (0, f"{n} {{'to': 'you'}}\n", "")

@@ -6,63 +6,76 @@ from signal import SIGINT, SIGTERM
 
 import pytest
 
-from scripts import ROUNDS, Script
+from scripts import Script, always, repeat
 
 SERVICE = """
     d = forebay.Dispatcher(concurrency=2, grace="60s")
-    go = threading.Event()
+    running = threading.Semaphore(0)
     @d.handler(pass_job=True)
     def work(job):
-        say("running")
-        while not (job.stop_reason or go.is_set()):
-            time.sleep(0.001)
-        say(f"told {job.stop_reason}")
+        running.release()
+        say(f"told {job.wait_stop()}")
     @d.handler(pass_job=True)
     def stubborn(job):
-        say("running")
-        while not job.cancelled:
-            time.sleep(0.001)
+        running.release()
+        say(f"told {job.wait_stop(stopping=False)}")
+
+    def when(semaphore, *acts):
+        def run():
+            assert semaphore.acquire(timeout=20)
+            for act in acts:
+                act()
+        threading.Thread(target=run).start()
+    def send(number):
+        return lambda: os.kill(os.getpid(), number)
 """
 
 
 @pytest.mark.parametrize("signal", [SIGINT, SIGTERM])
 def test_the_first_signal_stops_gracefully(signal: int) -> None:
-    for _ in range(ROUNDS):
-        code = """
-        work.push()
-        d.run()
-        say(f"done {d.get(d.list().jobs[0].id).status}")
-        """
+    code = f"""
+    when(running, send({int(signal)}))
+    handle = work.push()
+    d.run()
+    say(f"done {{handle.status}}")
+    """
+    always(SERVICE, code, out="told stopping\ndone succeeded\n")
+
+
+def test_a_signal_comes_from_another_process() -> None:
+    code = """
+    running.release = lambda: say("running")
+    handle = work.push()
+    d.run()
+    say(f"done {handle.status}")
+    """
+    for signal in (SIGINT, SIGTERM):
         with Script(SERVICE, code) as script:
             script.expect("running")
-            script.send(signal)  # type: ignore[arg-type]
+            script.send(signal)
             script.expect("told stopping")
             script.expect("done succeeded")
             assert script.end() == (0, "", "")
 
 
 def test_the_second_ctrl_c_hands_back() -> None:
-    for _ in range(ROUNDS):
-        code = """
-        handle = stubborn.push()
-        def watch():
-            while not d.stopping:
-                time.sleep(0.001)
-            say("stopping")
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        try:
-            d.run()
-        except KeyboardInterrupt:
-            say(f"interrupted {handle.status} {handle.job().attempt}")
-        """
-        with Script(SERVICE, code) as script:
-            script.expect("running")
-            script.send(SIGINT)
-            script.expect("stopping")
-            script.send(SIGINT)
-            script.expect("interrupted queued 0")
-            assert script.end() == (0, "", "")
+    code = """
+    both = threading.Semaphore(0)
+    @d.handler(pass_job=True)
+    def tells(job):
+        running.release()
+        job.wait_stop()
+        both.release()
+    when(running, lambda: running.acquire(timeout=20), send(signal.SIGINT))
+    when(both, send(signal.SIGINT))
+    handle = stubborn.push()
+    tells.push()
+    try:
+        d.run()
+    except KeyboardInterrupt:
+        say(f"interrupted {handle.status} {handle.job().attempt}")
+    """
+    always(SERVICE, code, "handle = None", out="told lease_lost\ninterrupted queued 0\n")
 
 
 def test_sigterm_stays_with_a_program_that_handles_it() -> None:
@@ -71,78 +84,107 @@ def test_sigterm_stays_with_a_program_that_handles_it() -> None:
         say("mine")
         d.request_stop()
     signal.signal(signal.SIGTERM, mine)
+    when(running, send(signal.SIGTERM))
     work.push()
     d.run()
     assert signal.getsignal(signal.SIGTERM) is mine
     say("done")
     """
-    with Script(SERVICE, code) as script:
-        script.expect("running")
-        script.send(SIGTERM)
-        script.expect("mine")
-        script.expect("told stopping")
-        script.expect("done")
-        assert script.end() == (0, "", "")
+    always(SERVICE, code, out="mine\ntold stopping\ndone\n")
 
 
 def test_run_on_another_thread_ends_with_a_stop() -> None:
     code = """
+    @d.handler
+    def short():
+        running.release()
     service = threading.Thread(target=d.run)
     service.start()
-    work.push().status
-    go.set()
+    short.push()
+    assert running.acquire(timeout=20)
     d.drain(20)
     d.request_stop()
     service.join(20)
     assert not service.is_alive()
     say(signal.getsignal(signal.SIGTERM).name)
     """
-    with Script(SERVICE, code) as script:
-        script.expect("running")
-        script.expect("told None")
-        script.expect("SIG_DFL")
-        assert script.end() == (0, "", "")
+    always(SERVICE, code, out="SIG_DFL\n")
 
 
 WAITS = {
-    "result": "stubborn.push().result()",
-    "result with a timeout": "stubborn.push().result(1000)",
-    "drain": "stubborn.push(); d.drain()",
-    "push": "stubborn.push(); full.push(); say('running'); full.push('x')",
-    "push_many": "stubborn.push(); full.push(); say('running'); d.push_many([('full', 1)] * 3, wait=1000)",
-    "events": "stubborn.push(); [None for _ in d.subscribe()]",
-    "stop": "stubborn.push(); ready(); d.stop()",
+    "result": "handle.result()",
+    "result with a timeout": "handle.result(1000)",
+    "drain": "d.drain()",
+    "push": "full.push('x')",
+    "push_many": "d.push_many([('full', 1)] * 3, wait=1000)",
+    "events": "[None for _ in d.subscribe()]",
+    "a consumer": "d.consumer(['nothing']).next()",
+    "a delivery": "delivery.wait_stop()",
 }
 
 
 @pytest.mark.parametrize("name", WAITS)
 def test_ctrl_c_ends_a_wait(name: str) -> None:
+    """Once, and once more when it waits again."""
     code = f"""
-    d = forebay.Dispatcher(concurrency=1, capacity=1, grace="60s")
-    running = threading.Event()
-    def ready():
-        assert running.wait(20)
-    @d.handler(pass_job=True)
+    d = forebay.Dispatcher(concurrency=2, capacity=1, grace="60s")
+    running, waits = threading.Semaphore(0), threading.Semaphore(0)
+    d.push("polled")
+    delivery = d.consumer(["polled"]).next()
+    @d.handler(pass_job=True, concurrency=1)
     def stubborn(job):
-        running.set()
-        say("running")
-        while not job.cancelled:
-            time.sleep(0.001)
-    @d.handler
-    def full(n=0):
-        pass
-    full = full.options(wait=1000)
+        running.release()
+        job.wait_stop(stopping=False)
     d.start()
-    try:
-        {WAITS[name]}
-    except KeyboardInterrupt:
-        say("interrupted")
+    handle = stubborn.push()
+    assert running.acquire(timeout=20)
+    full = d.handler(kind="full", concurrency=1)(print).options(wait=1000)
+    stubborn.push()  # No more than one of them runs, so there is no room.
+
+    def interrupt():
+        for _ in range(2):
+            assert waits.acquire(timeout=20)
+            os.kill(os.getpid(), signal.SIGINT)
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
+    for n in range(2):
+        try:
+            waits.release()
+            {WAITS[name]}
+        except KeyboardInterrupt:
+            say(f"interrupted {{n}}")
+    interrupter.join()
+    delivery.complete()
     d.stop(0)
     """
-    with Script(code) as script:
-        script.expect("running")
-        if name.startswith("push"):
-            script.expect("running")
-        script.send(SIGINT)
-        script.expect("interrupted")
-        assert script.end() == (0, "", "")
+    always(code, out="interrupted 0\ninterrupted 1\n")
+
+
+def test_ctrl_c_ends_a_stop() -> None:
+    """The first one cuts it short, and the next stop, without a grace, hands back."""
+    code = """
+    handle = stubborn.push()
+    d.start()
+    assert running.acquire(timeout=20)
+    when(running, send(signal.SIGINT))
+    try:
+        running.release()
+        d.stop()
+    except KeyboardInterrupt:
+        say(f"interrupted {d.stop(0).handed_back}")
+    """
+    for code_, out, err in repeat(SERVICE, code):
+        assert (code_, err) == (0, "")
+        assert sorted(out.splitlines()) == ["interrupted 1", "told lease_lost"]
+
+
+def test_a_ctrl_c_that_nobody_catches_ends_the_program() -> None:
+    code = """
+    when(running, send(signal.SIGINT))
+    d.start()
+    work.push().result()
+    """
+    for code_, out, err in repeat(SERVICE, code):
+        assert (code_, out) == (-SIGINT, "told stopping\n")
+        assert err.endswith("KeyboardInterrupt\n")
+        assert err.count("Traceback") == 1
