@@ -82,6 +82,47 @@ class _ExecutorResults(_Executor):
             future.result()
 
 
+class _ExecutorMap(_Executor):
+    """`map`, whose results are read."""
+
+    def run(self, payloads: Iterable[object]) -> None:
+        for _ in self.pool.map(self.function, payloads):
+            pass
+
+
+class _ForebayExecutor(_Executor):
+    def __init__(self, threads: int, function: Function) -> None:
+        from forebay.executor import Executor
+
+        self.pool, self.function = Executor(threads), function
+
+
+class _ForebayExecutorResults(_ForebayExecutor, _ExecutorResults):
+    pass
+
+
+class _ForebayExecutorMap(_ForebayExecutor, _ExecutorMap):
+    pass
+
+
+class _ForebayExecutorChunks(_ForebayExecutor):
+    """`map` with 64 calls to a job."""
+
+    def run(self, payloads: Iterable[object]) -> None:
+        for _ in self.pool.map(self.function, payloads, chunksize=64):
+            pass
+
+
+class _ForebayExecutorRetries(_ExecutorResults):
+    """What costs something: attempts, and a bound."""
+
+    def __init__(self, threads: int, function: Function) -> None:
+        from forebay.executor import Executor
+
+        self.pool = Executor(threads, max_attempts=3, capacity=10_000_000)
+        self.function = function
+
+
 class _ThreadPool:
     def __init__(self, threads: int, function: Function) -> None:
         from multiprocessing.pool import ThreadPool
@@ -269,6 +310,7 @@ class _JsonLoop:
 CONTENDERS = {
     "executor": Contender("`ThreadPoolExecutor.submit`", _Executor),
     "executor-results": Contender("`ThreadPoolExecutor`, every `.result()` read", _ExecutorResults),
+    "executor-map": Contender("`ThreadPoolExecutor.map`", _ExecutorMap),
     "threadpool": Contender("`ThreadPool.apply_async`", _ThreadPool),
     "asyncio-queue": Contender("`asyncio.Queue` and workers", _AsyncioQueue),
     "asyncio-tasks": Contender("one asyncio task per job", _AsyncioTasks),
@@ -279,5 +321,12 @@ CONTENDERS = {
     "forebay-job": Contender("Forebay `push`, handler takes its job", _ForebayJob),
     "forebay-results": Contender("Forebay `push`, every `.result()` read", _ForebayResults),
     "forebay-task": Contender("Forebay `task.push(a, b=1)`", _ForebayTask),
+    "forebay-executor": Contender("`forebay.Executor.submit`", _ForebayExecutor),
+    "forebay-executor-results": Contender(
+        "`forebay.Executor`, every `.result()` read", _ForebayExecutorResults
+    ),
+    "forebay-executor-retries": Contender("the same with 3 attempts and a bound", _ForebayExecutorRetries),
+    "forebay-executor-map": Contender("`forebay.Executor.map`", _ForebayExecutorMap),
+    "forebay-executor-chunks": Contender("the same, `chunksize=64`", _ForebayExecutorChunks),
     "forebay-json": Contender("Forebay `push`, payload as JSON", _ForebayJson),
 }

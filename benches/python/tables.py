@@ -121,6 +121,19 @@ _ALL = (
         throughput,
     ),
     Table(
+        "python-executor",
+        "executors: no-op functions, by reference, every result read",
+        (
+            *("executor-results:1", "executor-results:2", "executor-results:8"),
+            *("executor-results:1 pinned", "executor-results:2 pinned"),
+            *("forebay-executor-results:1", "forebay-executor-results:2", "forebay-executor-results:8"),
+            *("forebay-executor-results:1 pinned", "forebay-executor-retries:1"),
+            *("executor-map:1", "executor-map:2", "executor-map:1 pinned", "executor-map:2 pinned"),
+            *("forebay-executor-map:1", "forebay-executor-map:1 pinned", "forebay-executor-chunks:1"),
+        ),
+        throughput,
+    ),
+    Table(
         "python-durable",
         "no-op handlers, every push on the disk when it returns (but for `os`)",
         (
@@ -133,7 +146,7 @@ _ALL = (
     Table(
         "python-latency",
         "push to start at 1 000 a second, two threads",
-        ("executor:2", "threadpool:2", "forebay:2"),
+        ("executor:2", "threadpool:2", "forebay:2", "forebay-executor:2"),
         latency,
     ),
     Table(

@@ -18,6 +18,8 @@ JSON only when they must leave it, for a dump or a reader in another language. S
 it was given changes it for whoever pushed it, and for its own next attempt.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from forebay._forebay import (
     AsyncHandler,
     AsyncJobHandler,
@@ -67,6 +69,9 @@ from forebay.errors import (
     WouldDeadlock,
 )
 
+if TYPE_CHECKING:
+    from forebay.executor import Executor, Future
+
 __all__ = [
     "AlreadyOpen",
     "AsCompleted",
@@ -80,10 +85,12 @@ __all__ = [
     "Dispatcher",
     "EncodeError",
     "Event",
+    "Executor",
     "Fatal",
     "ForebayError",
     "ForkedError",
     "Forwarder",
+    "Future",
     "FutureFormatError",
     "Handle",
     "Handler",
@@ -119,3 +126,12 @@ __all__ = [
     "gather",
     "wait",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What is loaded when somebody asks for it: an executor brings `concurrent.futures` with it."""
+    if name in ("Executor", "Future"):
+        from forebay import executor
+
+        return getattr(executor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

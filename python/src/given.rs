@@ -36,6 +36,14 @@ impl<'a, 'py> Given<'a, 'py> {
         names.zip(values.map(|value| (*value).to_owned()))
     }
 
+    /// All but the first by position, of which there is one.
+    pub fn after_first(self) -> Self {
+        Self {
+            values: &self.values[1..],
+            ..self
+        }
+    }
+
     /// All of them, by position first.
     pub fn values(self) -> &'a [Borrowed<'a, 'py, PyAny>] {
         self.values

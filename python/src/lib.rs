@@ -26,6 +26,7 @@ mod dispatcher;
 mod ends;
 mod errors;
 mod events;
+mod executor;
 mod forward;
 mod given;
 mod graveyard;
@@ -70,6 +71,8 @@ mod _forebay {
     #[pymodule_export]
     use crate::events::{Event, Subscription};
     #[pymodule_export]
+    use crate::executor::{Hand, Promise, Submitter, refuse_calls};
+    #[pymodule_export]
     use crate::forward::{Courier, Forwarder};
     #[pymodule_export]
     use crate::graveyard::forked;
@@ -108,6 +111,7 @@ mod _forebay {
         }
         crate::dispatcher::PUSH.add(m.py())?;
         crate::dispatcher::APUSH.add(m.py())?;
+        crate::executor::SUBMIT.add(m.py())?;
         crate::handler::PUSH.add(m.py())?;
         crate::handler::APUSH.add(m.py())?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))

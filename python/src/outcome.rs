@@ -53,7 +53,7 @@ pub fn of_error(py: Python<'_>, error: PyErr) -> (Outcome, bool) {
 }
 
 /// The outcome that the handler asked for by raising `Retry`, `Snooze`, `RateLimited` or `Fatal`.
-fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
+pub fn control(error: &Bound<'_, PyAny>) -> Option<Outcome> {
     static RETRY: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static SNOOZE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     static RATE_LIMITED: PyOnceLock<Py<PyType>> = PyOnceLock::new();

@@ -32,6 +32,26 @@ pub fn wait<T: Send>(
     }
 }
 
+/// The same for an `attempt` that says itself whether it has got what it waits for; false if it has not by
+/// `deadline`.
+pub fn until(
+    py: Python<'_>,
+    deadline: Deadline,
+    mut attempt: impl FnMut(Deadline) -> bool + Send,
+) -> PyResult<bool> {
+    let slices = is_main_thread(py)?;
+    loop {
+        let until = if slices { slice(deadline) } else { deadline };
+        if py.detach(|| attempt(until)) {
+            return Ok(true);
+        }
+        if deadline.passed() {
+            return Ok(false);
+        }
+        py.check_signals()?;
+    }
+}
+
 fn slice(deadline: Deadline) -> Deadline {
     Deadline::after(deadline.left().map_or(SLICE, |left| left.min(SLICE)))
 }

@@ -85,6 +85,11 @@ impl PushOptions {
         Ok(())
     }
 
+    /// Whether the core may end such a job by itself, by its timeout or its deadline.
+    pub fn may_expire(&self) -> bool {
+        self.timeout.is_some() || self.deadline.is_some()
+    }
+
     /// The job that these options make of a kind and a payload.
     pub fn job<'a>(&'a self, kind: impl Into<Name<'a, KindId>>, payload: Payload) -> NewJob<'a> {
         let mut job = self.fill(NewJob::new(kind, payload));
@@ -283,26 +288,21 @@ pub fn push(
     wait: Option<Duration>,
 ) -> PyResult<Py<Handle>> {
     if shared.push_hooks.none() {
-        return push_unseen(py, shared, job, wait);
+        return Handle::new(py, shared, pushed(py, shared, job, wait)?);
     }
     let (job, listeners) = shared.push_hooks.ask(py, &shared.core, job);
-    let answer = push_unseen(py, shared, job, wait);
+    let answer = pushed(py, shared, job, wait).and_then(|pushed| Handle::new(py, shared, pushed));
     listeners.tell(py, answer.as_ref());
     answer
 }
 
-/// Pushes one job, and calls no hook.
-fn push_unseen(
-    py: Python<'_>,
-    shared: &std::sync::Arc<Shared>,
-    job: NewJob<'_>,
-    wait: Option<Duration>,
-) -> PyResult<Py<Handle>> {
+/// Pushes one job, calls no hook, and makes no handle.
+pub fn pushed(py: Python<'_>, shared: &Shared, job: NewJob<'_>, wait: Option<Duration>) -> PyResult<Pushed> {
     graveyard::drain(py);
     let _near = Near::new(py);
     let waits = shared.push_waits(std::slice::from_ref(&job));
-    let pushed = match shared.detached_if(waits, py, |core| core.try_push(job)) {
-        Ok(pushed) => pushed,
+    match shared.detached_if(waits, py, |core| core.try_push(job)) {
+        Ok(pushed) => Ok(pushed),
         Err(refused) if refused.kind() == ErrorKind::Full => {
             let error = exception(py, refused.error());
             let job = refused.into_job();
@@ -312,11 +312,11 @@ fn push_unseen(
             else {
                 return Err(error);
             };
-            wait_for_room(py, shared, std::slice::from_ref(&job), patience).map_err(|(_, e)| e)?[0]
+            let room = wait_for_room(py, shared, std::slice::from_ref(&job), patience);
+            room.map_err(|(_, error)| error).map(|pushed| pushed[0])
         }
-        Err(refused) => return Err(exception(py, refused.error())),
-    };
-    Handle::new(py, shared, pushed)
+        Err(refused) => Err(exception(py, refused.error())),
+    }
 }
 
 /// Pushes several jobs in order. What was accepted before a refusal is the attribute `pushed` of the
