@@ -55,6 +55,7 @@ mod config;
 pub mod conformance;
 #[cfg(unix)]
 pub mod control;
+mod crash;
 mod dispatcher;
 mod dump;
 mod durability;
@@ -95,6 +96,7 @@ pub use config::{
     Control, ForwardOptions, KindOptions, OptionDoc, OptionValue, Options, QueueOptions, TimeSource,
     UnknownKinds,
 };
+pub use crash::{CrashPoint, crash_at};
 pub use dispatcher::{
     Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
     PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::lock::beside;
+use crate::crash::{self, CrashPoint};
 use crate::durability::Durability;
 use crate::engine::memory::journal::Change;
 use crate::engine::sql::row::columns;
@@ -171,7 +172,10 @@ impl Sqlite {
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(fault)?;
         match write(&transaction) {
-            Ok(()) => transaction.commit().map_err(fault),
+            Ok(()) => {
+                crash::pass(CrashPoint::Writing);
+                transaction.commit().map_err(fault)
+            }
             Err(Error2::Sql(e)) => Err(fault(e)),
             Err(Error2::Own(e)) => Err(of_row(e)),
         }

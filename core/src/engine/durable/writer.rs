@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use super::desk::Desk;
 use super::store::{Fault, Pause, Store};
+use crate::crash::{self, CrashPoint};
 use crate::durability::Durability;
 use crate::engine::memory::MemoryEngine;
 use crate::engine::memory::journal::{Change, Group, Put};
@@ -302,6 +303,7 @@ impl Writer {
     }
 
     fn written(&self, pen: &mut Pen, group: &Group) {
+        crash::pass(CrashPoint::Written);
         if std::mem::take(&mut pen.full) {
             pen.store.restore_reserve();
         }
