@@ -6,16 +6,17 @@ do is in `forebay.testing`; its fixtures import that when a test asks for one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from forebay import Dispatcher
-    from forebay.testing import Stage
+    from forebay.testing import Crashed, Stage
 
 _MARKER = (
     "forebay(dispatcher=None, *, inline=False, seed=0, start=None, **options): what the fixtures"
@@ -93,6 +94,19 @@ def forebay_stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 def forebay_dispatcher(forebay_stage: Stage) -> Dispatcher:
     """The dispatcher of forebay_stage: in memory, its clock stands still, and nothing runs by itself."""
     return forebay_stage.dispatcher
+
+
+@pytest.fixture
+def forebay_crash(tmp_path: Path) -> Callable[..., Crashed]:
+    """forebay.testing.crash with a file of the test's own, which the answer's `url` names."""
+    from forebay.testing import crash
+
+    def crashing(function: Callable[..., object], **options: Any) -> Crashed:
+        __tracebackhide__ = True
+        options.setdefault("url", f"sqlite:{tmp_path / 'jobs.db'}")
+        return crash(function, **options)
+
+    return crashing
 
 
 def _asked(node: Any) -> tuple[Any, dict[str, Any]]:

@@ -123,6 +123,12 @@ impl PushHooks {
         self.present.store(true, Ordering::Release);
     }
 
+    /// Those of another dispatcher as well.
+    pub fn take_after(&self, py: Python<'_>, other: &Self) {
+        let theirs: Vec<_> = other.hooks.read().iter().map(|hook| hook.clone_ref(py)).collect();
+        theirs.into_iter().for_each(|hook| self.add(hook));
+    }
+
     /// Takes all of them out, to be dropped without the lock.
     pub fn take(&self) -> Vec<Py<PyAny>> {
         std::mem::take(&mut *self.hooks.write())

@@ -89,7 +89,9 @@ mod _forebay {
     #[pymodule_export]
     use crate::record::{Attempt, JobInfo};
     #[pymodule_export]
-    use crate::rehearse::{call_handler, oversee, rebound, registered, seed, take_after, write_values};
+    use crate::rehearse::{
+        call_handler, crash_at, oversee, rebound, registered, seed, take_after, write_values,
+    };
     #[pymodule_export]
     use crate::station::Station;
     #[pymodule_export]

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use forebay::CrashPoint;
 use parking_lot::Mutex;
 use pyo3::PyTraverseError;
 use pyo3::gc::PyVisit;
@@ -12,7 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 use crate::attempt::Job;
 use crate::consumer::Delivery;
 use crate::dispatcher::Core;
-use crate::errors::{OrRaise, guard, raise};
+use crate::errors::{OrRaise, guard, invalid, raise};
 use crate::given::Given;
 use crate::handler::Handler;
 use crate::handlers::Known;
@@ -102,6 +103,7 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
     guard(py, || {
         let (double, real) = (&double.get().shared, &real.get().shared);
         double.write_values(real.writes());
+        double.push_hooks.take_after(py, &real.push_hooks);
         for (there, here) in double.core.take_after(&real.core).or_raise(py)? {
             if let Some(handler) = real.handlers.get(there) {
                 drop(double.handlers.set(here, Some(handler)));
@@ -152,4 +154,19 @@ pub fn call_handler<'py>(
 #[pyfunction]
 pub fn seed(seed: u64) {
     forebay::seed(seed);
+}
+
+/// Has this process die by SIGKILL when it comes to a point of the core for the `nth` time: "writing" or "written".
+#[pyfunction]
+pub fn crash_at(py: Python<'_>, point: &str, nth: u32) -> PyResult<()> {
+    guard(py, || match CrashPoint::from_name(point) {
+        Some(point) => {
+            forebay::crash_at(point, nth);
+            Ok(())
+        }
+        None => Err(invalid(
+            py,
+            format!("{point:?} is no point of the core; there are \"writing\" and \"written\""),
+        )),
+    })
 }

@@ -21,17 +21,25 @@ as soon as they are imported: it opens memory instead. With pytest both are ther
 `forebay_stage` and `forebay_dispatcher`, the marker `forebay`, the options of pytest.ini `forebay_dispatcher`
 and `forebay_in_memory`.
 
+`crash` is for programs that rely on the file: it runs a function in a child process, kills that at a certain
+point, and tells what had been acknowledged by then.
+
 Everything here belongs to one thread, that of the test, unless it says otherwise.
 """
 
+from forebay.testing._crash import Crashed, Point, crash, note
 from forebay.testing._replace import redirect, replace
 from forebay.testing._stage import DrainLimitError, Report, Run, Stage
 
 __all__ = [
+    "Crashed",
     "DrainLimitError",
+    "Point",
     "Report",
     "Run",
     "Stage",
+    "crash",
+    "note",
     "redirect",
     "replace",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from forebay._forebay import Core, Handle, oversee, take_after
+from forebay._forebay import Core, Handle, oversee, rebound, take_after
 from forebay.dispatcher import Dispatcher, StopReport
 
 if TYPE_CHECKING:
@@ -116,24 +116,22 @@ def double(stage: Stage, real: Dispatcher | None, clock: str, options: dict[str,
 
 
 class Overseer:
-    """Makes the pushes of handlers on the stage, whichever dispatcher they belong to."""
+    """Makes the pushes of handlers on a double, whichever dispatcher they belong to."""
 
-    def __init__(self, stage: Stage, to: Core) -> None:
+    def __init__(self, stage: Stage | None, to: Core) -> None:
         self._stage = stage
         self._to = to
 
     def push(self, handler: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Pushes a job of the handler."""
-        from forebay._forebay import rebound
-
         pushed: Handle[Any] = rebound(handler, self._to).push(*args, **kwargs)
-        self._stage.pushed()
+        if self._stage is not None:
+            self._stage.pushed()
         return pushed
 
     async def apush(self, handler: Any, /, *args: Any, **kwargs: Any) -> Handle[Any]:
         """Pushes a job of the handler."""
-        from forebay._forebay import rebound
-
         pushed: Handle[Any] = await rebound(handler, self._to).apush(*args, **kwargs)
-        await self._stage.apushed()
+        if self._stage is not None:
+            await self._stage.apushed()
         return pushed

@@ -167,7 +167,8 @@ def _call_of(cls: Any) -> Callable[..., Any]:
     def call() -> None:
         """Stands for it."""
 
-    call.__signature__ = signature.replace(parameters=list(signature.parameters.values())[1:])  # type: ignore[attr-defined]
+    rest = list(signature.parameters.values())[1:]
+    call.__signature__ = signature.replace(parameters=rest)  # type: ignore[attr-defined]
     return call
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from forebay import dispatcher as _dispatcher
-from forebay._forebay import Core, oversee, write_values
+from forebay._forebay import Core, oversee, take_after, write_values
 from forebay.dispatcher import Dispatcher
 from forebay.errors import InvalidError
 from forebay.testing._double import ELSEWHERE, Overseer
@@ -57,25 +57,39 @@ def replace(
     """
     if isinstance(dispatcher, _Replaced):
         raise InvalidError("the dispatcher is replaced already; end the other replace() first")
+    with (
+        Stage(dispatcher, inline=inline, seed=seed, start=start, **options) as stage,
+        _in_place(dispatcher, stage.dispatcher, Overseer(stage, stage.dispatcher)),
+    ):
+        yield stage
+
+
+@contextmanager
+def stand_in(dispatcher: Dispatcher, double: Dispatcher) -> Iterator[None]:
+    """Puts another dispatcher, which is to have its handlers, in the place of one."""
+    take_after(double, dispatcher)
+    with _in_place(dispatcher, double, Overseer(None, double)):
+        yield
+
+
+@contextmanager
+def _in_place(dispatcher: Dispatcher, double: Dispatcher, overseer: Overseer) -> Iterator[None]:
     former = type(dispatcher)
-    stage = Stage(dispatcher, inline=inline, seed=seed, start=start, **options)
-    double = stage.dispatcher
     # By its class, as everybody holds the object.
     dispatcher.__class__ = type(former.__name__, (_Replaced, former), {"__slots__": (), "_double": double})
-    oversee(dispatcher, Overseer(stage, double))
+    oversee(dispatcher, overseer)
     try:
-        yield stage
+        yield
     finally:
         oversee(dispatcher, None)
         dispatcher.__class__ = former
-        stage.close()
 
 
 class _Replaced:
     """The overrides of a dispatcher that is replaced; the class of each has its double."""
 
     __slots__ = ()
-    _double: Dispatcher
+    _double: Any
 
     def __getattribute__(self, name: str) -> Any:
         if name in _ANSWERED:
@@ -94,16 +108,18 @@ class _Replaced:
         Core.declare(type(self)._double, kind, **options)
 
     def __enter__(self) -> Any:
+        type(self)._double.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        pass
+    def __exit__(self, *how: Any) -> None:
+        type(self)._double.__exit__(*how)
 
     async def __aenter__(self) -> Any:
+        await type(self)._double.__aenter__()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        pass
+    async def __aexit__(self, *how: Any) -> None:
+        await type(self)._double.__aexit__(*how)
 
 
 @contextmanager
