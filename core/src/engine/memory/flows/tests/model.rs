@@ -245,7 +245,7 @@ impl Pair {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(debug_assertions) { 500 } else { 5000 },
+        cases: if cfg!(debug_assertions) { 200 } else { 5000 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
