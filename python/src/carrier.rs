@@ -27,6 +27,7 @@ use crate::context::Context;
 use crate::coroutine::{self, Piece};
 use crate::errors::guard;
 use crate::graveyard::{self, Near};
+use crate::hooks::Raised;
 use crate::imports::Imported;
 use crate::outcome;
 use crate::shared::Shared;
@@ -360,9 +361,10 @@ impl<'py> Turn<'_, 'py> {
             Ok(context) => context,
             Err(error) => return Ran::Leaves(lease, error),
         };
-        let inside = lease.enter();
         let mut holding = Holding(None);
         let ran = context.run(py, || {
+            // In there, so that the handler sees what a hook sets.
+            let _inside = lease.enter();
             let made = match handler.pass_job {
                 false => {
                     let made = call(py, handler, lease.payload(), None);
@@ -380,7 +382,6 @@ impl<'py> Turn<'_, 'py> {
             let piece = coroutine::send(&coroutine);
             Ok((coroutine, piece))
         });
-        drop(inside);
         match ran.and_then(|ran| ran) {
             Ok((coroutine, Piece::Waits(waits_for))) => {
                 let coroutine = coroutine.unbind();
@@ -391,12 +392,12 @@ impl<'py> Turn<'_, 'py> {
                 };
                 Ran::Waits(body, waits_for)
             }
-            Ok((_, Piece::Over(result))) => self.over(holding, result),
-            Err(error) => self.over(holding, Err(error)),
+            Ok((_, Piece::Over(result))) => self.over(&context, holding, result),
+            Err(error) => self.over(&context, holding, Err(error)),
         }
     }
 
-    fn piece(&mut self, mut body: Body, thrown: Option<Bound<'py, PyAny>>) -> Ran<'py> {
+    fn piece(&mut self, body: Body, thrown: Option<Bound<'py, PyAny>>) -> Ran<'py> {
         let py = self.py;
         let inside = body.lease.go_on();
         let coroutine = body.coroutine.bind(py);
@@ -407,13 +408,13 @@ impl<'py> Turn<'_, 'py> {
         drop(inside);
         match piece {
             Ok(Piece::Waits(waits_for)) => Ran::Waits(body, waits_for),
-            Ok(Piece::Over(result)) => self.over(mem::replace(&mut body.lease, Holding(None)), result),
-            Err(error) => self.over(mem::replace(&mut body.lease, Holding(None)), Err(error)),
+            Ok(Piece::Over(result)) => self.over(&body.context, body.lease, result),
+            Err(error) => self.over(&body.context, body.lease, Err(error)),
         }
     }
 
     /// A handler has ended, one way or the other.
-    fn over(&self, mut holding: Holding, result: PyResult<Bound<'py, PyAny>>) -> Ran<'py> {
+    fn over(&self, context: &Context, mut holding: Holding, result: PyResult<Bound<'py, PyAny>>) -> Ran<'py> {
         let shared = &self.station.get().shared;
         if shared.core.check_process().is_err() {
             // The child of a fork: nothing of the parent's may be touched, not even to free it.
@@ -423,14 +424,21 @@ impl<'py> Turn<'_, 'py> {
         let Some(lease) = holding.take() else {
             return Ran::Gone;
         };
+        let raised = Raised::of(self.py, &result);
+        let leave = |lease: &Lease, outcome: &Outcome| {
+            if lease.hooked() {
+                let left = context.run(self.py, || Raised::during(raised, || lease.leave(outcome)));
+                left.unwrap_or_else(|error| error.write_unraisable(self.py, None));
+            }
+        };
         match result {
             Err(error) if leaves(self.py, &error) => {
-                lease.leave(&Outcome::Interrupted);
+                leave(&lease, &Outcome::Interrupted);
                 Ran::Leaves(lease, error)
             }
             result => {
                 let outcome = outcome_of(self.py, shared, &lease, result);
-                lease.leave(&outcome);
+                leave(&lease, &outcome);
                 Ran::Ended(lease, outcome)
             }
         }

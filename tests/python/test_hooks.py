@@ -8,13 +8,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import LIMIT
-from forebay import Dispatcher, Handle, InvalidError, QueueFull, Retry
+from forebay import Dispatcher, Handle, InvalidError, Job, QueueFull, Retry
 
 Opened = Callable[..., Dispatcher]
 Answer = tuple[Handle[Any] | None, BaseException | None]
@@ -211,3 +211,58 @@ def test_a_closed_stream_ends_a_wait(opened: Opened) -> None:
     d.push("k")
     assert seen == ["pushed"]
     assert events.next(0) is None
+
+
+def test_hooks_share_the_context_of_a_coroutine(opened: Opened) -> None:
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+    tokens: ContextVar[Token[str]] = ContextVar("tokens")
+    seen: dict[str, list[object]] = {}
+    d = opened(concurrency=4)
+
+    def before(job: Job) -> None:
+        tokens.set(who.set(f"{job.kind} {job.payload['args'][0]}"))
+
+    def after(job: Job, outcome: str, seconds: float) -> None:
+        seen[who.get()] += [outcome, sys.exception()]
+        # Only in the context that it comes from may a token be used.
+        who.reset(tokens.get())
+
+    d.add_hooks(before=before, after=after)
+    failure = ValueError("no")
+    met = 0
+
+    async def main() -> None:
+        every = asyncio.Event()
+
+        @d.handler(max_attempts=1)
+        async def f(n: int) -> None:
+            nonlocal met
+            name = who.get()
+            met += 1
+            if met == 3:
+                every.set()
+            await every.wait()
+            seen[name] = [name == who.get()]
+            if n == 1:
+                raise failure
+
+        @d.handler
+        async def g(n: int) -> None:
+            seen[who.get()] = [True]
+
+        async with d:
+            for n in range(3):
+                f.push(n)
+            await g.push(9)
+            await d.adrain(LIMIT)
+        assert who.get() == "nobody"
+
+    asyncio.run(main())
+    assert seen == {
+        "f 0": [True, "success", None],
+        "f 1": [True, "failed", failure],
+        "f 2": [True, "success", None],
+        "g 9": [True, "success", None],
+    }
+    assert failure.__traceback__ is None
+    assert d.stats()["hook_failures"] == 0

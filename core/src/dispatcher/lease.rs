@@ -306,7 +306,7 @@ impl Lease {
     /// Tells the hooks that the handler starts, which will run somewhere else. For callers that give the job to
     /// other threads, who answer by its ticket.
     pub fn hand_out(&self) {
-        if self.inner().hooks.present() {
+        if self.hooked() {
             drop(self.enter());
         }
     }
@@ -322,9 +322,16 @@ impl Lease {
         Inside::of(self.inner(), self.id())
     }
 
+    /// Whether anybody is told of its attempt by [`Lease::enter`] and [`Lease::leave`].
+    #[inline]
+    #[must_use]
+    pub fn hooked(&self) -> bool {
+        self.inner().hooks.present()
+    }
+
     /// Tells the hooks what the handler answered. The counterpart of [`Lease::enter`].
     pub fn leave(&self, outcome: &Outcome) {
-        if self.inner().hooks.present() {
+        if self.hooked() {
             let took = self.inner().now().since(self.claimed().started);
             if !self.inner().hooks.call(|h| h.after(self, outcome, took)) {
                 self.hook_failed();
