@@ -72,9 +72,12 @@ def test_a_request_pushes_and_another_one_asks(opened: Opened) -> None:
         ends: list[Handle[Any]] = []
 
         @d.handler
-        def half(n: int) -> float:
+        async def half(n: int) -> float:
+            # On the loop of the application, as the requests are.
+            assert asyncio.get_running_loop() is loop
             return n / 2
 
+        loop = asyncio.get_running_loop()
         app = application(d)
 
         @app.post("/half/{n}")
@@ -141,10 +144,18 @@ def test_it_stops_when_the_application_cannot_start(opened: Opened) -> None:
 
 def test_an_application_is_started_again_with_a_new_one(opened: Opened) -> None:
     async def main() -> None:
-        app = application(opened)
+        made: list[Dispatcher] = []
+
+        def make() -> Dispatcher:
+            made.append(opened())
+            return made[-1]
+
+        app = application(make)
         for _ in range(2):
             async with served(app) as client:
                 assert (await client.post("/jobs/k")).status_code == 202
+                assert made[-1].purge() == 1
+        assert len(made) == 2
 
     asyncio.run(main())
 
@@ -175,6 +186,7 @@ def test_a_full_queue_is_told_to_the_client(opened: Opened) -> None:
             full = await client.post("/jobs/k")
             assert (full.status_code, full.headers["retry-after"]) == (503, "2")
             assert full.json() == {"detail": "too busy; try again later"}
+            d.purge()
 
     asyncio.run(main())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -211,6 +212,29 @@ def test_records_name_their_job(opened: Opened, logger: logging.Logger, keeper: 
     (first,) = by_message["in 0"]
     assert (first["job_id"], first["job_kind"], first["job_queue"]) == (ids[0], "outer", "default")
     assert [(r["job_id"], r["job_attempt"]) for r in by_message["in 1"]] == [(ids[1], 1), (ids[1], 2)]
+
+
+def test_records_of_coroutines_name_theirs(opened: Opened, logger: logging.Logger, keeper: Keeper) -> None:
+    keeper.addFilter(JobFilter())
+    d = opened(concurrency=8)
+    mark_jobs(d)
+
+    @d.handler
+    async def f(n: int) -> str:
+        await asyncio.sleep(0)
+        logger.info("%s", n)
+        job = current_job()
+        assert job is not None
+        return str(job.id)
+
+    async def main() -> None:
+        async with d:
+            ids = [await handle for handle in [f.push(n) for n in range(8)]]
+        named = {record.getMessage(): record.__dict__["job_id"] for record in keeper.records}
+        assert named == {str(n): id for n, id in enumerate(ids)}
+        assert current_job() is None
+
+    asyncio.run(main())
 
 
 def test_the_end_of_the_program_logs_the_rest() -> None:

@@ -205,6 +205,35 @@ def test_an_attempt_leaves_its_thread_as_it_was(traced: Opened, traces: Traces) 
     assert roots == [None] * 3
 
 
+def test_coroutines_have_their_own_spans(traced: Opened, traces: Traces) -> None:
+    async def main() -> None:
+        d, both, here = traced(concurrency=2), asyncio.Event(), 0
+
+        @d.handler
+        async def f(name: str) -> None:
+            nonlocal here
+            here += 1
+            if here == 2:
+                both.set()
+            await both.wait()
+            with traces.tracer.start_as_current_span(name):
+                await asyncio.sleep(0)
+
+        async with d:
+            for name in ("one", "two"):
+                with traces.tracer.start_as_current_span(f"request {name}"):
+                    await f.apush(name)
+            await d.adrain(LIMIT)
+        assert not trace.get_current_span().is_recording()
+
+    asyncio.run(main())
+    pushes = {parent(span): ids(span) for span in traces.of("push default")}
+    attempts = {parent(span): ids(span) for span in traces.of("process default")}
+    for name in ("one", "two"):
+        push = pushes[ids(traces.one(f"request {name}"))]
+        assert parent(traces.one(name)) == attempts[push]
+
+
 def test_a_trace_crosses_processes(traced: Opened, traces: Traces, tmp_path: Path) -> None:
     file = tmp_path / "jobs.db"
     d = traced(url=file)

@@ -28,7 +28,6 @@ Each process of a server has a lifespan, and so a dispatcher, of its own. Severa
 
 from __future__ import annotations
 
-import asyncio
 import math
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -79,22 +78,13 @@ def forebay_lifespan(
         async with AsyncExitStack() as stack:
             own = await stack.enter_async_context(inner(app)) if inner is not None else None
             d = dispatcher if isinstance(dispatcher, Dispatcher) else dispatcher()
-            async with _running(d):
+            async with d:
                 yield {**(own or {}), key: d}
                 if drain is not None:
                     with suppress(WaitTimeout):  # What is not done in time is told by the stop.
-                        await asyncio.to_thread(d.drain, drain)
+                        await d.adrain(drain)
 
     return lifespan
-
-
-@asynccontextmanager
-async def _running(dispatcher: Dispatcher) -> AsyncIterator[None]:
-    await asyncio.to_thread(dispatcher.start)
-    try:
-        yield
-    finally:
-        await asyncio.to_thread(dispatcher.stop)
 
 
 def dispatcher_of(connection: HTTPConnection, key: str = "forebay") -> Dispatcher:
