@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as Group, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Args as Group, Parser, Subcommand};
 use forebay::{State, parse_duration};
 
 const AFTER: &str = "\
@@ -175,6 +176,33 @@ pub(crate) struct Retry {
     /// The type of the other input [default: that of the old one]
     #[arg(long, value_name = "TYPE")]
     pub(crate) content_type: Option<String>,
+}
+
+/// The options about a file, for a verb of the host's own: they are for all verbs, and its help is not to tell of
+/// them.
+pub(crate) fn of_files_only() -> [Arg; 3] {
+    let hidden = |id, action| Arg::new(id).long(id).action(action).hide(true);
+    [
+        hidden("db", ArgAction::Set),
+        hidden("timeout", ArgAction::Set),
+        hidden("yes", ArgAction::SetTrue),
+    ]
+}
+
+/// What these arguments say about a file, if they say anything.
+pub(crate) fn about_a_file(parsed: &ArgMatches) -> Option<&'static str> {
+    let given = |id: &str| {
+        matches!(parsed.try_contains_id(id), Ok(true))
+            && parsed.value_source(id) == Some(ValueSource::CommandLine)
+    };
+    [
+        ("first", "a file before it"),
+        ("db", "--db"),
+        ("timeout", "--timeout"),
+        ("yes", "--yes"),
+    ]
+    .into_iter()
+    .find_map(|(id, name)| given(id).then_some(name))
 }
 
 fn state(name: &str) -> Result<State, String> {

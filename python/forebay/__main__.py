@@ -1,4 +1,7 @@
-"""The command `forebay`: looks at the jobs of a file and takes care of them; docs/cli.md tells how."""
+"""The command `forebay`: looks at the jobs of a file and takes care of them, or runs those of a program.
+
+docs/cli.md tells how.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,14 @@ from forebay import _forebay
 def main() -> int:
     """Runs the command with the arguments of this process."""
     # While native code runs nobody would look for a Ctrl-C; the command has nothing to clean up after one.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return _forebay.cli_main(["forebay", *sys.argv[1:]])
+    former = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    answer = _forebay.cli_main(["forebay", *sys.argv[1:]])
+    if isinstance(answer, int):
+        return answer
+    signal.signal(signal.SIGINT, former)
+    from forebay import _worker
+
+    return _worker.main(answer)
 
 
 if __name__ == "__main__":

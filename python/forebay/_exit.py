@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING
 from forebay import _forebay
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from forebay.dispatcher import Dispatcher
 
 WORKER = "forebay-worker-"
@@ -78,18 +80,20 @@ def _stop_all() -> None:
             sys.excepthook(*sys.exc_info())
     # Those of dispatchers that are gone as well.
     if hung := join(thread for thread in threading.enumerate() if thread.name.startswith(WORKER)):
-        _leave(hung)
+        leave(hung)
 
 
-def _leave(hung: list[str]) -> None:
-    """Ends the process at once: with the exit code of an error if Python is ending because of one."""
+def leave(hung: list[str], code: int | None = None) -> NoReturn:
+    """Ends the process at once: with this code, or that of an error if Python is ending because of one."""
     print(f"forebay: handlers did not end within the grace: {', '.join(hung)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except Exception:
             pass  # Nobody is left to hear of it.
-    os._exit(1 if getattr(sys, "last_value", None) is not None else 0)
+    if code is None:
+        code = 1 if getattr(sys, "last_value", None) is not None else 0
+    os._exit(code)
 
 
 def _in_child() -> None:

@@ -128,3 +128,22 @@ class ForwardOptions(TypedDict, total=False):
     """The most jobs at once."""
     retry: str
     """The pause after a delivery that failed: "constant(1s)", "exponential(100ms, cap=30s, jitter=0.1)"."""
+
+
+class WorkerArguments(TypedDict):
+    """What the command line says to `forebay worker`."""
+
+    target: str
+    """Where the dispatcher is: "module", "module:name", "module:factory()"."""
+    threads: int | None
+    """How many threads run sync handlers; None is as many as jobs may run at once."""
+    processes: int
+    """How many processes work."""
+    grace: float | None
+    """How long running jobs have to end after a stop, in seconds; None leaves it to the dispatcher."""
+    interval: float | None
+    """How often to tell the counts, in seconds."""
+    quiet: bool
+    """Whether to tell only what went wrong."""
+    json: bool
+    """Whether programs read it."""

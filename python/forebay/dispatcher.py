@@ -132,6 +132,7 @@ class Dispatcher(Core):
 
     def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
         """Opens a dispatcher."""
+        self._url = url
         self._threads: list[threading.Thread] = []
         self._loop_thread: threading.Thread | None = None
         self._crew: Crew | None = None
@@ -312,8 +313,10 @@ class Dispatcher(Core):
                 )
                 self._loop_thread.start()
 
-    def run(self, threads: int | None = None) -> None:
+    def run(self, threads: int | None = None, *, grace: Delay | None = None) -> None:
         """Starts the workers and waits until somebody stops the dispatcher; then stops it.
+
+        `threads` is as for `start`, `grace` as for `stop`.
 
         On the main thread, SIGINT and SIGTERM are such somebodies: the first one lets running jobs finish
         within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. SIGTERM is
@@ -328,8 +331,10 @@ class Dispatcher(Core):
                         pass
                     self._announce_stop()
             except KeyboardInterrupt:
+                if self.stopping:
+                    raise  # It is the second signal: the first one was a SIGTERM.
                 self.request_stop()
-            self.stop()
+            self.stop(grace)
         except KeyboardInterrupt:
             self.stop(0)
             raise

@@ -234,6 +234,20 @@ impl Core {
         })
     }
 
+    /// The kinds that have a handler here, each with its own options as text; "default" is what it leaves to the
+    /// dispatcher's.
+    fn handlers<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        guard(py, || {
+            let handlers = PyDict::new(py);
+            for (kind, options) in self.core().declared() {
+                if self.shared.handlers.has(kind) {
+                    handlers.set_item(&*self.core().kind_name(kind), read::texts(py, &options)?)?;
+                }
+            }
+            Ok(handlers)
+        })
+    }
+
     /// Asks for jobs of these kinds in these queues, or of all: for event loops, and threads that are not ours.
     /// What it gets has a lease of the option `lease`, or of `lease`. Make one per thread.
     #[pyo3(signature = (kinds=None, *, queues=None, lease=None))]

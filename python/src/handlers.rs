@@ -46,6 +46,11 @@ impl Handlers {
         self.table.read().get(kind.index())?.clone()
     }
 
+    /// Whether a kind has one.
+    pub fn has(&self, kind: KindId) -> bool {
+        self.table.read().get(kind.index()).is_some_and(Option::is_some)
+    }
+
     /// Takes all handlers out, for the garbage collector.
     pub fn take(&self) -> Vec<Option<Arc<Registered>>> {
         let mut table = self.table.write();

@@ -59,6 +59,18 @@ impl Kinds {
         self.table.read().get(kind.index()).cloned().flatten()
     }
 
+    /// The kinds of which something is known, with what they have of their own.
+    pub(super) fn declared(&self) -> Vec<(KindId, KindOptions)> {
+        let table = self.table.read();
+        let known = table
+            .iter()
+            .enumerate()
+            .filter_map(|(i, entry)| Some((i, entry.as_ref()?)));
+        known
+            .map(|(i, entry)| (KindId(i as u16), entry.options))
+            .collect()
+    }
+
     /// Adds or replaces what is known of a kind. The permits survive, so that a replaced handler cannot
     /// exceed the limit together with the new one.
     pub(crate) fn set(

@@ -335,6 +335,20 @@ impl Dispatcher {
         Ok(id)
     }
 
+    /// The kinds that were declared here, or got a handler, with what each has of its own.
+    ///
+    /// ```
+    /// use forebay::{Dispatcher, KindOptions, Options};
+    /// let d = Dispatcher::open("memory:", Options::default())?;
+    /// let mail = d.declare("mail", KindOptions::new().max_attempts(3))?;
+    /// assert_eq!(d.declared(), [(mail, KindOptions::new().max_attempts(3))]);
+    /// # Ok::<(), forebay::Error>(())
+    /// ```
+    #[must_use]
+    pub fn declared(&self) -> Vec<(KindId, KindOptions)> {
+        self.0.kinds.declared()
+    }
+
     /// Registers a Rust handler for a kind; see [`Dispatcher::start`] for the threads that run it. A
     /// second call replaces the handler for attempts that start later.
     ///

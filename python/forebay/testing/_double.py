@@ -28,7 +28,7 @@ class Rehearsed(Dispatcher):
     def start(self, threads: int | None = None) -> None:
         """Starts nothing: `Stage.drain` runs jobs."""
 
-    def run(self, threads: int | None = None) -> None:
+    def run(self, threads: int | None = None, **_: object) -> None:
         """Runs what is due, and returns."""
         self._stage.drain()
 

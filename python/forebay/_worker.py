@@ -1,0 +1,118 @@
+"""The verb `worker` of the command: serves the dispatcher of a program until somebody stops it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+
+from forebay import _exit, _look, _screen, _target
+from forebay._types import WorkerArguments
+from forebay.dispatcher import Dispatcher
+from forebay.errors import ClosedError
+
+USAGE, BROKEN, INTERRUPTED = 2, 1, 130
+
+
+def main(arguments: WorkerArguments) -> int:
+    """Runs the verb, and returns the exit code."""
+    screen = _screen.of(arguments)
+    try:
+        if (number := os.environ.pop(CHILD, "")) != "":
+            from forebay import _supervisor
+
+            return _supervisor.child(arguments, int(number))
+        if arguments["processes"] > 1:
+            from forebay import _supervisor
+
+            return _supervisor.Supervisor(arguments, screen).run()
+        return _alone(arguments, screen)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    finally:
+        screen.close()
+
+
+CHILD = "FOREBAY_WORKER_SOCKET"
+"""The variable that tells a process that it is one of several: the number of its socket."""
+
+
+def _alone(arguments: WorkerArguments, screen: _screen.Screen) -> int:
+    dispatcher = find(arguments["target"], screen)
+    if isinstance(dispatcher, int):
+        return dispatcher
+    return leave(serve(dispatcher, arguments, screen))
+
+
+def find(target: str, screen: _screen.Screen) -> Dispatcher | int:
+    """The dispatcher; or an exit code, after it was told what is wrong."""
+    try:
+        return _target.find(target)
+    except _target.NoTarget as error:
+        screen.wrong(str(error), USAGE)
+        return USAGE
+    except _target.BrokenTarget as error:
+        traceback.print_exception(*_target.trace_of(error))
+        return BROKEN
+
+
+def serve(
+    dispatcher: Dispatcher,
+    arguments: WorkerArguments,
+    screen: _screen.Screen,
+    looks: _look.Looks | None = None,
+) -> int:
+    """Serves it until somebody stops it, and returns the exit code."""
+    threads, grace = arguments["threads"], arguments["grace"]
+    looks = looks or _look.Looks(_look.totals(dispatcher.stats()))
+    screen.started(about := _look.started(dispatcher, arguments["target"], threads, grace))
+    interval = screen.interval if arguments["interval"] is None else arguments["interval"]
+    done = threading.Event()
+    watch = (dispatcher, looks, screen, max(0.01, interval), about["grace"], done)
+    watcher = threading.Thread(target=_watch, args=watch, name="forebay-screen")
+    watcher.start()
+    code = 0
+    try:
+        dispatcher.run(threads, grace=grace)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    finally:
+        dispatcher.request_stop()
+        done.set()
+        watcher.join()
+    report = dispatcher.stop()
+    screen.stopped(looks.take(_look.totals(dispatcher.stats())), report.handed_back)
+    return code
+
+
+def _watch(
+    dispatcher: Dispatcher,
+    looks: _look.Looks,
+    screen: _screen.Screen,
+    interval: float,
+    grace: str,
+    done: threading.Event,
+) -> None:
+    """The body of the thread that looks at the counts, until all is done."""
+    # A consumer that asks for nothing hears of the stop, and when a look is due.
+    stop = dispatcher.consumer([])
+    try:
+        while True:
+            screen.look(looks.take(_look.totals(dispatcher.stats())))
+            stop.next(interval)
+    except ClosedError:
+        pass
+    del stop
+    screen.stopping(looks.take(_look.totals(dispatcher.stats())), grace)
+    while not done.wait(interval):
+        screen.look(looks.take(_look.totals(dispatcher.stats())))
+
+
+def leave(code: int) -> int:
+    """Returns the code, unless handlers hang: then Python would wait for ever, or end with another one."""
+    workers = (thread for thread in threading.enumerate() if thread.name.startswith(_exit.WORKER))
+    if hung := _exit.join(workers):
+        sys.stdout.flush()
+        _exit.leave(hung, code)
+    return code
