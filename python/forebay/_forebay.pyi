@@ -39,6 +39,7 @@ __all__ = [
     "Hand",
     "Handle",
     "Handler",
+    "Interrupter",
     "Job",
     "JobHandler",
     "JobInfo",
@@ -430,6 +431,12 @@ class Worker:
     def run(self) -> bool: ...
 
 @final
+class Interrupter:
+    """The body of the thread that interrupts handlers."""
+
+    def run(self) -> None: ...
+
+@final
 class Carrier(Coroutine[Any, Any, None]):
     """What runs the jobs of async handlers in one task of an event loop."""
 
@@ -479,9 +486,11 @@ class Core:
         *,
         pass_job: bool = False,
         fresh: bool = False,
+        interrupt: bool = False,
         is_async: bool = False,
         **options: Unpack[KindOptions],
     ) -> Any: ...
+    def interrupter(self) -> Interrupter: ...
     def declare(self, kind: str, /, **options: Unpack[KindOptions]) -> None: ...
     def handlers(self) -> dict[str, dict[str, str]]: ...
     def consumer(

@@ -136,7 +136,8 @@ class Dispatcher(Core):
         self._threads: list[threading.Thread] = []
         self._loop_thread: threading.Thread | None = None
         self._crew: Crew | None = None
-        self._sync = self._async = False
+        self._interrupter: threading.Thread | None = None
+        self._sync = self._async = self._interrupt = False
         # How many threads run sync handlers once there are any; 0 before the start.
         self._wanted = 0
         # What is called once somebody has asked for a stop.
@@ -167,6 +168,7 @@ class Dispatcher(Core):
         *,
         kind: str | None = None,
         pass_job: Literal[False] = False,
+        interrupt: bool = False,
         **options: Unpack[KindOptions],
     ) -> _Register: ...
     @overload
@@ -177,6 +179,7 @@ class Dispatcher(Core):
         *,
         kind: str | None = None,
         pass_job: Literal[True],
+        interrupt: bool = False,
         **options: Unpack[KindOptions],
     ) -> _RegisterWithJob: ...
     def handler(
@@ -186,6 +189,7 @@ class Dispatcher(Core):
         *,
         kind: str | None = None,
         pass_job: bool = False,
+        interrupt: bool = False,
         **options: Unpack[KindOptions],
     ) -> Any:
         """Registers a function, or a class of which each attempt calls a new instance.
@@ -203,6 +207,13 @@ class Dispatcher(Core):
             kind: The kind of its jobs; the function's name if left out, which a `functools.partial` or an
                 object does not have.
             pass_job: Whether the function takes its `Job` first.
+            interrupt: Whether `JobCancelled` is raised in the function, once, when its job is cancelled, runs
+                over its time, or is handed back at the end of a stop. It comes between two bytecodes of
+                Python, wherever that is: never in the midst of a call that blocks, such as `time.sleep` or a
+                read from a socket, but after it; and it may come in a `finally`, or in a destructor, where
+                Python prints it and goes on. Whatever the function then does, the job's end is what it would
+                have been: cancelled, tried again, or back in the queue. Not for `async def`, which always
+                hears of it.
             **options: What holds for its kind. `concurrency`: the most of its jobs at once. `timeout`: how
                 long one attempt may take. `max_attempts`: how often a job may run in all. `retry`: the pause
                 between attempts, such as "constant(5s)" or "exponential(1s, cap=5m, jitter=0.1)". `rate`,
@@ -213,15 +224,18 @@ class Dispatcher(Core):
             from forebay import _function  # It brings `inspect`, as long to load as all the rest.
 
             is_async = _function.check(function)
+            if is_async and interrupt:
+                raise InvalidError("an async handler gets CancelledError anyway; leave interrupt out")
             handler = self.register(
                 function,
                 kind if kind is not None else _function.name(function),
                 pass_job=pass_job,
                 fresh=isinstance(function, type),
+                interrupt=interrupt,
                 is_async=is_async,
                 **options,
             )
-            self._staff(sync=not is_async, is_async=is_async)
+            self._staff(sync=not is_async, is_async=is_async, interrupt=interrupt)
             return handler
 
         return register if function is None else register(function)
@@ -289,11 +303,12 @@ class Dispatcher(Core):
             self._wanted = self.concurrency if threads is None else threads
         self._staff()
 
-    def _staff(self, *, sync: bool = False, is_async: bool = False) -> None:
+    def _staff(self, *, sync: bool = False, is_async: bool = False, interrupt: bool = False) -> None:
         """Starts the threads that are wanted, for the handlers there are, and are not there yet."""
         with self._starting:
             self._sync |= sync
             self._async |= is_async
+            self._interrupt |= interrupt
             if not self._wanted or self.stopping:
                 return
             # No thread holds the dispatcher: dropping the last reference to it stops them.
@@ -304,6 +319,11 @@ class Dispatcher(Core):
                     thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
                     self._threads.append(thread)
                     thread.start()
+            if self._interrupt and self._interrupter is None:
+                self._interrupter = threading.Thread(
+                    target=self.interrupter().run, name=f"{_exit.WORKER}interrupter", daemon=False
+                )
+                self._interrupter.start()
             if self._async and self._crew is None and self._loop_thread is None:
                 self._loop_thread = threading.Thread(
                     target=_work_on_loop,
@@ -355,8 +375,8 @@ class Dispatcher(Core):
             self._crew.expect_stop("astop")
         report = StopReport(*self.finish_stop(grace))
         self._announce_stop()
-        loop = [] if self._loop_thread is None else [self._loop_thread]
-        _exit.join([*self._threads, *loop, *self._couriers])
+        others = [thread for thread in (self._loop_thread, self._interrupter) if thread is not None]
+        _exit.join([*self._threads, *others, *self._couriers])
         return report
 
     def drain(self, timeout: Delay | None = None) -> None:

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use forebay::{
-    Deadline, Dispatcher, ErrorKind, Filter, KindOptions, Level, NewJob, Payload, QueueOptions, State,
+    Deadline, Dispatcher, Error, ErrorKind, Filter, KindOptions, Level, NewJob, Payload, QueueOptions, State,
 };
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
@@ -24,6 +24,7 @@ use crate::handle::Handle;
 use crate::handler::Handler;
 use crate::handlers::Registered;
 use crate::hooks::PyHooks;
+use crate::interrupt::Interrupter;
 use crate::outbox::{Outbox, Submission};
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
@@ -143,6 +144,9 @@ impl Drop for Core {
         if stopped.is_err() {
             self.core().request_stop();
         }
+        if self.core().check_process().is_ok() {
+            self.shared.interrupts.close();
+        }
     }
 }
 
@@ -189,13 +193,15 @@ impl Core {
     }
 
     /// Registers `function` as the handler of a kind.
-    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, is_async=false, **options))]
+    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, interrupt=false, is_async=false, **options))]
+    #[allow(clippy::too_many_arguments, reason = "keywords of Python, one for one")]
     fn register(
         slf: &Bound<'_, Self>,
         function: Bound<'_, PyAny>,
         kind: &str,
         pass_job: bool,
         fresh: bool,
+        interrupt: bool,
         is_async: bool,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
@@ -208,6 +214,7 @@ impl Core {
                 function: function.clone().unbind(),
                 pass_job,
                 fresh,
+                interrupt,
                 is_async,
             });
             let former = shared.handlers.set(id, Some(registered.clone()));
@@ -299,6 +306,14 @@ impl Core {
                     ended,
                 },
             )
+        })
+    }
+
+    /// What interrupts handlers, for a thread of its own.
+    fn interrupter(&self, py: Python<'_>) -> PyResult<Interrupter> {
+        guard(py, || {
+            self.core().check_open().or_raise(py)?;
+            Ok(Interrupter::new(&self.shared))
         })
     }
 
@@ -696,10 +711,13 @@ impl Core {
     }
 
     fn stop_within(&self, py: Python<'_>, grace: Duration) -> PyResult<(usize, u64)> {
-        let report = self
-            .shared
-            .detached(py, || self.core().stop(grace))
-            .or_raise(py)?;
+        let stopped = self.shared.detached(py, || self.core().stop(grace));
+        let refused = |e: &Error| matches!(e.kind(), ErrorKind::WouldDeadlock | ErrorKind::Forked);
+        if !stopped.as_ref().is_err_and(refused) {
+            // By now every handler has been told that its job is no longer its own.
+            self.shared.interrupts.close();
+        }
+        let report = stopped.or_raise(py)?;
         graveyard::drain(py);
         Ok((report.handed_back, report.waiting))
     }

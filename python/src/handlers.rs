@@ -15,6 +15,8 @@ pub struct Registered {
     pub pass_job: bool,
     /// Whether `function` is a class, of which each attempt calls a new instance.
     pub fresh: bool,
+    /// Whether the call is interrupted when its job should stop.
+    pub interrupt: bool,
     /// Whether a call makes a coroutine, which an event loop runs.
     pub is_async: bool,
 }

@@ -35,6 +35,7 @@ mod handler;
 mod handlers;
 mod hooks;
 mod imports;
+mod interrupt;
 mod json;
 mod outbox;
 mod outcome;
@@ -80,6 +81,8 @@ mod _forebay {
     use crate::handle::Handle;
     #[pymodule_export]
     use crate::handler::{AsyncHandler, AsyncJobHandler, Handler, JobHandler};
+    #[pymodule_export]
+    use crate::interrupt::Interrupter;
     #[pymodule_export]
     use crate::json::{from_json, to_json};
     #[pymodule_export]

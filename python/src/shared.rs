@@ -12,6 +12,7 @@ use crate::crew::Crew;
 use crate::errors::OrRaise;
 use crate::handlers::Handlers;
 use crate::hooks::PushHooks;
+use crate::interrupt::Interrupts;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
 /// handles, which hold this, keep nobody from collecting that one.
@@ -31,6 +32,8 @@ pub struct Shared {
     pub push_hooks: PushHooks,
     /// Its workers.
     pub crew: Crew,
+    /// Which of its jobs may have to be interrupted.
+    pub interrupts: Arc<Interrupts>,
     /// The numbers of the kinds that were pushed by name.
     numbers: Numbers,
     /// How often a worker attached to the interpreter.
@@ -53,6 +56,7 @@ impl Shared {
             handlers: Handlers::default(),
             push_hooks: PushHooks::default(),
             crew: Crew::default(),
+            interrupts: Arc::default(),
             numbers: Numbers::default(),
             attaches: AtomicU64::new(0),
             attach_wait: AtomicU64::new(0),

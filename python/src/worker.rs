@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use forebay::{Consumer, Deadline, ErrorKind, Lease, Outcome, Payload};
+use forebay::{Consumer, Deadline, ErrorKind, Lease, Outcome, Payload, Ticket};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 
@@ -20,6 +20,7 @@ use crate::errors::guard;
 use crate::graveyard::Near;
 use crate::handlers::{Known, Registered};
 use crate::hooks::Raised;
+use crate::interrupt::Slot;
 use crate::shared::Shared;
 use crate::value::Arguments;
 use crate::{graveyard, outcome};
@@ -60,6 +61,7 @@ impl Worker {
                     shared: &self.shared,
                     consumer,
                     handlers: Known::default(),
+                    slot: None,
                     member: Member::new(&self.shared.crew),
                     held: None,
                 }
@@ -84,6 +86,8 @@ struct Turns<'a> {
     shared: &'a Arc<Shared>,
     consumer: Consumer,
     handlers: Known,
+    /// By which handlers are interrupted, once there was one that may be.
+    slot: Option<Arc<Slot>>,
     member: Member<'a>,
     /// The job that runs, or comes after others have been let in.
     held: Option<Lease>,
@@ -146,7 +150,14 @@ impl Turns<'_> {
         graveyard::drain(py);
         let near = Near::new(py);
         loop {
-            let (outcome, leave) = run_one(py, self.shared, &mut self.handlers, &mut self.held);
+            let Self {
+                shared,
+                handlers,
+                slot,
+                held,
+                ..
+            } = self;
+            let (outcome, leave) = run_one(py, shared, handlers, slot, held);
             if self.shared.core.check_process().is_err() {
                 return Then::Forked;
             }
@@ -191,6 +202,7 @@ fn run_one(
     py: Python<'_>,
     shared: &Arc<Shared>,
     handlers: &mut Known,
+    slot: &mut Option<Arc<Slot>>,
     held: &mut Option<Lease>,
 ) -> (Outcome, bool) {
     let handler = held
@@ -205,9 +217,11 @@ fn run_one(
         return (Outcome::Returned, false);
     }
     let inside = lease.enter();
-    let result = match handler.pass_job {
-        false => call(py, handler, lease.payload(), None),
-        true => call_with_job(py, shared, handler, held),
+    let interruption = Interruption::of(py, shared, slot, handler, lease);
+    let result = match (interruption, handler.pass_job) {
+        (Err(error), _) => Err(error),
+        (Ok(interruption), false) => call_within(py, handler, lease.payload(), None, interruption),
+        (Ok(interruption), true) => call_with_job(py, shared, handler, held, interruption),
     };
     let raised = Raised::of(py, &result);
     let (outcome, leave) = outcome::of(py, shared, result);
@@ -219,19 +233,41 @@ fn run_one(
     (outcome, leave)
 }
 
-/// The same for a handler that takes the job, which has the lease meanwhile.
+/// How the handler of a job is interrupted; none if it must not be.
+struct Interruption<'a>(Option<(&'a Arc<Slot>, Ticket)>);
+
+impl<'a> Interruption<'a> {
+    fn of(
+        py: Python<'_>,
+        shared: &Arc<Shared>,
+        slot: &'a mut Option<Arc<Slot>>,
+        handler: &Registered,
+        lease: &Lease,
+    ) -> PyResult<Self> {
+        if !handler.interrupt {
+            return Ok(Self(None));
+        }
+        if slot.is_none() {
+            *slot = Some(Slot::new(py, shared)?);
+        }
+        Ok(Self(slot.as_ref().map(|slot| (slot, lease.ticket()))))
+    }
+}
+
+/// Calls a handler that takes the job, which has the lease meanwhile.
 fn call_with_job<'py>(
     py: Python<'py>,
     shared: &Arc<Shared>,
     handler: &Registered,
     held: &mut Option<Lease>,
+    interruption: Interruption<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let Some(lease) = held.take() else {
         return Ok(py.None().into_bound(py));
     };
     let payload = lease.payload().clone();
     let job = Job::lent(py, lease, shared)?;
-    let result = call(py, handler, &payload, Some(job.as_any()));
+    let result = call_within(py, handler, &payload, Some(job.as_any()), interruption);
     *held = Some(job.get().take_back());
     result
 }
@@ -243,9 +279,26 @@ pub fn call<'py>(
     payload: &Payload,
     job: Option<&Bound<'py, PyAny>>,
 ) -> PyResult<Bound<'py, PyAny>> {
+    call_within(py, handler, payload, job, Interruption(None))
+}
+
+/// The same for one that may be interrupted. Only the handler's own code is: its arguments are read before.
+fn call_within<'py>(
+    py: Python<'py>,
+    handler: &Registered,
+    payload: &Payload,
+    job: Option<&Bound<'py, PyAny>>,
+    interruption: Interruption<'_>,
+) -> PyResult<Bound<'py, PyAny>> {
     let (function, args) = (handler.function.bind(py), Arguments::of(py, payload)?);
-    match handler.fresh {
+    // It is let go after the interruptions have ended.
+    let mut instance = None;
+    let body = || match handler.fresh {
         false => args.call(function, job),
-        true => args.call(&function.call0()?, job),
+        true => args.call(instance.insert(function.call0()?), job),
+    };
+    match interruption.0 {
+        None => body(),
+        Some((slot, ticket)) => slot.run(py, ticket, body),
     }
 }
