@@ -6,8 +6,9 @@ import os
 
 from contenders import CONTENDERS, Contender, Function, Opened
 from durable import DURABLE
+from loops import LOOPS
 
-KNOWN: dict[str, Contender] = {**CONTENDERS, **DURABLE}
+KNOWN: dict[str, Contender] = {**CONTENDERS, **DURABLE, **LOOPS}
 
 
 def opened(name: str, function: Function) -> Opened:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from contenders import Counted
 from known import opened
+from loops import TABLE
 
 Figures = dict[str, float]
 
@@ -142,6 +143,7 @@ _ALL = (
         ),
         durable,
     ),
+    Table("python-async", "no-op coroutines, payload by reference", TABLE, throughput),
     Table("python-json", "payload as JSON and back", ("json-loop", "forebay-json:1"), throughput),
     Table(
         "python-latency",

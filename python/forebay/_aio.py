@@ -50,17 +50,17 @@ _posts: WeakKeyDictionary[asyncio.AbstractEventLoop, WeakKeyDictionary[Core, _Po
 
 
 def push(dispatcher: Core, submission: Submission) -> asyncio.Future[Handle[Any]]:
-    """Pushes a job without making the running loop wait."""
-    if not submission.heard:
-        return _push(dispatcher, submission)
+    """Pushes a job that has to wait, without making the running loop wait."""
+    loop = asyncio.get_running_loop()
+    posts = _posts.setdefault(loop, WeakKeyDictionary())
+    if dispatcher not in posts:
+        posts[dispatcher] = _Post(dispatcher)
     try:
-        future = _push(dispatcher, submission)
+        future = posts[dispatcher].send(submission, loop)
     except BaseException as error:
         submission.tell(None, error)
         raise
-    if future.done():
-        _tell(submission, future)
-    else:
+    if submission.heard:
         future.add_done_callback(lambda future: _tell(submission, future))
     return future
 
@@ -73,16 +73,3 @@ def _tell(submission: Submission, future: asyncio.Future[Handle[Any]]) -> None:
         submission.tell(None, error)
     else:
         submission.tell(future.result(), None)
-
-
-def _push(dispatcher: Core, submission: Submission) -> asyncio.Future[Handle[Any]]:
-    loop = asyncio.get_running_loop()
-    handle = submission.now()
-    if handle is not None:
-        future = loop.create_future()
-        future.set_result(handle)
-        return future
-    posts = _posts.setdefault(loop, WeakKeyDictionary())
-    if dispatcher not in posts:
-        posts[dispatcher] = _Post(dispatcher)
-    return posts[dispatcher].send(submission, loop)

@@ -45,6 +45,7 @@ __all__ = [
     "JobInfo",
     "Outbox",
     "Promise",
+    "Ready",
     "Station",
     "Submission",
     "Submitter",
@@ -317,13 +318,20 @@ class Subscription(Iterator[Event]):
     def __next__(self) -> Event: ...
 
 @final
+class Ready(Awaitable[Handle[Any]]):
+    """A push that has been made."""
+
+    def __await__(self) -> Generator[Any, Any, Handle[Any]]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+
+@final
 class Submission:
     """A job that is about to be pushed."""
 
     @property
     def heard(self) -> bool: ...
     def tell(self, handle: Handle[Any] | None, error: BaseException | None) -> None: ...
-    def now(self) -> Handle[Any] | None: ...
     def send(self, outbox: Outbox) -> int: ...
 
 @final

@@ -86,7 +86,7 @@ mod _forebay {
     #[pymodule_export]
     use crate::json::{from_json, to_json};
     #[pymodule_export]
-    use crate::outbox::{Outbox, Submission};
+    use crate::outbox::{Outbox, Ready, Submission};
     #[pymodule_export]
     use crate::read::option_names;
     #[pymodule_export]

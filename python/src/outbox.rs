@@ -3,6 +3,7 @@
 //! once for all that were answered meanwhile.
 
 use std::io::{ErrorKind as Io, Read, Write};
+use std::mem;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use forebay::{Error, ErrorKind, KindId, NewJob, Payload, Pushed};
 use parking_lot::Mutex;
-use pyo3::exceptions::PyBaseException;
+use pyo3::exceptions::{PyBaseException, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -58,11 +59,50 @@ impl Submission {
         })
     }
 
-    /// What an event loop awaits of it.
-    pub fn awaited(self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
+    /// What an event loop awaits of it: most pushes need not wait, and then the loop has nothing to do with it.
+    pub fn awaited(mut self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
         static PUSH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let push = PUSH.find(dispatcher.py(), "forebay._aio", "push")?;
+        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = dispatcher.py();
+        // Whether a push waits is no reason to work without a loop.
+        RUNNING.find(py, "asyncio", "get_running_loop")?.call0()?;
+        match self.now(py) {
+            Ok(Some(handle)) => {
+                mem::take(self.listeners.get_mut()).tell(py, Ok(&handle));
+                return Ok(Py::new(py, Ready(handle))?.into_any());
+            }
+            Ok(None) => {}
+            Err(error) => {
+                mem::take(self.listeners.get_mut()).tell(py, Err(&error));
+                return Err(error);
+            }
+        }
+        let push = PUSH.find(py, "forebay._aio", "push")?;
         Ok(push.call1((dispatcher, self))?.unbind())
+    }
+
+    /// Pushes the job if that means no waiting; None if it does, and then it is to be sent.
+    fn now(&mut self, py: Python<'_>) -> PyResult<Option<Py<Handle>>> {
+        let job = self.take(py)?;
+        if self.shared.push_waits(std::slice::from_ref(&job)) {
+            *self.job.get_mut() = Some(job);
+            return Ok(None);
+        }
+        graveyard::drain(py);
+        let _near = Near::new(py);
+        match self.shared.core.try_push(job) {
+            Ok(pushed) => Handle::new(py, &self.shared, pushed).map(Some),
+            Err(refused) if refused.kind() == ErrorKind::Full => {
+                let error = exception(py, refused.error());
+                let job = refused.into_job();
+                if self.patience(&job).is_none() {
+                    return Err(error);
+                }
+                *self.job.get_mut() = Some(job);
+                Ok(None)
+            }
+            Err(refused) => Err(exception(py, refused.error())),
+        }
     }
 
     fn take(&self, py: Python<'_>) -> PyResult<NewJob<'static>> {
@@ -78,32 +118,6 @@ impl Submission {
 
 #[pymethods]
 impl Submission {
-    /// Pushes the job if that means no waiting; None if it does, and then it is to be sent.
-    fn now(&self, py: Python<'_>) -> PyResult<Option<Py<Handle>>> {
-        guard(py, || {
-            let job = self.take(py)?;
-            if self.shared.push_waits(std::slice::from_ref(&job)) {
-                *self.job.lock() = Some(job);
-                return Ok(None);
-            }
-            graveyard::drain(py);
-            let _near = Near::new(py);
-            match self.shared.core.try_push(job) {
-                Ok(pushed) => Handle::new(py, &self.shared, pushed).map(Some),
-                Err(refused) if refused.kind() == ErrorKind::Full => {
-                    let error = exception(py, refused.error());
-                    let job = refused.into_job();
-                    if self.patience(&job).is_none() {
-                        return Err(error);
-                    }
-                    *self.job.lock() = Some(job);
-                    Ok(None)
-                }
-                Err(refused) => Err(exception(py, refused.error())),
-            }
-        })
-    }
-
     /// Whether a hook wants to hear what becomes of the push.
     #[getter]
     fn heard(&self) -> bool {
@@ -114,7 +128,7 @@ impl Submission {
     #[pyo3(signature = (handle, error))]
     fn tell(&self, py: Python<'_>, handle: Option<Py<Handle>>, error: Option<Bound<'_, PyBaseException>>) {
         // The lock is free again before Python runs.
-        let listeners = std::mem::take(&mut *self.listeners.lock());
+        let listeners = mem::take(&mut *self.listeners.lock());
         let error = error.map(|error| PyErr::from_value(error.into_any()));
         match (&handle, &error) {
             (Some(handle), _) => listeners.tell(py, Ok(handle)),
@@ -135,6 +149,25 @@ impl Submission {
             };
             sent.or_raise(py).map(|()| number)
         })
+    }
+}
+
+/// A push that has been made: whoever awaits it goes on at once.
+#[pyclass(frozen, module = "forebay._forebay")]
+pub struct Ready(Py<Handle>);
+
+#[pymethods]
+impl Ready {
+    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
+        Err(PyStopIteration::new_err(self.0.clone_ref(py)))
     }
 }
 
@@ -204,7 +237,7 @@ impl Outbox {
             while matches!((&self.ear).read(&mut [0; 8]), Err(e) if e.kind() == Io::Interrupted) {}
             // Whoever comes from now on calls again, and whoever came before is among these.
             self.mail.called.store(false, Ordering::SeqCst);
-            let answers = std::mem::take(&mut *self.mail.answers.lock());
+            let answers = mem::take(&mut *self.mail.answers.lock());
             let answer = |(number, answer): (u64, forebay::Result<Pushed>)| {
                 Ok(match answer {
                     Ok(pushed) => (number, Some(Handle::new(py, &self.shared, pushed)?), None),
