@@ -36,6 +36,7 @@ const (
 	CodeCancelled     Code = C.FBY_E_CANCELLED
 	CodeUnknown       Code = C.FBY_E_UNKNOWN
 	CodeShed          Code = C.FBY_E_SHED
+	CodeDecode        Code = C.FBY_E_DECODE
 	CodePanic         Code = C.FBY_E_PANIC
 )
 
@@ -88,6 +89,8 @@ var (
 	ErrUnknown error = sentinel(CodeUnknown)
 	// ErrShed: a rule against overload gave the job up.
 	ErrShed error = sentinel(CodeShed)
+	// ErrDecode: a payload or a result cannot be decoded.
+	ErrDecode error = sentinel(CodeDecode)
 	// ErrPanic: a defect of Forebay itself; the process goes on.
 	ErrPanic error = sentinel(CodePanic)
 )

@@ -80,6 +80,7 @@ enum {
   FBY_E_CANCELLED = 20,      /* the job was cancelled */
   FBY_E_UNKNOWN = 21,        /* the store failed before it could say whether the write was kept */
   FBY_E_SHED = 22,           /* a rule against overload gave the job up: fby_job_shed says which */
+  FBY_E_DECODE = 23,         /* a payload or result cannot be decoded */
   FBY_E_PANIC = 100          /* a defect of Forebay itself; the process goes on */
 };
 

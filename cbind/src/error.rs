@@ -203,6 +203,7 @@ fn status_name(status: fby_status) -> &'static CStr {
         Some(ErrorKind::Cancelled) => c"FBY_E_CANCELLED",
         Some(ErrorKind::Unknown) => c"FBY_E_UNKNOWN",
         Some(ErrorKind::Shed) => c"FBY_E_SHED",
+        Some(ErrorKind::Decode) => c"FBY_E_DECODE",
         Some(ErrorKind::Panic) => c"FBY_E_PANIC",
         // A kind that was added to the core and not here is found by the test below.
         _ => c"FBY_E_?",

@@ -101,6 +101,8 @@ error_kinds! {
     Unknown = 21, true;
     /// The job was shed: a rule against overload gave it up.
     Shed = 22, false;
+    /// The payload or result cannot be decoded, or is not what the handler takes.
+    Decode = 23, false;
     /// A defect of Forebay itself: a panic was caught.
     Panic = 100, false;
 }

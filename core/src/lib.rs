@@ -114,7 +114,7 @@ pub use job::{Attempt, Extras, Filter, Job, Name, NewJob, Page, Priority, RunAt,
 pub use names::{KindId, Names, QueueId, check_name};
 pub use outcome::{Failure, FailureKind, Outcome, ShedReason, Standing, Transition, decide};
 pub use panics::panic_text;
-pub use payload::{Encoded, HostObject, JSON, OCTETS, Payload};
+pub use payload::{CALL, Encoded, HostObject, JSON, OCTETS, Payload};
 pub use retry::{Backoff, RetryPolicy};
 pub use time::{Clock, Deadline, ManualClock, SystemClock, Timestamp, format_duration, parse_duration};
 

@@ -28,6 +28,9 @@ use block::{Block, Host, Known, SMALL, View, no_memory};
 pub const OCTETS: &str = "application/octet-stream";
 /// The content type of JSON text.
 pub const JSON: &str = "application/json";
+/// The content type of a call, as languages with functions as handlers push it: the JSON object
+/// `{"args": [...], "kwargs": {...}}`.
+pub const CALL: &str = "application/vnd.forebay.call+json";
 
 /// An object that belongs to the host language and travels by reference within the process.
 ///
@@ -59,7 +62,7 @@ pub struct Encoded {
 
 /// What a job carries, and what a handler answers with. Cloning copies a reference.
 ///
-/// It is one word. Up to 248 bytes of type [`OCTETS`], [`JSON`] or `text/plain` are kept in memory that
+/// It is one word. Up to 248 bytes of type [`OCTETS`], [`JSON`], [`CALL`] or `text/plain` are kept in memory that
 /// payloads use over and over: once there has been room for as many as there are at a time, on whatever
 /// threads they are made and dropped, no more is asked of the system, and none is given back to it. More
 /// bytes, and other types, stay where they are.
@@ -270,10 +273,13 @@ impl Payload {
     /// The payload read as JSON.
     ///
     /// # Errors
-    /// `Encode` if the host cannot encode its object; `Invalid` if the bytes are not the JSON of a `T`.
+    /// `Encode` if the host cannot encode its object; `Decode` if the bytes are not the JSON of a `T`.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        self.read(|bytes| serde_json::from_slice(bytes))?
-            .map_err(|e| Error::invalid("the payload is not the JSON this handler takes").caused_by(e))
+        let refused = |e| {
+            let text = "the payload is not the JSON this handler takes";
+            Error::new(ErrorKind::Decode, text).caused_by(e)
+        };
+        self.read(|bytes| serde_json::from_slice(bytes))?.map_err(refused)
     }
 
     /// Looks at the bytes, which only an object of the host has to make.
@@ -458,7 +464,7 @@ mod tests {
         );
         assert_eq!(
             p.parse::<(i64, u64)>().unwrap_err().kind(),
-            ErrorKind::Invalid,
+            ErrorKind::Decode,
             "wrong arity"
         );
     }

@@ -189,6 +189,12 @@ class Shed(JobFailed):
         return self.kind
 
 
+class DecodeError(ForebayError, ValueError):
+    """The payload or result cannot be read, or is not what the annotation says; the text names the part."""
+
+    code = 23
+
+
 class InternalError(ForebayError, RuntimeError):
     """A defect of Forebay itself: a panic was caught."""
 
@@ -220,6 +226,7 @@ BY_CODE: dict[int, type[ForebayError]] = {
         JobCancelled,
         OutcomeUnknown,
         Shed,
+        DecodeError,
         InternalError,
     )
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use once_cell::race::OnceBox;
 
-use super::{Encoded, HostObject, JSON, OCTETS, pool};
+use super::{CALL, Encoded, HostObject, JSON, OCTETS, pool};
 
 /// The most bytes that are kept in the block itself.
 pub(super) const SMALL: usize = pool::LARGEST - size_of::<Header>();
@@ -50,6 +50,7 @@ pub(super) enum Known {
     Octets,
     Json,
     Text,
+    Call,
 }
 
 impl Known {
@@ -58,11 +59,12 @@ impl Known {
             Known::Octets => OCTETS,
             Known::Json => JSON,
             Known::Text => "text/plain",
+            Known::Call => CALL,
         }
     }
 
     pub(super) fn find(name: &str) -> Option<Self> {
-        [Known::Octets, Known::Json, Known::Text]
+        [Known::Octets, Known::Json, Known::Text, Known::Call]
             .into_iter()
             .find(|known| known.name() == name)
     }
