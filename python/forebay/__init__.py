@@ -37,6 +37,7 @@ from forebay._forebay import (
     __version__,
 )
 from forebay._wait import AsCompleted, Waited, as_completed, gather, wait
+from forebay.codec import Codec
 from forebay.dispatcher import Dispatcher, Page, StopReport
 from forebay.errors import (
     AlreadyOpen,
@@ -80,6 +81,7 @@ __all__ = [
     "AsyncJobHandler",
     "Attempt",
     "ClosedError",
+    "Codec",
     "Consumer",
     "CorruptError",
     "DecodeError",

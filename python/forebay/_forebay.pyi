@@ -11,6 +11,7 @@ from uuid import UUID
 from typing_extensions import disjoint_base
 
 from forebay._types import (
+    CodecOrName,
     Delay,
     Durability,
     ForwardOptions,
@@ -469,7 +470,14 @@ class Station:
 class Core:
     """The base of `forebay.Dispatcher`, which adds the threads; use that one."""
 
-    def __new__(cls, url: Url | None = None, **options: OptionValue) -> Self: ...
+    def __new__(
+        cls,
+        url: Url | None = None,
+        *,
+        codec: CodecOrName | None = None,
+        by_reference: bool = True,
+        **options: OptionValue,
+    ) -> Self: ...
     def push(
         self,
         kind: str,
@@ -496,6 +504,7 @@ class Core:
         fresh: bool = False,
         interrupt: bool = False,
         is_async: bool = False,
+        codec: CodecOrName | None = None,
         **options: Unpack[KindOptions],
     ) -> Any: ...
     def interrupter(self) -> Interrupter: ...

@@ -10,6 +10,7 @@ from uuid import UUID
 
 if TYPE_CHECKING:
     from forebay._forebay import Handle
+    from forebay.codec import Codec
 
 Delay: TypeAlias = float | timedelta | str
 """A duration: seconds, a timedelta, or a text with its unit, such as "5s"."""
@@ -19,6 +20,8 @@ Durability: TypeAlias = Literal["memory", "os", "disk"]
 """What an accepted job survives: nothing, the end of its process (kill -9 too), or even a power cut."""
 ReturnWhen: TypeAlias = Literal["ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION"]
 """When a wait for many jobs is over."""
+CodecOrName: TypeAlias = "Literal['json', 'msgpack', 'pickle'] | Codec"
+"""What values are written with where they leave the process."""
 Url: TypeAlias = str | PathLike[str]
 """What a dispatcher is opened on: a URL, or the path of a file, which is a `sqlite:` one."""
 Id: TypeAlias = "UUID | str | Handle[Any]"

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from forebay._async import Crew
-    from forebay._types import Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
+    from forebay._types import CodecOrName, Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
 
 _SLICE = 0.1
 """How long `run` may be deaf to a signal, in seconds."""
@@ -124,14 +124,41 @@ class Dispatcher(Core):
     finish, jobs that wait are left (in the file, if there is one). Call `drain` first to have them run.
     """
 
-    def __new__(cls, url: Url = "memory:", **options: OptionValue) -> Self:
+    def __new__(
+        cls,
+        url: Url = "memory:",
+        *,
+        codec: CodecOrName = "json",
+        by_reference: bool = True,
+        **options: OptionValue,
+    ) -> Self:
         """Opens a dispatcher."""
         if opened_as is not None:
-            return cast("Self", opened_as(cls, url, options))
-        return super().__new__(cls, url, **options)
+            return cast(
+                "Self", opened_as(cls, url, {**options, "codec": codec, "by_reference": by_reference})
+            )
+        return super().__new__(cls, url, codec=codec, by_reference=by_reference, **options)
 
-    def __init__(self, url: Url = "memory:", **options: OptionValue) -> None:
-        """Opens a dispatcher."""
+    def __init__(
+        self,
+        url: Url = "memory:",
+        *,
+        codec: CodecOrName = "json",
+        by_reference: bool = True,
+        **options: OptionValue,
+    ) -> None:
+        """Opens a dispatcher.
+
+        Args:
+            url: The engine, or the path of a file.
+            codec: What payloads and results are written with where they leave the process: "json"; "msgpack",
+                with the library msgpack or msgspec; "pickle", which runs whatever code whoever can write to
+                the file has put there; or a `forebay.Codec`. They are read by what wrote them, but pickles
+                only by those who say "pickle".
+            by_reference: Whether values travel by reference where they stay in this process. If not, they
+                are written and read there too: handlers get copies, and what a file refuses is refused.
+            **options: See docs/configuration.md.
+        """
         self._url = url
         self._threads: list[threading.Thread] = []
         self._loop_thread: threading.Thread | None = None
@@ -169,6 +196,7 @@ class Dispatcher(Core):
         kind: str | None = None,
         pass_job: Literal[False] = False,
         interrupt: bool = False,
+        codec: CodecOrName | None = None,
         **options: Unpack[KindOptions],
     ) -> _Register: ...
     @overload
@@ -180,6 +208,7 @@ class Dispatcher(Core):
         kind: str | None = None,
         pass_job: Literal[True],
         interrupt: bool = False,
+        codec: CodecOrName | None = None,
         **options: Unpack[KindOptions],
     ) -> _RegisterWithJob: ...
     def handler(
@@ -190,6 +219,7 @@ class Dispatcher(Core):
         kind: str | None = None,
         pass_job: bool = False,
         interrupt: bool = False,
+        codec: CodecOrName | None = None,
         **options: Unpack[KindOptions],
     ) -> Any:
         """Registers a function, or a class of which each attempt calls a new instance.
@@ -199,6 +229,12 @@ class Dispatcher(Core):
         cancelled, runs over its time, or is handed back at the end of a stop, its coroutine gets
         `asyncio.CancelledError` where it waits. What a handler starts with `asyncio.create_task` is its own
         to await.
+
+        Where its values leave the process, what its annotations name is written by them and read again:
+        dataclasses, named tuples, typed dicts, enums, datetimes and the like, UUIDs, Decimals, paths, bytes,
+        sets, tuples, models of pydantic and structs of msgspec, and lists, dicts and unions of these. What
+        does not fit its annotation is refused at the push, with its path; a job that cannot be read fails at
+        once, and is kept. Other values must be what JSON can hold. By reference nothing is touched.
 
         Generators are refused: a call of one runs nothing of its body.
 
@@ -214,6 +250,7 @@ class Dispatcher(Core):
                 Python prints it and goes on. Whatever the function then does, the job's end is what it would
                 have been: cancelled, tried again, or back in the queue. Not for `async def`, which always
                 hears of it.
+            codec: What its payloads and results are written with, if not with the dispatcher's codec.
             **options: What holds for its kind. `concurrency`: the most of its jobs at once. `timeout`: how
                 long one attempt may take. `max_attempts`: how often a job may run in all. `retry`: the pause
                 between attempts, such as "constant(5s)" or "exponential(1s, cap=5m, jitter=0.1)". `rate`,
@@ -233,6 +270,7 @@ class Dispatcher(Core):
                 fresh=isinstance(function, type),
                 interrupt=interrupt,
                 is_async=is_async,
+                codec=codec,
                 **options,
             )
             self._staff(sync=not is_async, is_async=is_async, interrupt=interrupt)

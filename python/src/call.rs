@@ -5,7 +5,7 @@ use std::ptr;
 
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyTuple};
 
 use crate::given::Given;
 
@@ -57,13 +57,24 @@ impl Call {
         names.zip(values)
     }
 
-    /// As an object: `{"args": [...], "kwargs": {...}}`.
-    pub fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let (object, kwargs) = (PyDict::new(py), PyDict::new(py));
+    /// The names of the last ones, if any are named.
+    pub fn names(&self) -> Option<&Py<PyTuple>> {
+        self.names.as_ref()
+    }
+
+    /// As a tuple and a dict.
+    pub fn arguments<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyTuple>, Bound<'py, PyDict>)> {
+        let kwargs = PyDict::new(py);
         for (name, value) in self.named(py) {
             kwargs.set_item(name, value)?;
         }
-        object.set_item("args", PyList::new(py, self.positional(py))?)?;
+        Ok((PyTuple::new(py, self.positional(py))?, kwargs))
+    }
+
+    /// As an object: `{"args": [...], "kwargs": {...}}`.
+    pub fn object<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let (object, (args, kwargs)) = (PyDict::new(py), self.arguments(py)?);
+        object.set_item("args", args.to_list())?;
         object.set_item("kwargs", kwargs)?;
         Ok(object.into_any())
     }

@@ -499,7 +499,7 @@ fn outcome_of<'py>(
         (Err(error), Ok(class)) => error.matches(py, class).unwrap_or(false),
         _ => false,
     };
-    let (outcome, _) = outcome::of(py, shared, result);
+    let (outcome, _) = outcome::of(py, shared, lease.kind_id(), result);
     match (outcome, lease.stop_reason()) {
         (_, Some(StopReason::Stopping)) if cancelled => Outcome::Interrupted,
         (Outcome::Failed(failure), _) if cancelled => {

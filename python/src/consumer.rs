@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use forebay::{Answer, Deadline, Error, ErrorKind, KindSet, Lease, NewJob, Outcome, StopReason, Ticket};
+use forebay::{
+    Answer, Deadline, Error, ErrorKind, KindId, KindSet, Lease, NewJob, Outcome, StopReason, Ticket,
+};
 use parking_lot::Mutex;
 use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
@@ -13,7 +15,7 @@ use crate::attempt::{Job, wait_stop};
 use crate::errors::{OrRaise, guard, invalid, raise};
 use crate::graveyard::{self, Near};
 use crate::shared::Shared;
-use crate::{outcome, patience, push, read, value};
+use crate::{outcome, patience, push, read};
 
 /// Asks for jobs. Make one per thread that asks.
 #[pyclass(frozen, module = "forebay")]
@@ -105,6 +107,7 @@ impl Consumer {
 pub struct Delivery {
     shared: Arc<Shared>,
     ticket: Ticket,
+    kind: KindId,
     answered: AtomicBool,
 }
 
@@ -114,6 +117,7 @@ impl Delivery {
         let job = Job::of(&lease);
         let delivery = Self {
             shared: shared.clone(),
+            kind: lease.kind_id(),
             ticket: lease.park(),
             answered: AtomicBool::new(false),
         };
@@ -155,7 +159,7 @@ impl Delivery {
     ) -> PyResult<()> {
         guard(py, || {
             let result = result.unwrap_or_else(|| py.None().into_bound(py));
-            let result = self.shared.stored(py, value::payload(result))?;
+            let result = self.shared.result(result, self.kind)?;
             let rows = then.map(|then| then.try_iter()).transpose()?;
             let rows = rows.into_iter().flatten();
             let rows = rows.map(|row| push::Row::read(&self.shared, &row?));

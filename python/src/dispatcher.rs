@@ -15,9 +15,11 @@ use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple};
 
+use crate::codec::Codec;
 use crate::consumer::Consumer;
 use crate::errors::{OrRaise, guard, invalid};
 use crate::events::Subscription;
+use crate::format::Format;
 use crate::forward::Forwarder;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
@@ -32,7 +34,7 @@ use crate::rehearse::Overseen;
 use crate::shared::{Kind, Shared};
 use crate::station::{Loop, Station};
 use crate::worker::Worker;
-use crate::{graveyard, patience, read, stats, value};
+use crate::{graveyard, patience, read, stats};
 
 /// The base of `forebay.Dispatcher`, which adds the threads; use that one.
 #[pyclass(frozen, subclass, module = "forebay._forebay")]
@@ -46,7 +48,6 @@ impl Core {
     fn push(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
         let (kind, payload) = self.named(given)?;
-        let kind = Kind::of(&self.shared, kind);
         let pushed = match given.names() {
             None => push::push(py, &self.shared, NewJob::new(kind.name()?, payload), None)?,
             Some(_) => {
@@ -63,14 +64,14 @@ impl Core {
     fn apush(slf: &Bound<'_, Self>, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
         let (py, shared) = (given.py, &slf.get().shared);
         let (kind, payload) = slf.get().named(given)?;
-        let kind = shared.core.kind(kind.to_str()?).or_raise(py)?;
+        let kind = kind.id(shared)?;
         let options = PushOptions::default().with(given.named())?;
         let submission = Submission::new(py, shared, kind, payload, Some(&options))?;
         submission.awaited(slf)
     }
 
     /// The kind and the payload of a push.
-    fn named<'py>(&self, given: Given<'_, 'py>) -> PyResult<(Bound<'py, PyString>, Payload)> {
+    fn named<'py>(&self, given: Given<'_, 'py>) -> PyResult<(Kind<'py>, Payload)> {
         let py = given.py;
         let (kind, payload) = match given.positional() {
             [kind] => (kind, py.None().into_bound(py)),
@@ -83,8 +84,9 @@ impl Core {
                 return Err(PyTypeError::new_err(text));
             }
         };
-        let payload = self.shared.stored(py, value::payload(payload))?;
-        Ok((kind.cast::<PyString>()?.to_owned(), payload))
+        let kind = Kind::of(&self.shared, kind.cast::<PyString>()?.to_owned());
+        let payload = self.shared.payload(py, &kind, payload)?;
+        Ok((kind, payload))
     }
 
     fn core(&self) -> &Dispatcher {
@@ -153,18 +155,21 @@ impl Drop for Core {
 #[pymethods]
 impl Core {
     #[new]
-    #[pyo3(signature = (url=None, **options))]
+    #[pyo3(signature = (url=None, *, codec=None, by_reference=true, **options))]
     fn new(
         py: Python<'_>,
         url: Option<&Bound<'_, PyAny>>,
+        codec: Option<&Bound<'_, PyAny>>,
+        by_reference: bool,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Self> {
         guard(py, || {
             let url = url.map_or_else(|| Ok("memory:".into()), read::url)?;
             let options = read::options(py, options)?;
+            let codec = codec.map_or(Ok(None), Codec::read)?;
             let core = py.detach(|| Dispatcher::open(&url, options)).or_raise(py)?;
             Ok(Self {
-                shared: Arc::new(Shared::new(core)),
+                shared: Arc::new(Shared::new(core, codec, by_reference)),
                 overseen: Overseen::default(),
             })
         })
@@ -193,7 +198,7 @@ impl Core {
     }
 
     /// Registers `function` as the handler of a kind.
-    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, interrupt=false, is_async=false, **options))]
+    #[pyo3(signature = (function, kind, *, pass_job=false, fresh=false, interrupt=false, is_async=false, codec=None, **options))]
     #[allow(clippy::too_many_arguments, reason = "keywords of Python, one for one")]
     fn register(
         slf: &Bound<'_, Self>,
@@ -203,6 +208,7 @@ impl Core {
         fresh: bool,
         interrupt: bool,
         is_async: bool,
+        codec: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Py<PyAny>> {
         let py = slf.py();
@@ -210,12 +216,14 @@ impl Core {
             let options = read::options::<KindOptions>(py, options)?;
             let shared = &slf.get().shared;
             let id = shared.core.kind(kind).or_raise(py)?;
+            let format = Format::new(&function, pass_job, fresh, codec, shared.codec.clone())?;
             let registered = Arc::new(Registered {
                 function: function.clone().unbind(),
                 pass_job,
                 fresh,
                 interrupt,
                 is_async,
+                format: Py::new(py, format)?,
             });
             let former = shared.handlers.set(id, Some(registered.clone()));
             let kinds = if is_async {
@@ -382,7 +390,11 @@ impl Core {
             let id = read::id(id)?;
             let input = match input.len() {
                 0 => None,
-                1 => Some(self.shared.stored(py, value::payload(input.get_item(0)?))?),
+                1 => {
+                    let job = self.shared.look(py, |core| core.get(id)).or_raise(py)?;
+                    let kind = Kind::of(&self.shared, PyString::new(py, &job.kind));
+                    Some(self.shared.payload(py, &kind, input.get_item(0)?)?)
+                }
                 n => {
                     let text = format!("retry() takes an id and at most one input, not {n}");
                     return Err(PyTypeError::new_err(text));

@@ -52,7 +52,7 @@ type Told<'py> = (u64, Option<Bound<'py, PyAny>>, Option<Py<PyAny>>);
 
 fn ended<'py>(py: Python<'py>, id: JobId, shared: &Shared) -> Ended<'py> {
     let job = shared.look(py, |core| core.get(id)).or_raise(py);
-    match job.and_then(|job| Handle::outcome(py, &job)) {
+    match job.and_then(|job| Handle::outcome(py, shared, &job)) {
         Ok(value) => (Some(value), None),
         Err(error) => (None, Some(error.into_value(py).into_any())),
     }

@@ -12,7 +12,7 @@ use crate::errors::{OrRaise, guard};
 use crate::imports::Imported;
 use crate::record::JobInfo;
 use crate::shared::Shared;
-use crate::{graveyard, patience, read, value};
+use crate::{graveyard, patience, read};
 
 /// A pushed job: ask for its state, wait for its result, cancel it.
 ///
@@ -94,7 +94,7 @@ impl Handle {
         py: Python<'py>,
         timeout: Option<&Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        guard(py, || Self::outcome(py, &self.wait(py, timeout)?))
+        guard(py, || Self::outcome(py, &self.shared, &self.wait(py, timeout)?))
     }
 
     /// For an event loop: what is awaited becomes the result, or raises what `result` raises. Who gives up waiting
@@ -153,9 +153,9 @@ impl Handle {
 
 impl Handle {
     /// What an ended job returned, or the exception that waiting for it raises.
-    pub fn outcome<'py>(py: Python<'py>, job: &forebay::Job) -> PyResult<Bound<'py, PyAny>> {
+    pub fn outcome<'py>(py: Python<'py>, shared: &Shared, job: &forebay::Job) -> PyResult<Bound<'py, PyAny>> {
         match (&job.result, job.state) {
-            (Some(result), _) => value::object(py, result),
+            (Some(result), _) => shared.returned(py, &job.kind, result),
             (None, State::Succeeded) => Ok(py.None().into_bound(py)),
             (None, _) => Err(bad_end(py, job)?),
         }

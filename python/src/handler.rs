@@ -12,13 +12,14 @@ use pyo3::{PyClassInitializer, PyTraverseError};
 use crate::call::Call;
 use crate::dispatcher::Core;
 use crate::errors::OrRaise;
+use crate::format::Format;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::handlers::Registered;
 use crate::outbox::Submission;
 use crate::push::{self, PushOptions};
+use crate::rehearse;
 use crate::shared::Shared;
-use crate::{rehearse, value};
 
 /// A registered function: call it to run it here and now, push it to have it run as a job.
 #[pyclass(frozen, subclass, generic, module = "forebay")]
@@ -32,6 +33,8 @@ pub struct Handler {
     pass_job: bool,
     fresh: bool,
     is_async: bool,
+    /// How its values are written and read.
+    format: Py<Format>,
     /// What `options` has said.
     options: Option<PushOptions>,
     /// Whether nobody oversees its pushes, see [`rehearse`].
@@ -61,7 +64,7 @@ impl Handler {
 
     fn push_here(&self, given: Given<'_, '_>) -> PyResult<Py<Handle>> {
         let py = given.py;
-        let payload = self.shared.stored(py, value::call(Call::of(given)))?;
+        let payload = self.shared.call(py, Call::of(given), &self.format)?;
         match &self.options {
             None => push::push(py, &self.shared, NewJob::new(self.kind_id, payload), None),
             Some(options) => {
@@ -81,7 +84,7 @@ impl Handler {
 
     fn apush_here(&self, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
         let (py, shared) = (given.py, &self.shared);
-        let payload = shared.stored(py, value::call(Call::of(given)))?;
+        let payload = shared.call(py, Call::of(given), &self.format)?;
         let submission = Submission::new(py, shared, self.kind_id, payload, self.options.as_ref())?;
         submission.awaited(self.dispatcher.bind(py))
     }
@@ -103,6 +106,7 @@ impl Handler {
             function: self.function.clone_ref(py),
             kind: self.kind.clone(),
             kind_id: shared.core.kind(&self.kind).or_raise(py)?,
+            format: self.format.clone_ref(py),
             options: self.options.clone(),
             alone: true,
             ..*self
@@ -128,6 +132,7 @@ impl Handler {
             pass_job: registered.pass_job,
             fresh: registered.fresh,
             is_async: registered.is_async,
+            format: registered.format.clone_ref(dispatcher.py()),
             options: None,
             alone: false,
         }
@@ -197,6 +202,7 @@ impl Handler {
             shared: self.shared.clone(),
             function: self.function.clone_ref(py),
             kind: self.kind.clone(),
+            format: self.format.clone_ref(py),
             options: Some(
                 self.options
                     .clone()
@@ -214,6 +220,7 @@ impl Handler {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.dispatcher)?;
+        visit.call(&self.format)?;
         visit.call(&self.function)
     }
 }

@@ -1,11 +1,13 @@
 //! The registered handlers of one dispatcher, as its workers find them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use forebay::KindId;
 use parking_lot::RwLock;
 use pyo3::prelude::*;
+
+use crate::format::Format;
 
 /// A handler as workers see it.
 pub struct Registered {
@@ -19,6 +21,8 @@ pub struct Registered {
     pub interrupt: bool,
     /// Whether a call makes a coroutine, which an event loop runs.
     pub is_async: bool,
+    /// How its values are written and read.
+    pub format: Py<Format>,
 }
 
 /// The handlers, by the number of their kind.
@@ -29,12 +33,20 @@ pub struct Registered {
 pub struct Handlers {
     /// Grows with every change.
     version: AtomicU64,
+    /// Whether one of them has, or has had, a say in how its values are written.
+    formed: AtomicBool,
     table: RwLock<Vec<Option<Arc<Registered>>>>,
 }
 
 impl Handlers {
     /// Sets or removes the handler of a kind. Gives back the former one, to be dropped without the lock.
     pub fn set(&self, kind: KindId, handler: Option<Arc<Registered>>) -> Option<Arc<Registered>> {
+        if handler
+            .as_ref()
+            .is_some_and(|handler| !handler.format.get().is_plain())
+        {
+            self.formed.store(true, Ordering::Release);
+        }
         let mut table = self.table.write();
         if table.len() <= kind.index() {
             table.resize_with(kind.index() + 1, || None);
@@ -53,6 +65,17 @@ impl Handlers {
         self.table.read().get(kind.index()).is_some_and(Option::is_some)
     }
 
+    /// Whether the values of all kinds are written as anybody's are.
+    pub fn are_plain(&self) -> bool {
+        !self.formed.load(Ordering::Acquire)
+    }
+
+    /// How the values of a kind are written and read.
+    pub fn format(&self, py: Python<'_>, kind: KindId) -> Option<Py<Format>> {
+        let table = self.table.read();
+        Some(table.get(kind.index())?.as_ref()?.format.clone_ref(py))
+    }
+
     /// Takes all handlers out, for the garbage collector.
     pub fn take(&self) -> Vec<Option<Arc<Registered>>> {
         let mut table = self.table.write();
@@ -60,11 +83,14 @@ impl Handlers {
         std::mem::take(&mut *table)
     }
 
-    /// Calls `each` with every handler's function; with none if the table is in use: the garbage collector
+    /// Calls `each` with everything of Python that the handlers hold; with nothing if the table is in use: the garbage collector
     /// must not wait, and takes what it is not shown for alive.
     pub fn visit<E>(&self, mut each: impl FnMut(&Py<PyAny>) -> Result<(), E>) -> Result<(), E> {
         match self.table.try_read() {
-            Some(table) => table.iter().flatten().try_for_each(|h| each(&h.function)),
+            Some(table) => table.iter().flatten().try_for_each(|h| {
+                each(&h.function)?;
+                each(h.format.as_any())
+            }),
             None => Ok(()),
         }
     }

@@ -3,13 +3,13 @@
 //! What values mostly are, the types of the language themselves, is written and read here. Everything else, a
 //! subclass, a NaN, a text that is not quite JSON, a value nested deeper than anybody means to, goes to
 //! Python's own `json` module, whose text and whose answers are the measure for ours: exact for integers of
-//! any size, strict about NaN. The Python side (`forebay/_codec.py`) also names the part of a value that JSON
-//! cannot hold.
+//! any size. The Python side (`forebay/_codec.py`) also names the part of a value that JSON cannot hold.
 
+mod names;
 mod reader;
+mod scan;
 mod writer;
 
-use bytes::Bytes;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBytes;
@@ -24,17 +24,40 @@ use writer::Writer;
 /// keeps the stack of the smallest thread safe.
 const DEEPEST: usize = 100;
 
+/// What is written, for the text of an error.
+#[derive(Clone, Copy)]
+pub enum Whose {
+    /// The object of a call.
+    Call,
+    /// What a job carries.
+    Payload,
+    /// What a handler has returned.
+    Result,
+}
+
 /// `value` as JSON text. Fails with an `EncodeError` that names the path of what cannot be written.
-pub fn write(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
-    Writer::text(|writer| writer.value(value, 0)).map_or_else(|| dumps(value), Ok)
+pub fn write<T>(
+    value: &Bound<'_, PyAny>,
+    whose: Whose,
+    take: impl FnOnce(&[u8]) -> PyResult<T>,
+) -> PyResult<T> {
+    let mut writer = Writer::new();
+    match writer.value(value) {
+        Some(()) => take(writer.text()),
+        None => take(dumps(value, whose)?.as_bytes()),
+    }
 }
 
 /// The same for the object that a call is written as.
-pub fn write_call(py: Python<'_>, call: &Call) -> PyResult<Bytes> {
-    Writer::text(|writer| writer.call(py, call)).map_or_else(|| dumps(&call.object(py)?), Ok)
+pub fn write_call<T>(py: Python<'_>, call: &Call, take: impl FnOnce(&[u8]) -> PyResult<T>) -> PyResult<T> {
+    let mut writer = Writer::new();
+    match writer.call(py, call) {
+        Some(()) => take(writer.text()),
+        None => take(dumps(&call.object(py)?, Whose::Call)?.as_bytes()),
+    }
 }
 
-/// The value that JSON text stands for.
+/// The value that JSON text stands for. Fails with a `DecodeError`.
 pub fn read<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     Reader::whole(py, text).map_or_else(|| loads(py, text), Ok)
 }
@@ -42,7 +65,10 @@ pub fn read<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
 /// A value as it is written into a dump; for tests.
 #[pyfunction]
 pub fn to_json<'py>(value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
-    guard(value.py(), || Ok(PyBytes::new(value.py(), &write(value)?)))
+    let py = value.py();
+    guard(py, || {
+        write(value, Whose::Payload, |text| Ok(PyBytes::new(py, text)))
+    })
 }
 
 /// The value that is read for a text in a dump; for tests.
@@ -51,15 +77,18 @@ pub fn from_json<'py>(text: &Bound<'py, PyBytes>) -> PyResult<Bound<'py, PyAny>>
     guard(text.py(), || read(text.py(), text.as_bytes()))
 }
 
-fn dumps(value: &Bound<'_, PyAny>) -> PyResult<Bytes> {
+fn dumps<'py>(value: &Bound<'py, PyAny>, whose: Whose) -> PyResult<Bound<'py, PyBytes>> {
     static ENCODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    let text = ENCODE
-        .find(value.py(), "forebay._codec", "encode")?
-        .call1((value,))?;
-    Ok(Bytes::copy_from_slice(text.cast::<PyBytes>()?.as_bytes()))
+    let whose = match whose {
+        Whose::Call | Whose::Payload => "parameter",
+        Whose::Result => "result",
+    };
+    let encode = ENCODE.find(value.py(), "forebay._codec", "encode")?;
+    Ok(encode.call1((value, whose))?.cast_into::<PyBytes>()?)
 }
 
 fn loads<'py>(py: Python<'py>, text: &[u8]) -> PyResult<Bound<'py, PyAny>> {
-    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-    LOADS.find(py, "json", "loads")?.call1((PyBytes::new(py, text),))
+    static DECODE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let decode = DECODE.find(py, "forebay._codec", "decode")?;
+    decode.call1((PyBytes::new(py, text),))
 }

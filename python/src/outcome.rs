@@ -3,31 +3,37 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use forebay::{Failure, FailureKind, Outcome, Payload};
+use forebay::{Failure, FailureKind, KindId, Outcome};
 use pyo3::exceptions::{PyException, PyKeyboardInterrupt, PySystemExit};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
 use crate::imports::Imported;
+use crate::read;
 use crate::shared::Shared;
-use crate::{read, value};
 
-/// The outcome of a call, and whether the worker that made it should end: `SystemExit` and
+/// The outcome of a call of the handler of a kind, and whether the worker that made it should end: `SystemExit` and
 /// `KeyboardInterrupt` hand the job back and end the worker.
-pub fn of<'py>(py: Python<'py>, shared: &Shared, result: PyResult<Bound<'py, PyAny>>) -> (Outcome, bool) {
+pub fn of<'py>(
+    py: Python<'py>,
+    shared: &Shared,
+    kind: KindId,
+    result: PyResult<Bound<'py, PyAny>>,
+) -> (Outcome, bool) {
     match result {
-        Ok(result) => (success(py, shared, value::payload(result)), false),
+        Ok(result) => (success(shared, kind, result), false),
         Err(error) => of_error(py, error),
     }
 }
 
-/// A result that cannot be written is left as it is: the core then says what becomes of the attempt.
-fn success(py: Python<'_>, shared: &Shared, result: Payload) -> Outcome {
-    Outcome::Success(match shared.written(py, &result) {
-        Ok(Some(written)) => written,
-        Ok(None) | Err(_) => result,
-    })
+/// A result that cannot be written is a failed attempt.
+fn success(shared: &Shared, kind: KindId, result: Bound<'_, PyAny>) -> Outcome {
+    let py = result.py();
+    match shared.result(result, kind) {
+        Ok(result) => Outcome::Success(result),
+        Err(error) => Outcome::failed(format!("the result cannot be stored: {}", text(error.value(py)))),
+    }
 }
 
 /// The outcome of a call that raised, and whether the worker that made it should end.

@@ -14,7 +14,7 @@ use crate::errors::{OrRaise, exception, invalid};
 use crate::graveyard::{self, Near};
 use crate::handle::Handle;
 use crate::shared::{Kind, Shared};
-use crate::{patience, read, value};
+use crate::{patience, read};
 
 /// When something is to happen: after a time, or at an instant.
 #[derive(Clone, Copy)]
@@ -237,9 +237,10 @@ impl<'py> Row<'py> {
     pub fn read(shared: &Shared, row: &Bound<'py, PyAny>) -> PyResult<Self> {
         if let Ok(pair) = row.cast::<PyTuple>() {
             let (kind, payload): (Bound<'py, PyString>, Bound<'py, PyAny>) = pair.extract()?;
+            let kind = Kind::of(shared, kind);
             return Ok(Self {
-                kind: Kind::of(shared, kind),
-                payload: shared.stored(row.py(), value::payload(payload))?,
+                payload: shared.payload(row.py(), &kind, payload)?,
+                kind,
                 options: None,
             });
         }
@@ -257,9 +258,10 @@ impl<'py> Row<'py> {
         };
         options.del_item("kind")?;
         let payload = options.call_method1("pop", ("payload", row.py().None()))?;
+        let kind = Kind::of(shared, kind.cast_into()?);
         Ok(Self {
-            kind: Kind::of(shared, kind.cast_into()?),
-            payload: shared.stored(row.py(), value::payload(payload))?,
+            payload: shared.payload(row.py(), &kind, payload)?,
+            kind,
             options: Some(PushOptions::default().with(&options)?),
         })
     }

@@ -8,11 +8,16 @@ use forebay::{Dispatcher, Durability, KindId, KindSet, Name, NewJob, Payload};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use crate::call::Call;
+use crate::codec::Codec;
 use crate::crew::Crew;
 use crate::errors::OrRaise;
+use crate::format::{self, Format, Take};
 use crate::handlers::Handlers;
 use crate::hooks::PushHooks;
 use crate::interrupt::Interrupts;
+use crate::json::Whose;
+use crate::value;
 
 /// One per dispatcher. It holds no reference to the Python object `Dispatcher`, so worker threads and
 /// handles, which hold this, keep nobody from collecting that one.
@@ -22,6 +27,8 @@ pub struct Shared {
     waits: Waits,
     /// Whether payloads and results leave this process, and so must be bytes.
     encodes: AtomicBool,
+    /// What writes payloads and results where no handler says another; JSON if there is none.
+    pub codec: Option<Arc<Codec>>,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
     /// The kinds whose handlers are coroutines.
@@ -45,11 +52,12 @@ pub struct Shared {
 
 impl Shared {
     /// Around this core, without handlers.
-    pub fn new(core: Dispatcher) -> Self {
+    pub fn new(core: Dispatcher, codec: Option<Arc<Codec>>, by_reference: bool) -> Self {
         let can = core.capabilities();
         Self {
             waits: Waits::of(can),
-            encodes: AtomicBool::new(!can.host_objects),
+            encodes: AtomicBool::new(!can.host_objects || !by_reference),
+            codec,
             core,
             kinds: Arc::new(KindSet::new()),
             async_kinds: Arc::new(KindSet::new()),
@@ -93,9 +101,22 @@ impl Shared {
         }
     }
 
-    /// A payload as the store takes it: itself, or the bytes that it is written as.
-    pub fn stored(&self, py: Python<'_>, payload: Payload) -> PyResult<Payload> {
-        Ok(self.written(py, &payload)?.unwrap_or(payload))
+    /// What a job of this kind carries, as the store takes it.
+    pub fn payload(&self, py: Python<'_>, kind: &Kind<'_>, value: Bound<'_, PyAny>) -> PyResult<Payload> {
+        if !self.writes() && self.codec.is_none() && self.handlers.are_plain() {
+            return Ok(value::payload(value));
+        }
+        let format = self.handlers.format(py, kind.id(self)?);
+        if self.writes() && !value::is_bytes(&value) {
+            return match format {
+                Some(format) => format.get().write_one(&value, format::payload(py)),
+                None => self.write(&value, Whose::Payload, format::payload(py)),
+            };
+        }
+        Ok(match format {
+            Some(format) => value::formed(value, &format),
+            None => value::payload(value),
+        })
     }
 
     /// Whether payloads and results must be bytes here.
@@ -108,12 +129,42 @@ impl Shared {
         self.encodes.fetch_or(yes, Ordering::Relaxed);
     }
 
-    /// A payload, or a result, as it is written, if the store takes it in no other form.
-    pub fn written(&self, py: Python<'_>, payload: &Payload) -> PyResult<Option<Payload>> {
-        if !self.writes() || payload.as_bytes().is_some() {
-            return Ok(None);
+    /// What a job that makes this call carries, as the store takes it.
+    pub fn call(&self, py: Python<'_>, call: Call, format: &Py<Format>) -> PyResult<Payload> {
+        format.get().check(py, &call)?;
+        match self.writes() {
+            false => Ok(value::call(py, call, format)),
+            true => format.get().write_call(py, &call, format::payload(py)),
         }
-        payload.encode().map(Payload::encoded).map(Some).or_raise(py)
+    }
+
+    /// What the handler of a kind has returned, as the store takes it.
+    pub fn result(&self, value: Bound<'_, PyAny>, kind: KindId) -> PyResult<Payload> {
+        if !self.writes() || value::is_bytes(&value) {
+            return Ok(value::payload(value));
+        }
+        let py = value.py();
+        match self.handlers.format(py, kind) {
+            Some(format) => format.get().write_result(&value, format::payload(py)),
+            None => self.write(&value, Whose::Result, format::payload(py)),
+        }
+    }
+
+    /// What the handler of a kind has returned, which may be another process's.
+    pub fn returned<'py>(
+        &self,
+        py: Python<'py>,
+        kind: &str,
+        result: &Payload,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let kind = self.core.kind(kind).or_raise(py)?;
+        let format = self.handlers.format(py, kind);
+        value::result(py, result, format.as_ref().map(Py::get), self.codec.as_deref())
+    }
+
+    /// A value that no handler here has a say in, written.
+    fn write<T>(&self, value: &Bound<'_, PyAny>, whose: Whose, take: impl Take<T>) -> PyResult<T> {
+        format::write_with(self.codec.as_deref(), value, whose, take)
     }
 
     /// Makes a call of the core: detached if it waits.
@@ -182,6 +233,14 @@ impl<'py> Kind<'py> {
             Some(number) => Name::from(number),
             None => Name::from(self.text.to_str()?),
         })
+    }
+
+    /// Its number, which it gets if it has none.
+    pub fn id(&self, shared: &Shared) -> PyResult<KindId> {
+        match self.number {
+            Some(number) => Ok(number),
+            None => shared.core.kind(self.text.to_str()?).or_raise(self.text.py()),
+        }
     }
 
     /// A job of it was accepted, so it has a number.

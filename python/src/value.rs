@@ -1,33 +1,38 @@
 //! Payloads and results of Python: `bytes` as they are, everything else by reference.
 //!
 //! A reference becomes bytes only when the core asks for them ([`HostObject::encode`]): for a dump, for
-//! the fingerprint of a keyed push, for a reader in another language. A value is then JSON; what
-//! `Handler.push` was called with is a *call*, JSON with its own content type, so that a restored job
-//! calls its handler as the first one would have.
+//! the fingerprint of a keyed push, for a reader in another language. A value is then JSON, unless its handler
+//! says another codec; what `Handler.push` was called with is a *call*, with a content type of its own, so that
+//! a restored job calls its handler as the first one would have. What the annotations of a handler make of its
+//! values is [`crate::format`]'s to say.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use forebay::{Encoded, Error, ErrorKind, HostObject, JSON, Payload};
+use forebay::{CALL, Encoded, Error, ErrorKind, HostObject, JSON, Payload};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 
 use crate::call::{self, Call};
+use crate::codec::{self, Codec, Must};
+use crate::format::{self, Format};
 use crate::graveyard::bury;
-use crate::json;
+use crate::imports::Imported;
+use crate::json::{self, Whose};
 
-/// The content type of a call: `{"args": [...], "kwargs": {...}}`.
-const CALL: &str = "application/vnd.forebay.call+json";
 /// The content type of text.
 const TEXT: &str = "text/plain";
 /// Shorter `bytes` are copied: cheaper than another owner, and nothing of Python is kept alive.
 const COPY_BELOW: usize = 16 * 1024;
 
-/// What a payload can hold by reference: a Python object, or what a call was made with.
+/// What a payload can hold by reference: a Python object, or what a call was made with; with a format if they
+/// are not written as anybody's are.
 ///
-/// Two types, and not two cases of one: most payloads are the former, and need one word.
+/// Several types, and not several cases of one: most payloads are the first, and need one word.
 trait Carried: Send + Sync + 'static {
     fn write(&self, py: Python<'_>) -> PyResult<Encoded>;
     fn bury(self);
@@ -35,10 +40,7 @@ trait Carried: Send + Sync + 'static {
 
 impl Carried for Py<PyAny> {
     fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
-        Ok(Encoded {
-            bytes: json::write(self.bind(py))?,
-            content_type: JSON.into(),
-        })
+        format::write_with(None, self.bind(py), Whose::Payload, encoded)
     }
 
     fn bury(self) {
@@ -48,15 +50,47 @@ impl Carried for Py<PyAny> {
 
 impl Carried for Call {
     fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
-        Ok(Encoded {
-            bytes: json::write_call(py, self)?,
-            content_type: CALL.into(),
-        })
+        json::write_call(py, self, |text| encoded(text, CALL.into()))
     }
 
     fn bury(self) {
         self.into_references().for_each(bury);
     }
+}
+
+/// A value, or a call, of a handler that has a say in how it is written.
+struct Formed<C> {
+    carried: C,
+    format: Py<Format>,
+}
+
+impl Carried for Formed<Py<PyAny>> {
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
+        self.format.get().write_one(self.carried.bind(py), encoded)
+    }
+
+    fn bury(self) {
+        bury(self.carried);
+        bury(self.format.into_any());
+    }
+}
+
+impl Carried for Formed<Call> {
+    fn write(&self, py: Python<'_>) -> PyResult<Encoded> {
+        self.format.get().write_call(py, &self.carried, encoded)
+    }
+
+    fn bury(self) {
+        self.carried.bury();
+        bury(self.format.into_any());
+    }
+}
+
+fn encoded(bytes: &[u8], content_type: Cow<'static, str>) -> PyResult<Encoded> {
+    Ok(Encoded {
+        bytes: Bytes::copy_from_slice(bytes),
+        content_type,
+    })
 }
 
 /// What a payload holds by reference.
@@ -133,15 +167,37 @@ pub fn payload(value: Bound<'_, PyAny>) -> Payload {
     }
 }
 
-/// The payload of a call.
-pub fn call(call: Call) -> Payload {
-    Value::payload(call)
+/// The payload that `value` is for a handler of this format.
+pub fn formed(value: Bound<'_, PyAny>, format: &Py<Format>) -> Payload {
+    match is_bytes(&value) || format.get().is_plain() {
+        true => payload(value),
+        false => Value::payload(Formed {
+            format: format.clone_ref(value.py()),
+            carried: value.unbind(),
+        }),
+    }
+}
+
+/// The payload of a call of a handler of this format.
+pub fn call(py: Python<'_>, call: Call, format: &Py<Format>) -> Payload {
+    match format.get().is_plain() {
+        true => Value::payload(call),
+        false => Value::payload(Formed {
+            carried: call,
+            format: format.clone_ref(py),
+        }),
+    }
 }
 
 /// Nothing, the most frequent value of all: one for the whole process.
 fn none(py: Python<'_>) -> Payload {
     static NONE: OnceLock<Payload> = OnceLock::new();
     NONE.get_or_init(|| Value::payload(py.None())).clone()
+}
+
+/// Whether a value is written as the bytes that it is.
+pub fn is_bytes(value: &Bound<'_, PyAny>) -> bool {
+    value.is_instance_of::<PyBytes>()
 }
 
 fn octets(bytes: &Bound<'_, PyBytes>) -> Payload {
@@ -169,22 +225,26 @@ pub enum Arguments<'a, 'py> {
 }
 
 impl<'a, 'py> Arguments<'a, 'py> {
-    /// The arguments that a payload stands for.
-    pub fn of(py: Python<'py>, payload: &'a Payload) -> PyResult<Self> {
-        if let Some(value) = Value::<Py<PyAny>>::find(payload) {
+    /// The arguments that a payload stands for, for a handler of this format. What cannot be read will not be
+    /// read the next time either: the error is one that no attempt can help.
+    pub fn of(py: Python<'py>, payload: &'a Payload, format: &Format) -> PyResult<Self> {
+        if let Some(value) = one(payload) {
             return Ok(Self::One(value.bind(py).clone()));
         }
-        if let Some(call) = Value::<Call>::find(payload) {
-            return Ok(Self::Call(call));
+        match called(payload) {
+            Some(call) => Ok(Self::Call(call)),
+            None => Self::read(py, payload, format).map_err(|error| hopeless(py, error)),
         }
-        let encoded = encode(py, payload)?;
-        if encoded.content_type != CALL {
-            return decode(py, &encoded).map(Self::One);
+    }
+
+    fn read(py: Python<'py>, payload: &Payload, format: &Format) -> PyResult<Self> {
+        let codecs = format.codecs().collect::<Vec<_>>();
+        let (value, call) = decode(py, payload, &codecs, true)?;
+        if !call {
+            return format.read_one(value).map(Self::One);
         }
-        let call = json::read(py, &encoded.bytes)?;
-        let args = call.get_item("args")?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        let kwargs = call.get_item("kwargs")?.cast_into::<PyDict>()?;
-        Ok(Self::Written(PyTuple::new(py, args)?, kwargs))
+        let (args, kwargs) = format.read_call(&value)?;
+        Ok(Self::Written(args, kwargs))
     }
 
     /// Calls `function` with these, after `first` if there is one.
@@ -207,26 +267,105 @@ impl<'a, 'py> Arguments<'a, 'py> {
     }
 }
 
-/// The Python value of a payload or result. A call is shown as its JSON object.
+/// The object that a payload holds by reference.
+fn one(payload: &Payload) -> Option<&Py<PyAny>> {
+    let formed = || Value::<Formed<Py<PyAny>>>::find(payload).map(|formed| &formed.carried);
+    Value::<Py<PyAny>>::find(payload).or_else(formed)
+}
+
+/// The call that a payload holds by reference.
+fn called(payload: &Payload) -> Option<&Call> {
+    let formed = || Value::<Formed<Call>>::find(payload).map(|formed| &formed.carried);
+    Value::<Call>::find(payload).or_else(formed)
+}
+
+/// The Python value of a payload or result, to look at. A call is shown as its object, and what was written by
+/// a codec that only its handler knows as bytes.
 pub fn object<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(value) = Value::<Py<PyAny>>::find(payload) {
+    match (one(payload), called(payload)) {
+        (Some(value), _) => Ok(value.bind(py).clone()),
+        (None, Some(call)) => call.object(py),
+        (None, None) => Ok(decode(py, payload, &[], false)?.0),
+    }
+}
+
+/// What a handler has returned, if it has this format, or its dispatcher this codec.
+pub fn result<'py>(
+    py: Python<'py>,
+    payload: &Payload,
+    format: Option<&Format>,
+    common: Option<&Codec>,
+) -> PyResult<Bound<'py, PyAny>> {
+    if let Some(value) = one(payload) {
         return Ok(value.bind(py).clone());
     }
-    match Value::<Call>::find(payload) {
-        Some(call) => call.object(py),
-        None => decode(py, &encode(py, payload)?),
+    match format {
+        None => Ok(decode(py, payload, common.as_slice(), true)?.0),
+        Some(format) => {
+            let codecs = format.codecs().collect::<Vec<_>>();
+            format.read_result(decode(py, payload, &codecs, true)?.0)
+        }
     }
 }
 
-fn encode(py: Python<'_>, payload: &Payload) -> PyResult<Encoded> {
-    payload.encode().map_err(|e| crate::errors::exception(py, &e))
+/// The value of a payload that has been written, and whether it is the object of a call. What none of these
+/// codecs has written is bytes; `strictly`, it is refused if only a codec that must be said can read it.
+fn decode<'py>(
+    py: Python<'py>,
+    payload: &Payload,
+    codecs: &[&Codec],
+    strictly: bool,
+) -> PyResult<(Bound<'py, PyAny>, bool)> {
+    match (payload.as_bytes(), payload.content_type()) {
+        (Some(bytes), Some(content_type)) => decode_bytes(py, bytes, content_type, codecs, strictly),
+        _ => {
+            let Encoded { bytes, content_type } =
+                payload.encode().map_err(|e| crate::errors::exception(py, &e))?;
+            decode_bytes(py, &bytes, &content_type, codecs, strictly)
+        }
+    }
 }
 
-fn decode<'py>(py: Python<'py>, encoded: &Encoded) -> PyResult<Bound<'py, PyAny>> {
-    match &*encoded.content_type {
-        JSON | CALL => json::read(py, &encoded.bytes),
-        TEXT => PyString::from_encoded_object(&PyBytes::new(py, &encoded.bytes), Some(c"utf-8"), None)
-            .map(Bound::into_any),
-        _ => Ok(PyBytes::new(py, &encoded.bytes).into_any()),
+fn decode_bytes<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    content_type: &str,
+    codecs: &[&Codec],
+    strictly: bool,
+) -> PyResult<(Bound<'py, PyAny>, bool)> {
+    let raw = || PyBytes::new(py, bytes).into_any();
+    match content_type {
+        JSON => Ok((json::read(py, bytes)?, false)),
+        CALL => Ok((json::read(py, bytes)?, true)),
+        forebay::OCTETS => Ok((raw(), false)),
+        TEXT => {
+            let text = PyString::from_encoded_object(&PyBytes::new(py, bytes), Some(c"utf-8"), None);
+            match text {
+                Err(error) if strictly => Err(error),
+                text => Ok((text.map_or_else(|_| raw(), Bound::into_any), false)),
+            }
+        }
+        other => {
+            let codec::Kind { plain, call } = codec::Kind::of(other);
+            let must = match (strictly, call) {
+                (false, _) => Must::Not,
+                (true, false) => Must::Maybe,
+                (true, true) => Must::Be,
+            };
+            match codec::read(py, bytes, plain, codecs, must)? {
+                Some(value) => Ok((value, call)),
+                None => Ok((raw(), false)),
+            }
+        }
     }
+}
+
+/// The same error, as one that no further attempt can help.
+#[cold]
+fn hopeless(py: Python<'_>, error: PyErr) -> PyErr {
+    static HOPELESS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let made = HOPELESS
+        .find(py, "forebay._codec", "hopeless")
+        .and_then(|hopeless| hopeless.call1((error.value(py),)));
+    made.map_or_else(|odd| odd, PyErr::from_value)
 }

@@ -216,7 +216,7 @@ fn run_one(
         // Registered as such after this job was claimed: a loop will claim it.
         return (Outcome::Returned, false);
     }
-    let inside = lease.enter();
+    let (inside, kind) = (lease.enter(), lease.kind_id());
     let interruption = Interruption::of(py, shared, slot, handler, lease);
     let result = match (interruption, handler.pass_job) {
         (Err(error), _) => Err(error),
@@ -224,7 +224,7 @@ fn run_one(
         (Ok(interruption), true) => call_with_job(py, shared, handler, held, interruption),
     };
     let raised = Raised::of(py, &result);
-    let (outcome, leave) = outcome::of(py, shared, result);
+    let (outcome, leave) = outcome::of(py, shared, kind, result);
     // In the child of a fork there is nobody to tell, and a lock of the parent's may be held for ever.
     if let (Some(lease), Ok(())) = (held, shared.core.check_process()) {
         Raised::during(raised, || lease.leave(&outcome));
@@ -290,7 +290,8 @@ fn call_within<'py>(
     job: Option<&Bound<'py, PyAny>>,
     interruption: Interruption<'_>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let (function, args) = (handler.function.bind(py), Arguments::of(py, payload)?);
+    let function = handler.function.bind(py);
+    let args = Arguments::of(py, payload, handler.format.get())?;
     // It is let go after the interruptions have ended.
     let mut instance = None;
     let body = || match handler.fresh {

@@ -148,9 +148,15 @@ def test_what_is_raised_decides(d: Dispatcher, suspends: bool) -> None:
 
 def test_what_cannot_be_called_with_its_payload_fails(d: Dispatcher) -> None:
     handler = d.handler(max_attempts=1, kind="k")(double)
+
+    @d.handler(max_attempts=1)
+    async def takes_nothing() -> None: ...
+
     d.start()
-    with pytest.raises(forebay.JobFailed, match="unexpected keyword"):
-        handler.push(m=1).result(LIMIT)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        handler.push(m=1)  # type: ignore[call-arg]
+    with pytest.raises(forebay.JobFailed, match="takes 0 positional"):
+        d.push("takes_nothing", 1).result(LIMIT)
     assert handler.push(2).result(LIMIT) == 4
 
 

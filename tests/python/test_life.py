@@ -135,7 +135,7 @@ def test_drain_waits_for_what_runs(d: Dispatcher) -> None:
     assert done == list(range(1000)), "first in, first out"
 
 
-def test_the_wrong_arguments_fail_the_attempt(d: Dispatcher) -> None:
+def test_the_wrong_arguments_are_refused_where_they_are_seen(d: Dispatcher) -> None:
     @d.handler(max_attempts=1)
     def takes_one(number: int) -> int:
         return number + 1
@@ -145,10 +145,17 @@ def test_the_wrong_arguments_fail_the_attempt(d: Dispatcher) -> None:
     assert takes_one.push(exact).result(LIMIT) == exact + 1
     assert takes_one.push(1.5).result(LIMIT) == 2.5  # type: ignore[arg-type]
     push: Callable[..., forebay.Handle[Any]] = takes_one.push
-    for handle in (push(1, 2), push(), push(nomber=1), push("1")):
-        with pytest.raises(forebay.JobFailed, match="TypeError") as caught:
-            handle.result(LIMIT)
-        assert caught.value.attempts == 1
+    for args, named, why in (
+        ((1, 2), {}, "too many positional"),
+        ((), {}, "missing a required argument: 'number'"),
+        ((), {"nomber": 1}, "missing a required argument: 'number'"),
+        ((1,), {"number": 1}, "multiple values for argument 'number'"),
+    ):
+        with pytest.raises(TypeError, match=why):
+            push(*args, **named)
+    with pytest.raises(forebay.JobFailed, match="TypeError") as caught:
+        push("1").result(LIMIT)
+    assert caught.value.attempts == 1
 
 
 def test_what_a_block_leaves_behind_is_not_lost_in_silence(tmp_path: Path) -> None:

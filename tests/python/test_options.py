@@ -16,7 +16,7 @@ Opened = Callable[..., Dispatcher]
 
 
 def test_every_option_takes_its_own_text() -> None:
-    defaults = Dispatcher().settings
+    defaults: dict[str, Any] = Dispatcher().settings
     assert list(defaults) == _forebay.option_names()[0]
     assert (
         Dispatcher(**{name: text for name, text in defaults.items() if name != "dump_interval"}).settings

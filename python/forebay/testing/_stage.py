@@ -444,7 +444,7 @@ class Stage:
         from forebay._forebay import rebound
         from forebay.testing._double import ELSEWHERE
 
-        settings = {k: v for k, v in self.dispatcher.settings.items() if k not in ELSEWHERE}
+        settings: dict[str, Any] = {k: v for k, v in self.dispatcher.settings.items() if k not in ELSEWHERE}
         clock = f"manual({round(self.now().timestamp() * 1000)})"
         apart = Dispatcher("memory:", **{**settings, "clock": clock})
         take_after(apart, self.dispatcher)

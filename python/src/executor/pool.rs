@@ -138,7 +138,7 @@ impl Pool {
         let (kind, kinds) = (core.kind(KIND).or_raise(py)?, Arc::new(KindSet::new()));
         kinds.add(kind);
         Ok(Arc::new(Self {
-            shared: Arc::new(Shared::new(core)),
+            shared: Arc::new(Shared::new(core, None, true)),
             kind,
             kinds,
             most,

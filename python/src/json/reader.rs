@@ -1,9 +1,13 @@
 //! JSON text as values, as `json.loads` reads it.
 
+use parking_lot::MutexGuard;
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString};
 
 use super::DEEPEST;
+use super::names::Names;
+use super::scan::plain;
 
 /// Reads one value. Each step answers `None` for what it leaves to the `json` module: what is not JSON, and
 /// what is not quite JSON but read by that module all the same.
@@ -12,13 +16,21 @@ pub struct Reader<'py, 'a> {
     text: &'a str,
     /// What comes next.
     at: usize,
+    /// The members of the arrays that are being read, innermost last.
+    members: Vec<Bound<'py, PyAny>>,
+    names: Option<MutexGuard<'static, Names>>,
 }
 
 impl<'py, 'a> Reader<'py, 'a> {
     /// The value that is all of `text`.
     pub fn whole(py: Python<'py>, text: &'a [u8]) -> Option<Bound<'py, PyAny>> {
-        let text = std::str::from_utf8(text).ok()?;
-        let mut reader = Reader { py, text, at: 0 };
+        let mut reader = Reader {
+            py,
+            text: std::str::from_utf8(text).ok()?,
+            at: 0,
+            members: Vec::new(),
+            names: Names::borrow(),
+        };
         let value = reader.value(0)?;
         reader.space();
         (reader.at == text.len()).then_some(value)
@@ -50,7 +62,7 @@ impl<'py, 'a> Reader<'py, 'a> {
         self.space();
         let py = self.py;
         match self.peek()? {
-            b'"' => Some(self.string()?.into_any()),
+            b'"' => self.string(),
             b'{' if depth < DEEPEST => self.object(depth + 1),
             b'[' if depth < DEEPEST => self.array(depth + 1),
             b'-' | b'0'..=b'9' => self.number(),
@@ -69,16 +81,17 @@ impl<'py, 'a> Reader<'py, 'a> {
 
     fn array(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
         self.at += 1;
-        let mut values = Vec::new();
+        let start = self.members.len();
         if !self.closes(b']') {
             loop {
-                values.push(self.value(depth)?);
+                let member = self.value(depth)?;
+                self.members.push(member);
                 if !self.goes_on(b']')? {
                     break;
                 }
             }
         }
-        Some(PyList::new(self.py, values).ok()?.into_any())
+        Some(PyList::new(self.py, self.members.drain(start..)).ok()?.into_any())
     }
 
     fn object(&mut self, depth: usize) -> Option<Bound<'py, PyAny>> {
@@ -87,7 +100,7 @@ impl<'py, 'a> Reader<'py, 'a> {
         if !self.closes(b'}') {
             loop {
                 self.space();
-                let name = (self.peek()? == b'"').then(|| self.string())??;
+                let name = (self.peek()? == b'"').then(|| self.name())??;
                 self.expect(b':')?;
                 object.set_item(name, self.value(depth)?).ok()?;
                 if !self.goes_on(b'}')? {
@@ -116,25 +129,48 @@ impl<'py, 'a> Reader<'py, 'a> {
         }
     }
 
-    fn string(&mut self) -> Option<Bound<'py, PyString>> {
+    fn string(&mut self) -> Option<Bound<'py, PyAny>> {
+        let text = match self.simple()? {
+            Ok(text) => PyString::new(self.py, text),
+            Err(start) => PyString::new(self.py, &self.unescaped(start)?),
+        };
+        Some(text.into_any())
+    }
+
+    /// The name of a member.
+    fn name(&mut self) -> Option<Bound<'py, PyString>> {
+        let py = self.py;
+        Some(match (self.simple()?, &mut self.names) {
+            (Ok(text), Some(names)) => names.get(py, text),
+            (Ok(text), None) => PyString::new(py, text),
+            (Err(start), _) => PyString::new(py, &self.unescaped(start)?),
+        })
+    }
+
+    /// The text of a string that stands there as it is; where it begins if it does not.
+    fn simple(&mut self) -> Option<Result<&'a str, usize>> {
         self.at += 1;
         let start = self.at;
-        let length = self.text.as_bytes()[start..].iter().position(|b| is_odd(*b))?;
-        self.at += length;
-        if self.peek()? == b'"' {
-            self.at += 1;
-            return Some(PyString::new(self.py, &self.text[start..start + length]));
+        self.at += plain(&self.text.as_bytes()[start..]);
+        if self.peek()? != b'"' {
+            return Some(Err(start));
         }
-        let mut plain = self.text[start..self.at].to_owned();
+        self.at += 1;
+        Some(Ok(&self.text[start..self.at - 1]))
+    }
+
+    /// The text of a string that begins at `start` and has come to its first escape.
+    fn unescaped(&mut self, start: usize) -> Option<String> {
+        let mut text = self.text[start..self.at].to_owned();
         loop {
             match self.next()? {
-                b'"' => return Some(PyString::new(self.py, &plain)),
-                b'\\' => plain.push(self.escaped()?),
+                b'"' => return Some(text),
+                b'\\' => text.push(self.escaped()?),
                 _ => return None,
             }
             let rest = &self.text[self.at..];
-            let length = rest.bytes().position(is_odd)?;
-            plain.push_str(&rest[..length]);
+            let length = plain(rest.as_bytes());
+            text.push_str(&rest[..length]);
             self.at += length;
         }
     }
@@ -178,21 +214,31 @@ impl<'py, 'a> Reader<'py, 'a> {
             b'0' => self.at += 1,
             _ => self.digits()?,
         }
-        let mut whole = true;
+        if !matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
+            return self.int(start);
+        }
         if self.peek() == Some(b'.') {
-            (whole, self.at) = (false, self.at + 1);
+            self.at += 1;
             self.digits()?;
         }
         if let Some(b'e' | b'E') = self.peek() {
-            (whole, self.at) = (false, self.at + 1);
+            self.at += 1;
             self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
             self.digits()?;
         }
         let text = &self.text[start..self.at];
-        match (whole, text.parse::<i64>()) {
-            (false, _) => Some(PyFloat::new(self.py, text.parse().ok()?).into_any()),
-            (true, Ok(small)) => Some(small.into_pyobject(self.py).ok()?.into_any()),
-            (true, Err(_)) => self.py.get_type::<PyInt>().call1((text,)).ok(),
+        Some(PyFloat::new(self.py, text.parse().ok()?).into_any())
+    }
+
+    /// The whole number from `start` to here.
+    fn int(&self, start: usize) -> Option<Bound<'py, PyAny>> {
+        let text = &self.text[start..self.at];
+        match text.parse::<i64>() {
+            // SAFETY: the thread is attached, and the answer is a new reference, or null without memory.
+            Ok(small) => unsafe {
+                Bound::from_owned_ptr_or_err(self.py, ffi::PyLong_FromLongLong(small)).ok()
+            },
+            Err(_) => self.py.get_type::<PyInt>().call1((text,)).ok(),
         }
     }
 
@@ -204,9 +250,4 @@ impl<'py, 'a> Reader<'py, 'a> {
         }
         (self.at > start).then_some(())
     }
-}
-
-/// Whether a byte of a string does not stand for itself.
-fn is_odd(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
