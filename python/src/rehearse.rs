@@ -16,7 +16,7 @@ use crate::dispatcher::Core;
 use crate::errors::{OrRaise, guard, invalid, raise};
 use crate::given::Given;
 use crate::handler::Handler;
-use crate::handlers::Known;
+use crate::handlers::{Known, Registered};
 use crate::worker;
 
 /// Who is given the pushes of a dispatcher's handlers instead, if anybody is. Without one it costs a load.
@@ -106,8 +106,14 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
         double.push_hooks.take_after(py, &real.push_hooks);
         for (there, here) in double.core.take_after(&real.core).or_raise(py)? {
             if let Some(handler) = real.handlers.get(there) {
+                let kinds = match handler.is_async {
+                    true => &double.async_kinds,
+                    false => &double.kinds,
+                };
                 drop(double.handlers.set(here, Some(handler)));
-                double.kinds.add(here);
+                let name = double.core.kind_name(here);
+                let options = double.core.kind_options(&name).or_raise(py)?;
+                double.core.declare_in(kinds, &name, options).or_raise(py)?;
             }
         }
         Ok(())
@@ -115,13 +121,21 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
 }
 
 /// The handlers of a dispatcher, by their kinds: the function, whether it takes the job, whether it is a class of
-/// which each attempt calls a new instance.
+/// which each attempt calls a new instance, whether it is async, and whether it is interrupted.
 #[pyfunction]
 pub fn registered<'py>(py: Python<'py>, dispatcher: &Bound<'py, Core>) -> PyResult<Bound<'py, PyDict>> {
     let (found, shared) = (PyDict::new(py), &dispatcher.get().shared);
     for (kind, name) in shared.core.kinds() {
         if let Some(handler) = shared.handlers.get(kind) {
-            let told = (handler.function.bind(py), handler.pass_job, handler.fresh);
+            let function = handler.function.bind(py);
+            let Registered {
+                pass_job,
+                fresh,
+                is_async,
+                interrupt,
+                ..
+            } = *handler;
+            let told = (function, pass_job, fresh, is_async, interrupt);
             found.set_item(&*name, told)?;
         }
     }

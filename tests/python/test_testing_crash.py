@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -230,3 +231,22 @@ def test_the_fixture_has_a_file_of_its_own(forebay_crash: Callable[..., Crashed]
 
 def test_notes_elsewhere_are_nobodys() -> None:
     note("nothing")
+
+
+@pytest.mark.parametrize("at", ["claimed", "started", "returned", "answered"])
+def test_coroutines_come_to_the_points_too(at: Point, tmp_path: Path) -> None:
+    def function(d: Dispatcher) -> None:
+        @d.handler(kind="work")
+        async def work(n: int) -> None:
+            await asyncio.sleep(0)
+            note(n)
+
+        with d:
+            for n in range(3):
+                work.push(n).result()
+
+    crashed = crash(function, at=at, nth=2, url=tmp_path / "jobs.db")
+    assert crashed.notes[:2] == ([0, 1] if at in ("returned", "answered") else [0])
+    there, ran = finished(crashed)
+    assert set(crashed.acknowledged) <= {job.id for job in there}
+    assert (1 in ran) == (at != "answered")

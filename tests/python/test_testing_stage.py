@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import threading
 from collections.abc import Iterator
@@ -469,3 +470,84 @@ def test_a_stage_ends_once(stage: Stage) -> None:
     stage.close()
     with pytest.raises(forebay.ClosedError):
         stage.dispatcher.push("k")
+
+
+# ---- async handlers ----------------------------------------------------------------------------------
+
+
+def test_coroutines_run_to_their_end(stage: Stage, d: Dispatcher) -> None:
+    loops: set[int] = set()
+
+    @d.handler(max_attempts=2, retry="none")
+    async def greets(name: str) -> str:
+        loops.add(id(asyncio.get_running_loop()))
+        await asyncio.sleep(0)
+        if name == "bad":
+            raise ValueError(name)
+        await follows.apush(name)
+        return f"hello {name}"
+
+    @d.handler(pass_job=True)
+    async def follows(job: Job, name: str) -> int:
+        await asyncio.sleep(0)
+        return job.attempt
+
+    handles = [greets.push("ann"), greets.push("bad")]
+    report = stage.drain()
+    assert (report.succeeded, report.failed, report.retried) == (2, 1, 1)
+    assert handles[0].result(0) == "hello ann"
+    # What is bound to a loop is good for the next drain as well.
+    greets.push("bob")
+    stage.drain()
+    assert len(loops) == 1
+    assert stage.perform(greets, "cid").result == "hello cid"
+    greets.push("bad")
+    with pytest.raises(ValueError, match="bad") as caught:
+        stage.drain(raise_failures=True)
+    assert caught.traceback[-1].name == "greets"
+
+
+def test_a_running_loop_is_used(stage: Stage, d: Dispatcher) -> None:
+    @d.handler
+    async def where() -> int:
+        await asyncio.sleep(0)
+        return id(asyncio.get_running_loop())
+
+    here = d.handler(kind="here")(lambda: threading.get_ident())
+
+    async def test() -> None:
+        first, second = where.push(), here.push()
+        with pytest.raises(InvalidError, match="adrain"):
+            stage.drain()
+        report = await stage.adrain()
+        assert report.left == 0
+        assert (first.result(0), second.result(0)) == (id(asyncio.get_running_loop()), threading.get_ident())
+        run = await stage.aperform(where)
+        assert run.result == id(asyncio.get_running_loop())
+        where.push()
+        await d.adrain()
+        assert stage.waiting() == 0
+        async with d as same:
+            assert same is d
+            where.push()
+            assert (await d.astop()).waiting == 1
+        where.push()
+        await d.arun()
+        assert stage.waiting() == 0
+
+    asyncio.run(test())
+
+
+def test_each_coroutine_has_a_context_of_its_own(stage: Stage, d: Dispatcher) -> None:
+    seen = contextvars.ContextVar("seen", default=0)
+
+    @d.handler
+    async def counts() -> int:
+        seen.set(seen.get() + 1)
+        await asyncio.sleep(0)
+        return seen.get()
+
+    handles = [counts.push(), counts.push()]
+    stage.drain()
+    assert [handle.result(0) for handle in handles] == [1, 1]
+    assert seen.get() == 0

@@ -28,6 +28,9 @@ class Rehearsed(Dispatcher):
     def start(self, threads: int | None = None) -> None:
         """Starts nothing: `Stage.drain` runs jobs."""
 
+    def _staff(self, **_: bool) -> None:
+        """Starts nothing."""
+
     def run(self, threads: int | None = None, **_: object) -> None:
         """Runs what is due, and returns."""
         self._stage.drain()

@@ -87,7 +87,7 @@ class Sought:
         told = {**{str(i): value for i, value in enumerate(args)}, **kwargs}
         if kind is None or kind not in self._handlers:
             return told
-        function, pass_job, fresh = self._handlers[kind]
+        function, pass_job, fresh, *_ = self._handlers[kind]
         try:
             signature = inspect.signature(_call_of(function) if fresh else function)
             parameters = list(signature.parameters.values())[1 if pass_job else 0 :]
@@ -154,7 +154,7 @@ def _kind(handler: Any, handlers: Mapping[str, Any]) -> str | None:
         return handler
     if isinstance(handler, Handler):
         return handler.kind
-    for kind, (function, _, _) in handlers.items():
+    for kind, (function, *_) in handlers.items():
         if function is handler:
             return kind
     raise InvalidError(f"{handler!r} is no handler, kind or function that is registered here")

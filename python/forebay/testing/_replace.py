@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from forebay import dispatcher as _dispatcher
-from forebay._forebay import Core, oversee, take_after, write_values
+from forebay._forebay import Core, oversee, registered, take_after, write_values
 from forebay.dispatcher import Dispatcher
 from forebay.errors import InvalidError
 from forebay.testing._double import ELSEWHERE, Overseer
@@ -68,6 +68,8 @@ def replace(
 def stand_in(dispatcher: Dispatcher, double: Dispatcher) -> Iterator[None]:
     """Puts another dispatcher, which is to have its handlers, in the place of one."""
     take_after(double, dispatcher)
+    for *_, is_async, interrupt in registered(double).values():
+        double._staff(sync=not is_async, is_async=is_async, interrupt=interrupt)
     with _in_place(dispatcher, double, Overseer(None, double)):
         yield
 
@@ -76,13 +78,17 @@ def stand_in(dispatcher: Dispatcher, double: Dispatcher) -> Iterator[None]:
 def _in_place(dispatcher: Dispatcher, double: Dispatcher, overseer: Overseer) -> Iterator[None]:
     former = type(dispatcher)
     # By its class, as everybody holds the object.
-    dispatcher.__class__ = type(former.__name__, (_Replaced, former), {"__slots__": (), "_double": double})
+    sorts: list[dict[str, bool]] = []
+    members = {"__slots__": (), "_double": double, "_sorts": sorts}
+    dispatcher.__class__ = type(former.__name__, (_Replaced, former), members)
     oversee(dispatcher, overseer)
     try:
         yield
     finally:
         oversee(dispatcher, None)
         dispatcher.__class__ = former
+        for sort in sorts:
+            dispatcher._staff(**sort)
 
 
 class _Replaced:
@@ -90,6 +96,7 @@ class _Replaced:
 
     __slots__ = ()
     _double: Any
+    _sorts: list[dict[str, bool]]
 
     def __getattribute__(self, name: str) -> Any:
         if name in _ANSWERED:
@@ -101,6 +108,11 @@ class _Replaced:
         made = super().register(function, kind, **options)  # type: ignore[misc]
         Core.register(type(self)._double, function, kind, **options)
         return made
+
+    def _staff(self, **sorts: bool) -> None:
+        """There are handlers of a sort: for the double now, and for itself afterwards."""
+        type(self)._sorts.append(sorts)
+        type(self)._double._staff(**sorts)
 
     def declare(self, kind: str, /, **options: Any) -> None:
         """Says how jobs of a kind are to be run, here and on the stage."""

@@ -340,15 +340,16 @@ class Stage:
 
     def _loop(self) -> asyncio.Runner:
         """Where coroutines run if no loop does: one for the stage, as what they use may be bound to it."""
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            self._runner = self._runner or asyncio.Runner()
-            return self._runner
-        raise InvalidError("an event loop runs here already: use `await stage.adrain()`, or aperform")
+        self._runner = self._runner or asyncio.Runner()
+        return self._runner
 
     def _here(self, work: Generator[_Awaited, Any, T]) -> T:
         """Does the work; what it awaits runs on the stage's loop."""
+        if asyncio._get_running_loop() and any(
+            is_async for *_, is_async, _ in registered(self.dispatcher).values()
+        ):
+            text = "an event loop runs here already: await stage.adrain(), or stage.aperform()"
+            raise InvalidError(text)
         try:
             awaited = next(work)
             while True:
