@@ -15,7 +15,7 @@ def main() -> int:
     """Runs the command with the arguments of this process."""
     # While native code runs nobody would look for a Ctrl-C; the command has nothing to clean up after one.
     former = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    answer = _forebay.cli_main(["forebay", *sys.argv[1:]])
+    answer = _forebay.cli_or_worker(["forebay", *sys.argv[1:]])
     if isinstance(answer, int):
         return answer
     signal.signal(signal.SIGINT, former)

@@ -44,11 +44,16 @@ struct Worker {
     quiet: bool,
 }
 
-/// Runs the command with these arguments, of which the first is the name of the program. Returns the exit code;
-/// or, for the verb `worker`, what its arguments say. It writes to the standard output and the standard error of
-/// the process.
+/// Runs the command with these arguments, of which the first is the name of the program, and returns its exit
+/// code. It writes to the standard output and the standard error of the process.
 #[pyfunction]
-pub fn cli_main(py: Python<'_>, args: Vec<OsString>) -> PyResult<Py<PyAny>> {
+pub fn cli_main(py: Python<'_>, args: Vec<OsString>) -> PyResult<u8> {
+    guard(py, || Ok(py.detach(|| forebay_cli::main(args))))
+}
+
+/// The same with the verb `worker` among the others, for which it returns what its arguments say.
+#[pyfunction]
+pub fn cli_or_worker(py: Python<'_>, args: Vec<OsString>) -> PyResult<Py<PyAny>> {
     guard(py, || {
         let worker = Worker::augment_args(clap::Command::new("worker"))
             .after_help(AFTER)

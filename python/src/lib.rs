@@ -63,7 +63,7 @@ mod _forebay {
     #[pymodule_export]
     use crate::carrier::Carrier;
     #[pymodule_export]
-    use crate::command::cli_main;
+    use crate::command::{cli_main, cli_or_worker};
     #[pymodule_export]
     use crate::consumer::{Consumer, Delivery};
     #[pymodule_export]
