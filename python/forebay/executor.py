@@ -96,7 +96,9 @@ class Executor(Submitter, futures.Executor):
         capacity: int = 0,
         on_full: str = "reject",
     ) -> None:
-        """Opens it; threads begin as they are needed.
+        """Opens it; threads begin as they are needed, and all at once for calls that may begin by themselves.
+
+        Those are calls with a delay, a timeout or more than one attempt.
 
         Args:
             max_workers: The most threads; the number of processors and 4, up to 32, if left out.

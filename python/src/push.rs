@@ -90,6 +90,11 @@ impl PushOptions {
         self.timeout.is_some() || self.deadline.is_some()
     }
 
+    /// Whether such a job may start by itself later than it is pushed, or once more.
+    pub fn may_wait(&self) -> bool {
+        self.run_at.is_some() || self.timeout.is_some() || self.max_attempts.is_some_and(|runs| runs > 1)
+    }
+
     /// The job that these options make of a kind and a payload.
     pub fn job<'a>(&'a self, kind: impl Into<Name<'a, KindId>>, payload: Payload) -> NewJob<'a> {
         let mut job = self.fill(NewJob::new(kind, payload));

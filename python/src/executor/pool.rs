@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use crossbeam_queue::SegQueue;
 use forebay::{
-    Deadline, Dispatcher, Encoded, ErrorKind, HostObject, JobId, KindId, KindSet, Options, State, Watcher,
+    Deadline, Dispatcher, Encoded, ErrorKind, FailureKind, HostObject, JobId, KindId, KindSet, Options,
+    State, Watcher,
 };
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
@@ -47,7 +48,9 @@ pub struct Pool {
     pub most: usize,
     /// How many threads there are, those that are about to begin among them.
     pub threads: AtomicUsize,
-    /// How many threads wait for a call for which none was submitted yet.
+    /// How many threads wait for a call,
+    waiting: AtomicI64,
+    /// and how many of them are not taken yet by a submit, whose call they have not seen.
     idle: AtomicI64,
     /// How many calls have not ended.
     open: AtomicU64,
@@ -143,6 +146,7 @@ impl Pool {
             kinds,
             most,
             threads: AtomicUsize::new(0),
+            waiting: AtomicI64::new(0),
             idle: AtomicI64::new(0),
             open: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -288,10 +292,17 @@ impl Pool {
 
     /// A thread is about to wait for a call.
     pub fn rests(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         self.idle.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// How many threads wait for a call for which none was submitted yet.
+    /// It has one, which may have come by itself, or just before it waited: then no submit has taken it.
+    pub fn wakes(&self) {
+        let waiting = self.waiting.fetch_sub(1, Ordering::SeqCst) - 1;
+        self.idle.fetch_min(waiting, Ordering::SeqCst);
+    }
+
+    /// How many threads wait for a call, and are not taken by a submit.
     pub fn idle(&self) -> i64 {
         self.idle.load(Ordering::SeqCst)
     }
@@ -306,7 +317,7 @@ impl Pool {
 
     /// The core may decide the end of this call by itself: by its timeout, or its deadline. True the first time: then
     /// somebody has to `listen`.
-    pub fn watch(&self, py: Python<'_>, future: Py<Promise>, id: JobId) -> bool {
+    pub fn watch(&self, py: Python<'_>, future: Py<Promise>, id: JobId) -> PyResult<bool> {
         let mut first = false;
         let watched = self.watched.get_or_init(|| {
             first = true;
@@ -319,13 +330,18 @@ impl Pool {
         let number = watched.next.fetch_add(1, Ordering::Relaxed);
         let orphan = Orphan(ManuallyDrop::new(future));
         watched.calls.lock().insert(number, orphan);
-        // If it is known no more, it has ended, and has told its future.
         if watched.watcher.add(id, number).is_err() {
-            let gone = watched.calls.lock().remove(&number);
-            drop(gone);
-            graveyard::drain(py);
+            // It has ended already. If nobody has told its future, the core has decided that.
+            let call = watched.calls.lock().remove(&number);
+            if let Some(future) = call.map(|call| call.take().into_bound(py)) {
+                let end = match future.get().is_pending() {
+                    true => End::Exception(failed(py, id, State::Expired)?),
+                    false => End::Exception(failed(py, id, State::Failed)?),
+                };
+                Promise::settle(&future, end)?;
+            }
         }
-        first
+        Ok(first)
     }
 
     /// Ends the futures of calls whose end the core decides, until the pool stops. For a thread of its own.
@@ -345,12 +361,9 @@ impl Pool {
                     continue;
                 };
                 // Whoever made the call has told its future before this thread could have the interpreter.
-                let end = match end.state {
-                    Some(State::Failed) => End::Exception(failed(py, end.id, "failed", "timed_out")?),
-                    Some(State::Expired) => End::Exception(failed(py, end.id, "expired", "expired")?),
-                    _ => continue,
-                };
-                Promise::settle(&future, end)?;
+                if let Some(state @ (State::Failed | State::Expired)) = end.state {
+                    Promise::settle(&future, End::Exception(failed(py, end.id, state)?))?;
+                }
             }
         }
     }
@@ -396,14 +409,17 @@ pub fn shed(py: Python<'_>) -> Py<PyAny> {
     raise(py, ErrorKind::Shed, text.into()).into_value(py).into_any()
 }
 
-fn failed(py: Python<'_>, id: JobId, state: &str, kind: &str) -> PyResult<Py<PyAny>> {
+/// What becomes of a call whose end the core has decided.
+fn failed(py: Python<'_>, id: JobId, state: State) -> PyResult<Py<PyAny>> {
     static ENDED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let ended = ENDED.find(py, "forebay.errors", "ended")?;
-    let why = match kind {
-        "expired" => "its deadline passed before it could begin",
-        _ => "it took longer than its timeout; its thread goes on until the function returns",
+    let (kind, why) = match state {
+        State::Expired => (FailureKind::Expired, "its deadline passed before it could begin"),
+        _ => (
+            FailureKind::TimedOut,
+            "it took longer than its timeout; its thread goes on until the function returns",
+        ),
     };
-    Ok(ended
-        .call1((state, read::uuid(py, id)?, KIND, kind, why, 0))?
-        .unbind())
+    let error = ended.call1((state.name(), read::uuid(py, id)?, KIND, kind.name(), why, 0))?;
+    Ok(error.unbind())
 }

@@ -32,15 +32,22 @@ struct Own {
     owner: Arc<Owner>,
     /// What `options` has said.
     options: Option<PushOptions>,
-    /// Whether the core may decide the end of its calls by itself.
-    watches: bool,
+    ways: Ways,
+}
+
+/// What may happen to a call without anybody's doing.
+#[derive(Clone, Copy)]
+struct Ways {
+    /// The core may decide its end.
+    ends: bool,
+    /// It may begin later than it is submitted, or once more: threads must be there for it.
+    begins: bool,
 }
 
 /// The executors that share a pool. With the last one the pool is closed.
 struct Owner {
     pool: Arc<Pool>,
-    /// Whether every call has a timeout.
-    watches: bool,
+    ways: Ways,
 }
 
 impl Drop for Owner {
@@ -76,9 +83,7 @@ impl Submitter {
                 arguments: ManuallyDrop::new(Call::of(given.after_first())),
             };
             if let Some(future) = own.push(py, future, Payload::host(task))? {
-                if !pool.rouse() && pool.threads.load(Ordering::SeqCst) < pool.most {
-                    slf.call_method0("_hire")?;
-                }
+                own.hire(slf)?;
                 return Ok(future.into_any().unbind());
             }
         }
@@ -86,6 +91,19 @@ impl Submitter {
 }
 
 impl Own {
+    /// Has another thread begin, if none is idle; all of them, if calls come by themselves.
+    fn hire(&self, executor: &Bound<'_, Submitter>) -> PyResult<()> {
+        let pool = &self.owner.pool;
+        let more = || pool.threads.load(Ordering::SeqCst) < pool.most;
+        if !pool.rouse() && more() {
+            executor.call_method0("_hire")?;
+        }
+        while self.ways.begins && more() {
+            executor.call_method0("_hire")?;
+        }
+        Ok(())
+    }
+
     /// Pushes a call. `None` if there was another one with its key, which has ended meanwhile.
     fn push<'py>(
         &self,
@@ -111,7 +129,7 @@ impl Own {
         future.get().name(pushed.id);
         if pushed.shed.is_some() {
             Promise::settle(&future, End::Exception(pool::shed(py)))?;
-        } else if self.watches && pool.watch(py, future.clone().unbind(), pushed.id) {
+        } else if self.ways.ends && pool.watch(py, future.clone().unbind(), pushed.id)? {
             static LISTEN: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
             let listen = LISTEN.find(py, "forebay.executor", "listen")?;
             listen.call1((Hand::new(pool),))?;
@@ -136,13 +154,13 @@ impl Submitter {
     fn _open(&self, py: Python<'_>, most: usize, options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {
         guard(py, || {
             let options: Options = read::options(py, options)?;
-            let watches = options.timeout.is_some();
-            let pool = Pool::open(py, most, options)?;
-            let owner = Arc::new(Owner { pool, watches });
+            let ends = options.timeout.is_some();
+            let begins = ends || options.max_attempts > 1;
+            let (pool, ways) = (Pool::open(py, most, options)?, Ways { ends, begins });
             let own = Own {
-                owner,
+                owner: Arc::new(Owner { pool, ways }),
                 options: None,
-                watches,
+                ways,
             };
             self.own.get_or_init(|| own);
             Ok(())
@@ -154,9 +172,13 @@ impl Submitter {
         guard(py, || {
             let other = other.own()?;
             let given = other.options.clone().unwrap_or_default().with(options)?;
+            let ways = other.owner.ways;
             let own = Own {
                 owner: other.owner.clone(),
-                watches: other.owner.watches || given.may_expire(),
+                ways: Ways {
+                    ends: ways.ends || given.may_expire(),
+                    begins: ways.begins || given.may_wait(),
+                },
                 options: Some(given),
             };
             self.own.get_or_init(|| own);
@@ -170,7 +192,7 @@ impl Submitter {
         Ok(self.own()?.owner.pool.most)
     }
 
-    /// How many threads wait for a call for which none was submitted yet.
+    /// How many threads wait for a call, and are not taken by a submit.
     #[getter]
     fn _idle(&self) -> PyResult<i64> {
         Ok(self.own()?.owner.pool.idle())

@@ -130,10 +130,7 @@ impl Turns<'_> {
                 }
             }
         });
-        if next.as_ref().is_some_and(|lease| lease.attempt() > 1) {
-            // It comes of itself: no submit has taken a thread for it.
-            pool.rouse();
-        }
+        pool.wakes();
         *held = next;
         held.is_some()
     }
