@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -20,6 +21,8 @@ R2 = TypeVar("R2")
 R3 = TypeVar("R3")
 R4 = TypeVar("R4")
 
+_SLICE = 0.05
+"""How long the main thread is deaf to signals, in seconds."""
 _RETURN_WHEN = ("ALL_COMPLETED", "FIRST_COMPLETED", "FIRST_EXCEPTION")
 
 
@@ -99,12 +102,15 @@ class _Watched(Generic[R]):
             self._ended.extend((handles.pop(number), succeeded) for number, succeeded in found)
 
     def _sleep(self, timeout: float | None) -> None:
-        """Waits until there may be something of any dispatcher; a signal's handler runs meanwhile."""
+        """Waits until there may be something of any dispatcher; in the main thread not for long at once."""
         import select
 
         poll = select.poll()
         for ends in self._ends.values():
             poll.register(ends.fileno(), select.POLLIN)
+        if threading.current_thread() is threading.main_thread():
+            # A signal that comes just before the call does not end it.
+            timeout = _SLICE if timeout is None else min(timeout, _SLICE)
         poll.poll(None if timeout is None else timeout * 1000 + 1)
 
 
