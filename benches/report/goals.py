@@ -4,18 +4,7 @@ from __future__ import annotations
 
 from durable_goals import DURABLE
 from goal import Goal, Results, plain, rate, ratio
-
-
-def best_forebay(results: Results) -> float:
-    """Forebay at the best of its thread counts."""
-    return max(rate(results, "python", f"forebay:{setting}") for setting in ("1", "2", "4", "1 pinned"))
-
-
-def best_pool(results: Results) -> float:
-    """The better of the two thread pools, each at the best of its settings."""
-    rows = results["python"][0]["rows"]
-    pools = [row for row in rows if row["name"].split(":")[0] in ("executor", "threadpool")]
-    return max(float(row["figures"]["jobs/s"]) for row in pools)
+from python_goals import PYTHON
 
 
 def producers(results: Results) -> float:
@@ -33,8 +22,6 @@ def best_go(results: Results) -> float:
     """`PushMany` in Go, at the better of its batches."""
     return max(rate(results, "go", f"push-many-{size}") for size in (64, 256))
 
-
-_PYTHON_CPU = plain("python", "forebay:1", "CPU µs/job")
 
 GOALS = (
     *(
@@ -78,40 +65,7 @@ GOALS = (
         2,
         ratio("throughput-glibc", "forebay-pull", "forebay"),
     ),
-    Goal(
-        "Python, no-op handlers", "ratio to the better pool", 10, 20, lambda r: best_forebay(r) / best_pool(r)
-    ),
-    Goal("Python, no-op handlers", "CPU µs/job", 0.4, 0.25, _PYTHON_CPU, True),
-    Goal(
-        "Python, `task.push(a, b=1)`",
-        "ratio to the better pool",
-        8,
-        12,
-        lambda r: rate(r, "python", "forebay-task:1") / best_pool(r),
-    ),
-    Goal(
-        "Python memory per queued job",
-        "bytes",
-        160,
-        130,
-        plain("python-memory", "forebay:1", "bytes/job"),
-        True,
-    ),
-    Goal(
-        "Python push with 1 M queued",
-        "ratio to without",
-        1.2,
-        1.2,
-        plain("python-backlog", "forebay:1", "ratio"),
-        True,
-    ),
-    Goal(
-        "Python, payload as JSON",
-        "ratio to json loop",
-        3,
-        5,
-        ratio("python-json", "forebay-json:1", "json-loop"),
-    ),
+    *PYTHON,
     Goal("C callbacks", "ratio to Rust closures", 0.9, 0.9, ratio("c", "c-callback", "forebay")),
     Goal(
         "C callbacks, pushed 64 at a time",
@@ -135,17 +89,6 @@ GOALS = (
         1.5,
         ratio("latency", "forebay", "crossbeam", "p50 µs"),
         True,
-    ),
-    *(
-        Goal(
-            f"Python latency at 1 000/s, {figure[:3]}",
-            "ratio to ThreadPoolExecutor",
-            1,
-            1,
-            ratio("python-latency", "forebay:2", "executor:2", figure),
-            True,
-        )
-        for figure in ("p50 µs", "p99 µs")
     ),
     Goal(
         "1 M finished jobs kept",

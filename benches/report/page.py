@@ -21,10 +21,15 @@ AGAINST = {
     "memory": ("crossbeam",),
     "latency": ("crossbeam",),
     "python": ("executor:2 pinned", "threadpool:2 pinned"),
+    "python-executor": ("executor-results:1 pinned", "executor-results:2 pinned"),
+    "python-async": ("queue:100", "tasks"),
     "python-json": ("json-loop",),
     "python-latency": ("executor:2",),
 }
 """With whom the rows of a table are compared."""
+
+BY_JOBS = ("python", "python-executor", "python-async", "python-json", "python-durable")
+"""The tables of the Python program that run as many jobs as they are told."""
 
 COMPARED = ("jobs/s", "p50 µs", "bytes per job", "µs per push, claim and completion")
 """The figures whose ratios say something."""
@@ -82,9 +87,7 @@ def grid(results: list[Result]) -> str:
 def caption(result: Result) -> str:
     """What a table is of."""
     where = f"allocator {result['allocator']}" if "allocator" in result else f"CPython {result['python']}"
-    jobs = (
-        f"{result['jobs']:,} jobs; " if result["table"] in ("python", "python-json", "python-durable") else ""
-    )
+    jobs = f"{result['jobs']:,} jobs; " if result["table"] in BY_JOBS else ""
     return f"{result['title']}; {jobs}medians of {result['rounds']} runs in turn, {where}"
 
 

@@ -263,6 +263,8 @@ SUITES = (
     Suite("go-latency", "make bench ARGS='--only go-latency'", go_latency),
     Suite("go-disk", "make bench ARGS='--only go-disk'", go_disk),
     python("python", "--table python --jobs 100000"),
+    python("python-executor", "--table python-executor --jobs 100000"),
+    python("python-async", "--table python-async --jobs 200000 --rounds 3"),
     python("python-durable", "--table python-durable --jobs 50000 --rounds 3"),
     python("python-json", "--table python-json --jobs 100000"),
     python("python-latency", "--table python-latency"),
