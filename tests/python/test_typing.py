@@ -60,7 +60,15 @@ def test_every_public_symbol_has_its_type() -> None:
 
 def test_the_stubs_are_what_is_there() -> None:
     """Every module, also those that are their own stubs: their annotations hold when they are looked at."""
-    code, text = run("mypy.stubtest", "forebay", "--allowlist", "tests/python/stubtest.txt", folder=ROOT)
+    code, text = run(
+        "mypy.stubtest",
+        "forebay",
+        "--allowlist",
+        "tests/python/stubtest.txt",
+        "--mypy-config-file",
+        "pyproject.toml",
+        folder=ROOT,
+    )
     assert (code, text.rpartition("Success: ")[1]) == (0, "Success: "), text
 
 

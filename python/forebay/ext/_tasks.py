@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 from weakref import WeakSet
 
-from forebay._forebay import Job
+from forebay._forebay import Job, cli_main
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
@@ -247,6 +247,12 @@ def declared(
     made: Task[..., Any, Any] = (JobTask if pass_job else Task)(find, function, kind, pass_job, options)
     tasks.declare(made)
     return made
+
+
+def show_counts(url: str, json: bool) -> int:
+    """Has the command `forebay` count the jobs of a file, whoever has it open; its exit code."""
+    answer = cli_main(["forebay", "--db", url, *(["--json"] if json else []), "stats"])
+    return answer if isinstance(answer, int) else 0
 
 
 def _place(function: Callable[..., Any]) -> str:

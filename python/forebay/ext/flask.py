@@ -40,9 +40,20 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from forebay import _forebay, _function
+from forebay import _function
 from forebay.dispatcher import Dispatcher
-from forebay.ext._tasks import Home, JobTask, P, R, Register, RegisterWithJob, Task, Tasks, declared
+from forebay.ext._tasks import (
+    Home,
+    JobTask,
+    P,
+    R,
+    Register,
+    RegisterWithJob,
+    Task,
+    Tasks,
+    declared,
+    show_counts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -187,4 +198,4 @@ def _stats(json: bool) -> None:
     url = current_app.config["FOREBAY_URL"]
     if url == "memory:":
         raise click.ClickException("FOREBAY_URL is memory:, and no other process can look into that")
-    sys.exit(_forebay.cli_main(["forebay", "--db", str(url), *(["--json"] if json else []), "stats"]))
+    sys.exit(show_counts(str(url), json))

@@ -157,6 +157,10 @@ def _kind(handler: Any, handlers: Mapping[str, Any]) -> str | None:
     for kind, (function, *_) in handlers.items():
         if function is handler:
             return kind
+    # What `forebay.ext` declares before there is a dispatcher is called as its handler is.
+    named = getattr(handler, "kind", None)
+    if isinstance(named, str) and named in handlers:
+        return named
     raise InvalidError(f"{handler!r} is no handler, kind or function that is registered here")
 
 
