@@ -268,12 +268,10 @@ def _msgpack() -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
         return _msgspec()
 
     def pack(value: Any) -> bytes:
-        try:
-            return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
-        except Exception as error:
-            raise EncodeError(
-                _why_not_msgpack(value) or f"$: the value cannot be written as msgpack: {error}"
-            ) from None
+        # It writes more than it reads back, such as a tuple as a key.
+        if text := _why_not_msgpack(value):
+            raise EncodeError(text)
+        return msgpack.packb(value, use_bin_type=True)  # type: ignore[no-any-return]
 
     def unpack(data: bytes) -> Any:
         return msgpack.unpackb(data, raw=False, strict_map_key=False, ext_hook=_refuse_extension)

@@ -166,10 +166,13 @@ impl Core {
         guard(py, || {
             let url = url.map_or_else(|| Ok("memory:".into()), read::url)?;
             let options = read::options(py, options)?;
-            let codec = codec.map_or(Ok(None), Codec::read)?;
+            let common = match codec.map_or(Ok(None), Codec::read)? {
+                Some(codec) => Some(Py::new(py, Format::common(py, codec))?),
+                None => None,
+            };
             let core = py.detach(|| Dispatcher::open(&url, options)).or_raise(py)?;
             Ok(Self {
-                shared: Arc::new(Shared::new(core, codec, by_reference)),
+                shared: Arc::new(Shared::new(core, common, by_reference)),
                 overseen: Overseen::default(),
             })
         })
@@ -216,7 +219,7 @@ impl Core {
             let options = read::options::<KindOptions>(py, options)?;
             let shared = &slf.get().shared;
             let id = shared.core.kind(kind).or_raise(py)?;
-            let format = Format::new(&function, pass_job, fresh, codec, shared.codec.clone())?;
+            let format = Format::new(&function, pass_job, fresh, codec, shared.codec())?;
             let registered = Arc::new(Registered {
                 function: function.clone().unbind(),
                 pass_job,

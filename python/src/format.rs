@@ -97,6 +97,25 @@ impl Format {
         })
     }
 
+    /// Of whatever no handler has a say in, where a dispatcher has.
+    pub fn common(py: Python<'_>, codec: Arc<Codec>) -> Self {
+        Self {
+            function: py.None(),
+            pass_job: false,
+            fresh: false,
+            codec: Some(codec),
+            common: None,
+            annotated: false,
+            plan: PyOnceLock::new(),
+            shape: None,
+        }
+    }
+
+    /// What it writes with, if that is not JSON.
+    pub fn codec(&self) -> Option<Arc<Codec>> {
+        self.codec.clone()
+    }
+
     /// Whether its values are written as anybody's are.
     pub fn is_plain(&self) -> bool {
         self.codec.is_none() && !self.annotated

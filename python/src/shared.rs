@@ -12,7 +12,7 @@ use crate::call::Call;
 use crate::codec::Codec;
 use crate::crew::Crew;
 use crate::errors::OrRaise;
-use crate::format::{self, Format, Take};
+use crate::format::{self, Format};
 use crate::handlers::Handlers;
 use crate::hooks::PushHooks;
 use crate::interrupt::Interrupts;
@@ -27,8 +27,8 @@ pub struct Shared {
     waits: Waits,
     /// Whether payloads and results leave this process, and so must be bytes.
     encodes: AtomicBool,
-    /// What writes payloads and results where no handler says another; JSON if there is none.
-    pub codec: Option<Arc<Codec>>,
+    /// How values are written of which no handler here says it; as JSON if there is nothing.
+    common: Option<Py<Format>>,
     /// The kinds that Python handles.
     pub kinds: Arc<KindSet>,
     /// The kinds whose handlers are coroutines.
@@ -52,12 +52,12 @@ pub struct Shared {
 
 impl Shared {
     /// Around this core, without handlers.
-    pub fn new(core: Dispatcher, codec: Option<Arc<Codec>>, by_reference: bool) -> Self {
+    pub fn new(core: Dispatcher, common: Option<Py<Format>>, by_reference: bool) -> Self {
         let can = core.capabilities();
         Self {
             waits: Waits::of(can),
             encodes: AtomicBool::new(!can.host_objects || !by_reference),
-            codec,
+            common,
             core,
             kinds: Arc::new(KindSet::new()),
             async_kinds: Arc::new(KindSet::new()),
@@ -103,14 +103,14 @@ impl Shared {
 
     /// What a job of this kind carries, as the store takes it.
     pub fn payload(&self, py: Python<'_>, kind: &Kind<'_>, value: Bound<'_, PyAny>) -> PyResult<Payload> {
-        if !self.writes() && self.codec.is_none() && self.handlers.are_plain() {
+        if !self.writes() && self.common.is_none() && self.handlers.are_plain() {
             return Ok(value::payload(value));
         }
-        let format = self.handlers.format(py, kind.id(self)?);
+        let format = self.format(py, kind.id(self)?);
         if self.writes() && !value::is_bytes(&value) {
             return match format {
                 Some(format) => format.get().write_one(&value, format::payload(py)),
-                None => self.write(&value, Whose::Payload, format::payload(py)),
+                None => format::write_with(None, &value, Whose::Payload, format::payload(py)),
             };
         }
         Ok(match format {
@@ -144,9 +144,9 @@ impl Shared {
             return Ok(value::payload(value));
         }
         let py = value.py();
-        match self.handlers.format(py, kind) {
+        match self.format(py, kind) {
             Some(format) => format.get().write_result(&value, format::payload(py)),
-            None => self.write(&value, Whose::Result, format::payload(py)),
+            None => format::write_with(None, &value, Whose::Result, format::payload(py)),
         }
     }
 
@@ -158,13 +158,18 @@ impl Shared {
         result: &Payload,
     ) -> PyResult<Bound<'py, PyAny>> {
         let kind = self.core.kind(kind).or_raise(py)?;
-        let format = self.handlers.format(py, kind);
-        value::result(py, result, format.as_ref().map(Py::get), self.codec.as_deref())
+        value::result(py, result, self.format(py, kind).as_ref().map(Py::get))
     }
 
-    /// A value that no handler here has a say in, written.
-    fn write<T>(&self, value: &Bound<'_, PyAny>, whose: Whose, take: impl Take<T>) -> PyResult<T> {
-        format::write_with(self.codec.as_deref(), value, whose, take)
+    /// How the values of a kind are written, if anybody says it.
+    fn format(&self, py: Python<'_>, kind: KindId) -> Option<Py<Format>> {
+        let common = || self.common.as_ref().map(|common| common.clone_ref(py));
+        self.handlers.format(py, kind).or_else(common)
+    }
+
+    /// What payloads and results are written with where no handler says another codec, if that is not JSON.
+    pub fn codec(&self) -> Option<Arc<Codec>> {
+        self.common.as_ref().and_then(|common| common.get().codec())
     }
 
     /// Makes a call of the core: detached if it waits.

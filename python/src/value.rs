@@ -289,19 +289,16 @@ pub fn object<'py>(py: Python<'py>, payload: &Payload) -> PyResult<Bound<'py, Py
     }
 }
 
-/// What a handler has returned, if it has this format, or its dispatcher this codec.
+/// What a handler has returned that has this format.
 pub fn result<'py>(
     py: Python<'py>,
     payload: &Payload,
     format: Option<&Format>,
-    common: Option<&Codec>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    if let Some(value) = one(payload) {
-        return Ok(value.bind(py).clone());
-    }
-    match format {
-        None => Ok(decode(py, payload, common.as_slice(), true)?.0),
-        Some(format) => {
+    match (one(payload), format) {
+        (Some(value), _) => Ok(value.bind(py).clone()),
+        (None, None) => Ok(decode(py, payload, &[], true)?.0),
+        (None, Some(format)) => {
             let codecs = format.codecs().collect::<Vec<_>>();
             format.read_result(decode(py, payload, &codecs, true)?.0)
         }
