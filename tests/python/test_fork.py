@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
+import subprocess
+import sys
+from pathlib import Path
 
-from scripts import ROUNDS, run
+import pytest
+from conftest import LIMIT
+
+from scripts import REPEATS, always, run
 
 PARENT = """
     d = forebay.Dispatcher(concurrency=4)
@@ -67,8 +72,7 @@ def test_the_child_of_a_busy_parent_ends() -> None:
         handles = [work.push(n) for n in range(100)]
     d.drain(20)
     """
-    for _ in range(ROUNDS):
-        assert run(PARENT, code) == (0, "", "")
+    always(PARENT, code, rounds=REPEATS // 10)
 
 
 def test_a_handler_may_fork() -> None:
@@ -82,41 +86,76 @@ def test_a_handler_may_fork() -> None:
     assert forks.push().result(20) == 0
     d.drain(20)
     """
-    assert run(PARENT, code) == (0, "", "")
+    always(PARENT, code)
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_multiprocessing(method: str, tmp_path: object) -> None:
-    file = f"{tmp_path}/program.py"
-    program = f"""
-import multiprocessing, os, subprocess, sys
+def test_a_child_works_with_a_dispatcher_of_its_own() -> None:
+    """The parent's workers run meanwhile, and hold whatever locks they hold."""
+    code = """
+    for round in range(10):
+        child = os.fork()
+        if child == 0:
+            with forebay.Dispatcher(concurrency=2) as own:
+                double = own.handler(kind="double")(lambda n: 2 * n)
+                assert [double.push(n).result(20) for n in range(10)] == list(range(0, 20, 2))
+            sys.exit(7)
+        handles = [work.push(n) for n in range(100)]
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    d.drain(20)
+    """
+    always(PARENT, code, rounds=REPEATS // 10)
+
+
+def test_a_program_started_beside_workers_that_run() -> None:
+    """With preexec_fn, Python forks without exec for a moment."""
+    code = """
+    import subprocess
+    @d.handler
+    def shell(n):
+        done = subprocess.run(["/bin/echo", str(n)], preexec_fn=os.getpid, capture_output=True)
+        return done.stdout, done.stderr
+    shells = [shell.push(n) for n in range(10)]
+    mine = subprocess.run(["/bin/echo", "mine"], preexec_fn=os.getpid, capture_output=True)
+    assert (mine.stdout, mine.stderr) == (b"mine\\n", b"")
+    assert [s.result(20) for s in shells] == [(b"%d\\n" % n, b"") for n in range(10)]
+    d.drain(20)
+    """
+    always(PARENT, code, rounds=REPEATS // 10)
+
+
+MULTIPROCESSING = """
+import multiprocessing, os, sys
 import forebay
 
 def child(n):
+    # One process for each.
     with forebay.Dispatcher(concurrency=2) as d:
         return d.handler(kind="double")(lambda n: 2 * n).push(n).result(20)
 
 if __name__ == "__main__":
+    method, rounds = sys.argv[1], int(sys.argv[2])
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["forebay"])
     with forebay.Dispatcher(concurrency=2) as d:
-        @d.handler
-        def shell():
-            # preexec_fn forks without exec for a moment.
-            program = [sys.executable, "-c", "print(1)"]
-            return subprocess.run(program, preexec_fn=os.getpid, capture_output=True)
-        with multiprocessing.get_context({method!r}).Pool(2) as pool:
-            print(pool.map(child, range(5)))
+        busy = d.handler(kind="busy", pass_job=True)(lambda job: job.wait_stop())
+        busy.push()
+        with context.Pool(2, maxtasksperchild=1) as pool:
+            assert pool.map(child, range(rounds), chunksize=1) == [2 * n for n in range(rounds)]
             pool.close()
             pool.join()
-        done = shell.push().result(20)
-        print(done.stdout, done.stderr)
 """
-    with open(file, "w") as f:
-        f.write(program)
-    assert run(
-        f"import runpy; runpy.run_path({file!r}, run_name='__main__')"
-        if method == "fork"
-        else f"import subprocess; sys.exit(subprocess.run([sys.executable, {file!r}]).returncode)"
-    ) == (0, "[0, 2, 4, 6, 8]\nb'1\\n' b''\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_multiprocessing(method: str, tmp_path: Path) -> None:
+    file = tmp_path / "program.py"
+    file.write_text(MULTIPROCESSING)
+    # Each child of spawn is an interpreter that starts.
+    rounds = REPEATS // 3 if method == "spawn" else REPEATS
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", file, method, str(rounds)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT * 6)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_a_child_does_not_wait_for_what_a_thread_of_the_parent_was_importing() -> None:
