@@ -44,7 +44,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench overload site install uninstall nightly nightly-crash nightly-books nightly-cargo-c clean
+.PHONY: help demo test bench overload site install uninstall nightly nightly-crash nightly-books nightly-pythons nightly-cargo-c clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-examples
 
 help: ## this list
@@ -86,7 +86,8 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	$(MAKE) --no-print-directory nightly-cargo-c
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FBY_TEST_NIGHTLY=1 build/c/c-plain tickets races forks
-	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 1800 tests/python
+	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 3600 tests/python
+	$(MAKE) --no-print-directory nightly-pythons
 
 # Sizes and what each shows: docs/reliability.md. Nothing may be skipped here.
 nightly-crash: ## crashes at the nightly size: kills, faults of every call, power cuts, simulated histories
@@ -94,6 +95,19 @@ nightly-crash: ## crashes at the nightly size: kills, faults of every call, powe
 	@scripts/need.sh rust cc strace
 	FOREBAY_NO_SKIPS=1 FOREBAY_KILLS=20000 FOREBAY_SYSCALLS=1000000 FOREBAY_FAULTS=1000000 \
 		FOREBAY_IMAGES=1000 FOREBAY_HISTORIES=1000000 $(CARGO) test --release -p forebay-tests --test crash
+
+# Each has an environment of its own, with the same wheel.
+nightly-pythons: $(PACKAGE) ## the Python tests on every CPython >= 3.11 of the machine
+	$(call say,every Python)
+	@mkdir -p build/pythons
+	$(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/pythons .
+	for python in $$(scripts/find-python.sh --all); do \
+		echo "== $$python"; \
+		venv=build/pythons/$$("$$python" -c 'import sys; print("venv%d.%d%s" % (*sys.version_info[:2], sys.abiflags))'); \
+		"$$python" -m venv $$venv; \
+		$$venv/bin/python -m pip install --quiet -r scripts/requirements-dev.txt build/pythons/forebay-*.whl; \
+		$$venv/bin/python -m pytest -q tests/python; \
+	done
 
 nightly-books: ## a hundred million jobs under every policy at once, each accounted for
 	$(call say,books)

@@ -30,6 +30,8 @@ WORKER = "forebay-worker-"
 """How the names of worker threads begin."""
 _JOIN = 0.5
 """How long to wait for threads whose handlers have outlived the grace, in seconds."""
+_LAST = 2.0
+"""The same before the process leaves without them: on a busy machine a thread may be slow to end."""
 
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 _process = 0
@@ -44,9 +46,9 @@ def watch(dispatcher: Dispatcher) -> None:
     _open.add(dispatcher)
 
 
-def join(threads: Iterable[threading.Thread]) -> list[str]:
+def join(threads: Iterable[threading.Thread], limit: float | None = None) -> list[str]:
     """Waits for worker threads, which end at once unless their handler hangs. Names those that do."""
-    deadline = time.monotonic() + _JOIN
+    deadline = time.monotonic() + (_JOIN if limit is None else limit)
     here = threading.current_thread()
     alive = [thread for thread in threads if thread.is_alive() and thread is not here]
     for thread in alive:
@@ -79,7 +81,8 @@ def _stop_all() -> None:
             # This, or a dump that cannot be written: it is told, and the others are stopped all the same.
             sys.excepthook(*sys.exc_info())
     # Those of dispatchers that are gone as well.
-    if hung := join(thread for thread in threading.enumerate() if thread.name.startswith(WORKER)):
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
+    if hung := join(workers, _LAST):
         leave(hung)
 
 

@@ -54,8 +54,8 @@ def main() -> str | None:
     left, limit = order["rounds"], order["limit"]
     running: dict[int, Child] = {}
     poll, ends = select.poll(), Counter[tuple[int, str, str]]()
-    while left or running:
-        while left and len(running) < order["at_once"]:
+    while left > 0 or running:
+        while left > 0 and len(running) < order["at_once"]:
             left -= 1
             child = start(limit)
             if child is None:

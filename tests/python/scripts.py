@@ -17,7 +17,7 @@ from conftest import LIMIT
 
 ROUNDS = int(os.environ.get("FOREBAY_ROUNDS", "3"))
 """How often tests of races between threads, and of whole processes that are started for it, are repeated."""
-REPEATS = max(60, 5 * ROUNDS)
+REPEATS = 60 if ROUNDS == 3 else 5 * ROUNDS
 """How often programs are run by `repeat`."""
 AT_ONCE = 6
 """How many of them at a time: most of them wait, and what races should meet a busy machine."""
@@ -101,6 +101,7 @@ Ends = dict[tuple[int, str, str], int]
 
 def repeat(*parts: str, rounds: int = REPEATS) -> Ends:
     """Runs a program to its end many times: once in an interpreter of its own, else in forked ones."""
+    assert rounds > 0
     ends = {run(*parts): 1}
     order = {"program": program(*parts), "rounds": rounds - 1, "at_once": AT_ONCE, "limit": LIMIT}
     forker = Path(__file__).with_name("forker.py")

@@ -11,6 +11,9 @@ from conftest import LIMIT
 
 from scripts import REPEATS, always, run
 
+FEW = max(1, REPEATS // 10)
+"""Where each program forks ten times itself."""
+
 PARENT = """
     d = forebay.Dispatcher(concurrency=4)
     @d.handler
@@ -72,7 +75,7 @@ def test_the_child_of_a_busy_parent_ends() -> None:
         handles = [work.push(n) for n in range(100)]
     d.drain(20)
     """
-    always(PARENT, code, rounds=REPEATS // 10)
+    always(PARENT, code, rounds=FEW)
 
 
 def test_a_handler_may_fork() -> None:
@@ -103,7 +106,7 @@ def test_a_child_works_with_a_dispatcher_of_its_own() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     d.drain(20)
     """
-    always(PARENT, code, rounds=REPEATS // 10)
+    always(PARENT, code, rounds=FEW)
 
 
 def test_a_program_started_beside_workers_that_run() -> None:
@@ -120,7 +123,7 @@ def test_a_program_started_beside_workers_that_run() -> None:
     assert [s.result(20) for s in shells] == [(b"%d\\n" % n, b"") for n in range(10)]
     d.drain(20)
     """
-    always(PARENT, code, rounds=REPEATS // 10)
+    always(PARENT, code, rounds=FEW)
 
 
 MULTIPROCESSING = """
