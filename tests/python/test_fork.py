@@ -156,7 +156,7 @@ def test_multiprocessing(method: str, tmp_path: Path) -> None:
     file.write_text(MULTIPROCESSING)
     # Each child of spawn is an interpreter that starts.
     rounds = REPEATS // 3 if method == "spawn" else REPEATS
-    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", file, method, str(rounds)]
+    command = [sys.executable, "-W", "ignore:This process:DeprecationWarning", str(file), method, str(rounds)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT * 6)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
