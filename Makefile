@@ -44,7 +44,7 @@ PACKAGE_SOURCES := $(shell find core cli python Cargo.toml Cargo.lock pyproject.
 when = @if $(1); then (set -x; $(2)); else echo "not there yet: $(1)"; test -z "$${CI:-}"; fi
 say = @printf '\n== %s\n' "$(1)"
 
-.PHONY: help demo test bench overload site install uninstall nightly nightly-crash nightly-books nightly-pythons nightly-cargo-c clean
+.PHONY: help demo test bench overload site install uninstall nightly nightly-crash nightly-books nightly-pythons nightly-cargo-c nightly-sdist sdist clean
 .PHONY: fmt clippy doc test-rust test-shuttle test-c test-go test-python test-examples
 
 help: ## this list
@@ -84,6 +84,7 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	$(MAKE) --no-print-directory nightly-crash
 	$(MAKE) --no-print-directory nightly-books
 	$(MAKE) --no-print-directory nightly-cargo-c
+	$(MAKE) --no-print-directory nightly-sdist
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FBY_TEST_NIGHTLY=1 build/c/c-plain tickets races forks
 	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 3600 tests/python
@@ -124,6 +125,15 @@ nightly-cargo-c: ## an installation made by cargo-c, and programs against it
 
 site: $(PACKAGE) ## the documentation as a site, into build/site
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+nightly-sdist: $(TOOLS) ## the Python package from its source distribution, without a network, in bare environments
+	$(call say,source distribution)
+	@scripts/need.sh rust cc
+	PY=$(PY) tests/install/sdist.sh build/sdist
+
+sdist: $(TOOLS) ## the source distribution of the Python package, into build/
+	@scripts/need.sh rust
+	PY=$(PY) scripts/sdist.sh build
 
 clean: ## remove what the targets above made
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache
@@ -178,10 +188,11 @@ test-go: $(TOOLS) ## Go: gofmt, vet, tests under the race detector
 
 test-python: $(PACKAGE) ## Python: ruff, mypy and pyright in strict mode, stubtest, pytest
 	$(call say,Python tests)
-	@scripts/need.sh node
+	@scripts/need.sh node cc
 	ruff check .
 	ruff format --check .
 	$(call when,test -e python/forebay,$(PY) -m mypy)
+	PY=$(PY) tests/install/wheel.sh build/wheel/*.whl
 	$(call when,test -e tests/python,$(PY) -m pytest tests/python)
 
 test-examples: $(PACKAGE) ## the programs of examples/, each run by its test
@@ -203,7 +214,9 @@ $(TOOLS): scripts/requirements-dev.txt
 $(PACKAGE): $(TOOLS) $(PACKAGE_SOURCES)
 	@scripts/need.sh rust cc
 	@echo "building the Python package (a minute or two the first time)"
-	$(call when,test -e python/forebay,RUSTFLAGS="$$(scripts/rust-flags.sh)" $(PY) -m pip install --quiet --no-build-isolation --no-deps --force-reinstall .)
+	rm -rf build/wheel
+	RUSTFLAGS="$$(scripts/rust-flags.sh)" $(PY) -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir build/wheel .
+	$(PY) -m pip install --quiet --no-deps --force-reinstall build/wheel/*.whl
 	@touch $@
 
 $(CBINDGEN_STAMP):
