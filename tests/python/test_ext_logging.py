@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import LIMIT, Gate
-from forebay import Dispatcher, Fatal, JobFailed, Retry
+from forebay import Dispatcher, Fatal, Job, JobFailed, Retry
 from forebay.ext.logging import EventLog, JobFilter, current_job, log_events, mark_jobs
 
 from scripts import Script
@@ -187,6 +187,8 @@ def test_records_name_their_job(opened: Opened, logger: logging.Logger, keeper: 
     keeper.addFilter(JobFilter())
     d = opened(concurrency=2)
     mark_jobs(d)
+    left: list[Job | None] = []
+    d.add_hooks(after=lambda job, outcome, seconds: left.append(current_job()))
 
     @d.handler
     def outer(depth: int) -> str:
@@ -203,7 +205,7 @@ def test_records_name_their_job(opened: Opened, logger: logging.Logger, keeper: 
         ids = [handle.result(LIMIT) for handle in pushed]
         d.drain(LIMIT)
     logger.info("after")
-    assert current_job() is None
+    assert left == [None] * 3
     by_message: dict[str, list[dict[str, object]]] = {}
     for record in keeper.records:
         by_message.setdefault(record.getMessage(), []).append(record.__dict__)

@@ -194,13 +194,13 @@ def test_an_attempt_leaves_its_thread_as_it_was(traced: Opened, traces: Traces) 
     def quiet() -> bool:
         return trace.get_current_span().get_span_context().is_valid
 
-    before: list[bool] = []
-    d.add_hooks(after=lambda job, outcome, seconds: before.append(trace.get_current_span().is_recording()))
+    left: list[trace.Span] = []
+    d.add_hooks(after=lambda job, outcome, seconds: left.append(trace.get_current_span()))
     with d:
         for _ in range(3):
             assert quiet.push().result(LIMIT)
         d.drain(LIMIT)
-    assert before == [False] * 3
+    assert left == [trace.INVALID_SPAN] * 3
     roots = [parent(span) for span in traces.of("push default")]
     assert roots == [None] * 3
 
