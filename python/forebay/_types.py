@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 from uuid import UUID
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextvars import ContextVar
+
     from forebay._forebay import Handle
     from forebay.codec import Codec
 
@@ -28,6 +31,8 @@ Id: TypeAlias = "UUID | str | Handle[Any]"
 """What names a job."""
 OptionValue: TypeAlias = float | str | bool | timedelta | PathLike[str] | None
 """The value of an option of a dispatcher."""
+Variables: TypeAlias = "Iterable[ContextVar[str]] | OptionValue"
+"""Context variables, or None. The rest is for programs that give all options in one dict, and is refused."""
 Left: TypeAlias = Literal["default"] | None
 """What leaves an option of a queue or a kind to the dispatcher."""
 Rate: TypeAlias = float | str

@@ -42,7 +42,16 @@ if TYPE_CHECKING:
     from typing import Self, Unpack
 
     from forebay._async import Crew
-    from forebay._types import CodecOrName, Delay, ForwardOptions, Id, KindOptions, OptionValue, Url
+    from forebay._types import (
+        CodecOrName,
+        Delay,
+        ForwardOptions,
+        Id,
+        KindOptions,
+        OptionValue,
+        Url,
+        Variables,
+    )
 
 _SLICE = 0.1
 """How long `run` may be deaf to a signal, in seconds."""
@@ -130,6 +139,7 @@ class Dispatcher(Core):
         *,
         codec: CodecOrName = "json",
         by_reference: bool = True,
+        context: Variables = None,
         **options: OptionValue,
     ) -> Self:
         """Opens a dispatcher."""
@@ -145,6 +155,7 @@ class Dispatcher(Core):
         *,
         codec: CodecOrName = "json",
         by_reference: bool = True,
+        context: Variables = None,
         **options: OptionValue,
     ) -> None:
         """Opens a dispatcher.
@@ -157,6 +168,9 @@ class Dispatcher(Core):
                 only by those who say "pickle".
             by_reference: Whether values travel by reference where they stay in this process. If not, they
                 are written and read there too: handlers get copies, and what a file refuses is refused.
+            context: `contextvars.ContextVar`s whose values, which are text, travel with a job: as they are
+                where it is pushed, they are in its handler, sync or async, in whatever process that runs.
+                They are its headers "context-" and the name.
             **options: See docs/configuration.md.
         """
         self._url = url
@@ -175,6 +189,10 @@ class Dispatcher(Core):
         # while the main thread is in the middle of waiting for it.
         self._stopped = threading.Lock()
         self._stopped.acquire()
+        if context is not None:
+            from forebay import _context
+
+            _context.carry(self, context)
         _exit.watch(self)
 
     # ---- handlers ---------------------------------------------------------------------------------------

@@ -231,10 +231,9 @@ def test_on_any_loop(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
 
         async with d:
             handles = [kind.push(n) for n in range(200) for kind in (quick, several)]
-            late = slow.push()
             assert sorted(await forebay.gather(*handles)) == sorted([*range(200), *range(200)])
             with pytest.raises(forebay.JobFailed, match="timeout"):
-                await late
+                await slow.push()
             await d.adrain(LIMIT)
 
     with asyncio.Runner(loop_factory=factory) as runner:
