@@ -277,19 +277,9 @@ class _ForebayTask(_Forebay):
 
 
 class _ForebayJson(_Forebay):
-    """The payload is encoded at the push and decoded before the call, by Forebay's own codec."""
+    """The payload is written as JSON at the push and read before the call, as for a file."""
 
-    def _register(self, function: Function) -> object:
-        from forebay._forebay import from_json
-
-        return self.d.handler(kind="noop")(lambda text: function(from_json(text)))
-
-    def run(self, payloads: Iterable[object]) -> None:
-        from forebay._forebay import to_json
-
-        push = self.d.push
-        for payload in payloads:
-            push("noop", to_json(payload))
+    options: ClassVar[dict[str, Any]] = {"by_reference": False}
 
 
 class _JsonLoop:

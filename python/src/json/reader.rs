@@ -36,16 +36,19 @@ impl<'py, 'a> Reader<'py, 'a> {
         (reader.at == text.len()).then_some(value)
     }
 
+    #[inline]
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn next(&mut self) -> Option<u8> {
         let next = self.peek()?;
         self.at += 1;
         Some(next)
     }
 
+    #[inline]
     fn space(&mut self) {
         while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
