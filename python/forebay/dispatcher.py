@@ -125,7 +125,8 @@ class Dispatcher(Core):
     With a file, what an accepted job survives is its durability: "disk", unless the option `durability` or
     the push itself says "os" or "memory". A push returns when that is reached; threads that push at the same
     time share the wait. Payloads and results are then `bytes`, what JSON can hold, or what the annotations of
-    their handler say; without one, handlers get what was written: a tuple comes as a list. Several processes may have one file if each says `shared=True`.
+    their handler say; without one, handlers get what was written: a tuple comes as a list. Several processes
+    may have one file if each says `shared=True`.
 
     `push` waits, `await d.apush(...)` does not keep an event loop waiting; both let other threads run.
 

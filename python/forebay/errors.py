@@ -156,7 +156,7 @@ class AlreadyOpen(ForebayError):
 
 
 class EncodeError(ForebayError, TypeError):
-    """The payload or result cannot be written, or is not what its annotation says; the text names the part."""
+    """The payload or result cannot be written, or is not as annotated; the text names the part."""
 
     code = 19
 
