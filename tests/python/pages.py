@@ -93,7 +93,7 @@ class Reader:
 
     def _python(self, block: Block) -> str:
         # Padded, so that a traceback has the lines of the page.
-        code = compile("\n" * (block.line - 1) + block.body, str(self._page), "exec")
+        code = compile("\n" * (block.line - 1) + block.body, str(self._page), "exec", dont_inherit=True)
         with redirect_stdout(io.StringIO()) as printed:
             exec(code, self._names)
         return printed.getvalue()
