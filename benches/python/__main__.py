@@ -6,7 +6,7 @@ call is counted. Forebay keeps an id, a state, attempts and times per job; the o
 pool is measured with several numbers of threads, free and pinned to one processor, because that is what suits
 some of them best.
 
-    python benches/python [--table python,latency,memory,...] [--rounds 5] [--jobs 200000] [--json]
+    python benches/python [--table python,python-import,...] [--rounds 5] [--jobs 200000] [--json]
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 
 from contenders import CONTENDERS, Contender, Function, Opened
 from durable import DURABLE
+from imports import MODULES
 from loops import LOOPS
 
 KNOWN: dict[str, Contender] = {**CONTENDERS, **DURABLE, **LOOPS}
@@ -22,5 +23,7 @@ def opened(name: str, function: Function) -> Opened:
 
 def title(name: str) -> str:
     """What a contender is, for people: its description and its setting."""
+    if name in MODULES:
+        return f"`import {MODULES[name]}`"
     base, _, setting = name.partition(":")
     return f"{KNOWN[base].title} ({setting})" if setting else KNOWN[base].title

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contenders import Counted
+from imports import MODULES, imports
 from known import opened
 from loops import TABLE
 
@@ -163,6 +164,7 @@ _ALL = (
         ("executor:1", "forebay:1"),
         backlog,
     ),
+    Table("python-import", "an import, beyond the bare interpreter", tuple(MODULES), imports),
 )
 
 TABLES = {table.name: table for table in _ALL}

@@ -270,4 +270,5 @@ SUITES = (
     python("python-latency", "--table python-latency"),
     python("python-memory", "--table python-memory --rounds 3"),
     python("python-backlog", "--table python-backlog --rounds 3"),
+    python("python-import", "--table python-import --rounds 1"),
 )
