@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import sys
 from collections.abc import Callable
@@ -91,7 +92,69 @@ def raises(error: BaseException) -> Callable[[], NoReturn]:
     return handler
 
 
+class Unmade(Exception):
+    def __init__(self, needed: object) -> None:
+        """Raised as a class, it cannot be made."""
+
+
+def unmade() -> NoReturn:
+    raise Unmade  # type: ignore[call-arg]
+
+
+class Unreadable(Exception):
+    """What is asked of it for the history raises what nobody catches."""
+
+    def __str__(self) -> str:
+        raise SystemExit("from __str__")
+
+    __repr__ = __str__
+
+
+def tall() -> NoReturn:
+    """A traceback of a megabyte: its lines are long, and there are many."""
+    name = "f" * 2000
+    source = f"def {name}(n):\n    if n: {name}(n - 1)\n    raise ValueError('tall')"
+    scope: dict[str, Callable[[int], NoReturn]] = {}
+    exec(compile(source, "x" * 2000, "exec"), scope)
+    scope[name](300)
+    raise AssertionError
+
+
+def circular() -> NoReturn:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__, second.__cause__ = second, first
+    raise first
+
+
+def unfounded() -> NoReturn:
+    """Notes and attributes that are not what they should be."""
+    error = ValueError("odd")
+    error.__notes__ = 3  # type: ignore[assignment]
+    raise error
+
+
+def group() -> NoReturn:
+    raise ExceptionGroup("several", [ValueError("one"), ExceptionGroup("more", [KeyError("two")])])
+
+
+def base_group() -> NoReturn:
+    raise BaseExceptionGroup("several", [KeyboardInterrupt(), ValueError("one")])
+
+
 ERRORS = {
+    "no memory": (raises(MemoryError("none left")), "error", "MemoryError: none left\n"),
+    "cancelled by asyncio": (raises(asyncio.CancelledError()), "panic", "CancelledError\n"),
+    "a group": (group, "error", "ExceptionGroup: several (2 sub-exceptions)\n"),
+    "a group of what leaves": (base_group, "panic", "BaseExceptionGroup: several (2 sub-exceptions)\n"),
+    "one that cannot be made": (unmade, "error", "TypeError: "),
+    "one whose text exits": (
+        raises(Unreadable()),
+        "error",
+        "Unreadable (its text cannot be had: __str__ raised SystemExit)",
+    ),
+    "a traceback of a megabyte": (tall, "error", "ValueError: tall\n"),
+    "one that is its own cause": (circular, "error", "ValueError: first\nTraceback"),
+    "bad notes": (unfounded, "error", "ValueError: odd\n"),
     "an exception": (raises(ValueError("bad")), "error", "ValueError: bad\n"),
     "an odd one": (raises(Odd("odd")), "panic", "Odd: odd\n"),
     "stop iteration": (raises(StopIteration(1)), "error", "StopIteration: 1\n"),
@@ -126,6 +189,34 @@ def test_an_exception_fails_the_attempt(d: Dispatcher, name: str) -> None:
     assert len(caught.value.message) < 16 * 1024
     assert caught.value.attempts == 1
     assert after.push().result(LIMIT) == "fine", "the worker goes on"
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_an_exception_fails_the_attempt_of_an_async_handler(d: Dispatcher, name: str) -> None:
+    """As of any other, but that a coroutine cannot raise StopIteration."""
+    function, kind, text = ERRORS[name]
+
+    async def bad() -> None:
+        await asyncio.sleep(0)
+        function()
+
+    if name == "stop iteration":
+        kind, text = "error", "RuntimeError: coroutine raised StopIteration"
+    if name == "cancelled by asyncio":
+        # What was cancelled in it and nobody has asked for is a failure like any other.
+        kind, text = "error", ""
+    handler = d.handler(kind="bad", max_attempts=1)(bad)
+
+    async def good() -> str:
+        return "fine"
+
+    d.start()
+    with pytest.raises(forebay.JobFailed) as caught:
+        handler.push().result(LIMIT)
+    assert caught.value.kind == kind
+    assert caught.value.message.startswith(text)
+    assert len(caught.value.message) < 16 * 1024
+    assert d.handler(kind="good")(good).push().result(LIMIT) == "fine", "the loop goes on"
 
 
 def test_a_chain_names_the_cause(d: Dispatcher) -> None:
