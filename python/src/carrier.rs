@@ -16,7 +16,7 @@ use std::time::Duration;
 use forebay::{Deadline, Failure, FailureKind, Inside, Lease, Outcome, StopReason, Ticket};
 use parking_lot::Mutex;
 use pyo3::PyTraverseError;
-use pyo3::exceptions::{PyKeyboardInterrupt, PyRuntimeError, PySystemExit, PyValueError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -162,7 +162,8 @@ impl Carrier {
         let mut seat = carrier.seat.lock();
         match seat.at {
             At::Running => return Err(PyValueError::new_err("the carrier is running")),
-            At::Ended => return Err(PyRuntimeError::new_err("the carrier has ended")),
+            // It was given up before its task was.
+            At::Ended => return thrown.map_or(Ok(None), |thrown| Err(PyErr::from_value(thrown))),
             _ => {}
         }
         let at = mem::replace(&mut seat.at, At::Running);
