@@ -15,8 +15,8 @@ die() {
     exit 1
 }
 
-# The aim is 3 MB, which is missed by a little; that it does not grow further is what can be kept.
-MOST=3300000
+# The aim is 3 MB, which it misses: 3.25 MB when the executor and the extensions came. This keeps it from growing on.
+MOST=3500000
 size=$(stat -c %s "$wheel")
 ((size <= MOST)) || die "$(basename "$wheel") has $size bytes, more than $MOST"
 
