@@ -33,7 +33,11 @@ impl Inner {
         match waiting.until(deadline, look) {
             Some(ended) => ended?,
             None => {
-                let text = format!("job {id} is still {} after the time to wait", state(id)?);
+                let text = format!(
+                    "job {id} is still {} after the time to wait; wait longer, cancel it, or let explain say \
+                     what it waits for",
+                    state(id)?
+                );
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
         }
@@ -88,6 +92,9 @@ impl Drop for WaitingHandler<'_> {
 pub(crate) fn unknown(id: JobId) -> Error {
     Error::new(
         ErrorKind::NotFound,
-        format!("there is no job {id}; it was never pushed here or has been forgotten"),
+        format!(
+            "there is no job {id}; it was never pushed here, or has ended and is forgotten: options \
+             keep_finished and retention say how long one is kept"
+        ),
     )
 }
