@@ -135,8 +135,8 @@ def wait(
 
     Raises:
         ClosedError: A dispatcher has stopped, and what would have to be waited for will not end.
-        WouldDeadlock: A handler waits without a timeout, and every slot of its dispatcher is held by one that
-            waits.
+        WouldDeadlock: A handler waits without a timeout for jobs of its own dispatcher, which may need its
+            slot.
     """
     if return_when not in _RETURN_WHEN:
         raise InvalidError(f"return_when is {return_when!r}; it must be one of {', '.join(_RETURN_WHEN)}")

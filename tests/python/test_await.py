@@ -340,7 +340,16 @@ def test_what_a_handle_is(d: Dispatcher) -> None:
     for copied in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"cannot be pickled: .* send\s+str\(handle.id\)"):
             copied(handle)
-    with pytest.raises(forebay.WaitTimeout, match="still queued"):
+    with pytest.raises(
+        forebay.WaitTimeout, match=r"still queued .* wait longer, cancel it, or let explain say"
+    ):
         handle.result(timeout=0)
+    few = Dispatcher(keep_finished=0)
+    gone = few.push("k")
+    gone.cancel()
+    for ask in (gone.result, gone.cancel, gone.job, lambda: gone.status):
+        with pytest.raises(forebay.NotFoundError, match="is forgotten: options keep_finished and retention"):
+            ask()
+    few.stop()
     with pytest.raises(TypeError, match="give seconds, a timedelta, or a text"):
         handle.result(timeout=[])  # type: ignore[arg-type]

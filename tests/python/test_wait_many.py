@@ -198,6 +198,20 @@ def test_what_is_no_wait_is_refused(d: Dispatcher) -> None:
     assert get_args(ReturnWhen) == _RETURN_WHEN
 
 
+def test_a_handler_waits_for_many_with_a_timeout(d: Dispatcher) -> None:
+    d.handler(kind="k")(lambda n: n)
+
+    @d.handler(max_attempts=1)
+    def parent(timeout: float | None) -> list[int]:
+        children = [d.push("k", n) for n in range(3)]
+        return sorted(child.result() for child in forebay.as_completed(children, timeout))
+
+    d.start()
+    assert parent.push(LIMIT).result(LIMIT) == [0, 1, 2]
+    with pytest.raises(forebay.JobFailed, match="WouldDeadlock: a handler must not wait without a deadline"):
+        parent.push(None).result(LIMIT)
+
+
 def test_threads_wait_for_the_same_jobs(two: list[Dispatcher]) -> None:
     handles = [d.push("k", n) for n in range(300) for d in two]
     seen: list[set[Handle[Any]]] = []
