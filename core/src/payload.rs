@@ -188,6 +188,13 @@ impl Payload {
         Self(Block::host(object).unwrap_or_else(|| no_memory()))
     }
 
+    /// An object of the host that is never dropped, and whose references nobody counts: for a value that half the
+    /// jobs carry, of which there is one.
+    #[must_use]
+    pub fn host_forever(object: impl HostObject) -> Self {
+        Self(Block::host(object).unwrap_or_else(|| no_memory()).keep())
+    }
+
     /// A copy of at most [`SMALL`] bytes.
     fn small(bytes: &[u8], known: Known) -> Self {
         Self(Block::small(bytes, known).unwrap_or_else(|| no_memory()))
@@ -243,7 +250,13 @@ impl Payload {
 
     /// The host's object, if the payload is one of type `T`.
     #[must_use]
+    #[inline]
     pub fn as_host<T: HostObject>(&self) -> Option<&T> {
+        self.0.host_as().or_else(|| self.shown_as())
+    }
+
+    /// The same of an object that shows something else for itself.
+    fn shown_as<T: HostObject>(&self) -> Option<&T> {
         match self.0.view() {
             View::Host(host) => host.object.as_any().downcast_ref(),
             View::Small(..) | View::Large(_) => None,

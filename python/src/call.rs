@@ -6,6 +6,7 @@ use std::ptr;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use smallvec::SmallVec;
 
 use crate::given::Given;
 
@@ -24,18 +25,21 @@ unsafe extern "C" {
 const OFFSET: usize = 1 << (usize::BITS - 1);
 /// So many arguments, and a free place before them, find room on the stack.
 const FEW: usize = 8;
+/// A call with no more values has no memory beside its payload's.
+const MOSTLY: usize = 3;
 
 /// What a function is called with: values by position, and after them those whose names are given.
 ///
 /// Not an object of Python, so that the garbage collector need not look at a million of them; and the names
 /// are those of the place in the program that made the call, shared by all calls it makes.
 pub struct Call {
-    values: Box<[Py<PyAny>]>,
+    values: SmallVec<[Py<PyAny>; MOSTLY]>,
     names: Option<Py<PyTuple>>,
 }
 
 impl Call {
     /// What a method has been called with.
+    #[inline]
     pub fn of(given: Given<'_, '_>) -> Self {
         let values = given.values().iter().map(|value| (*value).to_owned().unbind());
         Self {
@@ -114,6 +118,7 @@ impl Call {
 }
 
 /// Calls `function` with one value, after `first` if there is one.
+#[inline]
 pub fn one<'py>(
     function: &Bound<'py, PyAny>,
     first: Option<&Bound<'py, PyAny>>,
@@ -133,6 +138,7 @@ pub fn one<'py>(
 /// # Safety
 /// The pointers are to objects that somebody holds for the time of the call, and there are not fewer of them
 /// than names.
+#[inline]
 unsafe fn vectorcall<'py>(
     function: &Bound<'py, PyAny>,
     places: &mut [*mut ffi::PyObject],

@@ -7,8 +7,8 @@
 //! end of that ([`Near`]), and what was laid down by others when it comes by.
 
 use std::cell::{Cell, RefCell};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crossbeam_queue::SegQueue;
 use pyo3::ffi;
@@ -27,7 +27,10 @@ impl Dead {
     }
 }
 
-static GRAVES: AtomicPtr<SegQueue<Dead>> = AtomicPtr::new(std::ptr::null_mut());
+static GRAVES: AtomicPtr<SegQueue<Dead>> = AtomicPtr::new(ptr::null_mut());
+
+/// Whether something may be there: to ask the queue itself costs a fence.
+static ANY: AtomicBool = AtomicBool::new(false);
 
 /// What one thread has to do with this.
 struct Here {
@@ -51,33 +54,57 @@ thread_local! {
 
 /// While it lives, what this thread lays down stays with this thread, which drops it by the end of this: for
 /// attached threads, around what may let objects go.
-pub struct Near<'py>(Python<'py>);
+pub struct Near<'py> {
+    py: Python<'py>,
+    /// Looked up once: in a library that is loaded at run time each look is a call.
+    here: NonNull<Here>,
+}
 
 impl<'py> Near<'py> {
     /// From now on.
+    #[inline]
     pub fn new(py: Python<'py>) -> Self {
-        HERE.with(|here| here.near.update(|near| near + 1));
-        Self(py)
+        HERE.with(|here| {
+            here.near.update(|near| near + 1);
+            Self {
+                py,
+                here: NonNull::from(here),
+            }
+        })
+    }
+
+    #[inline]
+    fn here(&self) -> &Here {
+        // SAFETY: a token of being attached stays on its thread, and so does this; what is kept per thread is there
+        // as long as its functions run.
+        unsafe { self.here.as_ref() }
     }
 
     /// Drops what this thread has laid down. Call it where no core call is under way on this thread.
+    #[inline]
     pub fn drain(&self) {
-        HERE.with(|here| here.drain(self.0));
+        self.here().drain(self.py);
     }
 }
 
 impl Drop for Near<'_> {
+    #[inline]
     fn drop(&mut self) {
-        HERE.with(|here| {
-            here.drain(self.0);
-            here.near.update(|near| near - 1);
-        });
+        self.drain();
+        self.here().near.update(|near| near - 1);
     }
 }
 
 impl Here {
+    #[inline]
     fn drain(&self, py: Python<'_>) {
-        if self.dead.borrow().is_empty() || self.draining.replace(true) {
+        if !self.dead.borrow().is_empty() {
+            self.drop_all(py);
+        }
+    }
+
+    fn drop_all(&self, py: Python<'_>) {
+        if self.draining.replace(true) {
             return;
         }
         // One after the other: a destructor may lay down more.
@@ -94,37 +121,59 @@ impl Here {
 
 /// The queue of this process. It is never freed: threads of the core may still hold it at the very end.
 fn graves() -> &'static SegQueue<Dead> {
-    let mut at = GRAVES.load(Ordering::Acquire);
-    if at.is_null() {
+    // SAFETY: what is there was made by `Box::into_raw`, and is never freed.
+    unsafe { GRAVES.load(Ordering::Acquire).as_ref() }.unwrap_or_else(|| {
         let fresh = Box::into_raw(Box::default());
-        match GRAVES.compare_exchange(at, fresh, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => at = fresh,
-            Err(other) => {
+        let set = GRAVES.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire);
+        let at = set.map_or_else(
+            |other| {
                 // SAFETY: `fresh` was made above and nobody else has seen it.
                 drop(unsafe { Box::from_raw(fresh) });
-                at = other;
-            }
-        }
-    }
-    // SAFETY: it is not null, was made by `Box::into_raw`, and is never freed.
-    unsafe { &*at }
+                other
+            },
+            |_| fresh,
+        );
+        // SAFETY: it is not null, was made by `Box::into_raw`, and is never freed.
+        unsafe { &*at }
+    })
 }
 
 /// Lays a reference down. Any thread, attached or not.
+#[inline]
 pub fn bury(object: Py<PyAny>) {
-    let dead = Dead(NonNull::new(object.into_ptr()).expect("a Py is never null"));
+    bury_all([object]);
+}
+
+/// Lays references down. Any thread, attached or not.
+#[inline]
+pub fn bury_all(objects: impl IntoIterator<Item = Py<PyAny>>) {
+    let dead = |object: Py<PyAny>| Dead(NonNull::new(object.into_ptr()).expect("a Py is never null"));
+    let dead = objects.into_iter().map(dead);
     HERE.with(|here| match here.near.get() {
-        0 => graves().push(dead),
-        _ => here.dead.borrow_mut().push(dead),
+        0 => {
+            dead.for_each(|dead| graves().push(dead));
+            ANY.store(true, Ordering::Release);
+        }
+        _ => here.dead.borrow_mut().extend(dead),
     });
 }
 
 /// Drops what was laid down elsewhere. Call it where no core call is under way on this thread.
+#[inline]
 pub fn drain(py: Python<'_>) {
-    let graves = graves();
-    if graves.is_empty() || HERE.with(|here| here.draining.replace(true)) {
+    if ANY.load(Ordering::Relaxed) {
+        drain_all(py);
+    }
+}
+
+#[inline(never)]
+fn drain_all(py: Python<'_>) {
+    if HERE.with(|here| here.draining.replace(true)) {
         return;
     }
+    // Before the look: who lays something down after it says so again.
+    ANY.swap(false, Ordering::AcqRel);
+    let graves = graves();
     while let Some(dead) = graves.pop() {
         dead.drop(py);
     }
@@ -135,5 +184,5 @@ pub fn drain(py: Python<'_>) {
 /// something down, and whoever waited for it would wait for ever.
 #[pyfunction]
 pub fn forked() {
-    GRAVES.store(std::ptr::null_mut(), Ordering::Release);
+    GRAVES.store(ptr::null_mut(), Ordering::Release);
 }

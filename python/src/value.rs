@@ -20,7 +20,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
 use crate::call::{self, Call};
 use crate::codec::{self, Codec, Must};
 use crate::format::{self, Format};
-use crate::graveyard::bury;
+use crate::graveyard::{bury, bury_all};
 use crate::imports::Imported;
 use crate::json::{self, Whose};
 
@@ -54,7 +54,7 @@ impl Carried for Call {
     }
 
     fn bury(self) {
-        self.into_references().for_each(bury);
+        bury_all(self.into_references());
     }
 }
 
@@ -157,6 +157,7 @@ impl Drop for Kept {
 }
 
 /// The payload, or result, that `value` is.
+#[inline]
 pub fn payload(value: Bound<'_, PyAny>) -> Payload {
     if value.is_none() {
         return none(value.py());
@@ -190,9 +191,11 @@ pub fn call(py: Python<'_>, call: Call, format: &Py<Format>) -> Payload {
 }
 
 /// Nothing, the most frequent value of all: one for the whole process.
+#[inline]
 fn none(py: Python<'_>) -> Payload {
     static NONE: OnceLock<Payload> = OnceLock::new();
-    NONE.get_or_init(|| Value::payload(py.None())).clone()
+    let forever = || Payload::host_forever(Value(ManuallyDrop::new(py.None())));
+    NONE.get_or_init(forever).clone()
 }
 
 /// Whether a value is written as the bytes that it is.

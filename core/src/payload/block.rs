@@ -6,8 +6,9 @@
 //! here and in the pool.
 
 use std::alloc::{Layout, handle_alloc_error};
+use std::any::TypeId;
 use std::process::abort;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
 use std::slice;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
@@ -19,7 +20,10 @@ use super::{CALL, Encoded, HostObject, JSON, OCTETS, pool};
 pub(super) const SMALL: usize = pool::LARGEST - size_of::<Header>();
 
 /// More references than this are a leak in a loop.
-const MOST: u32 = u32::MAX / 2;
+const MOST: u32 = u32::MAX / 4;
+/// As many as a block has whose references are not counted: it is there for ever, and all processors would want its
+/// line.
+const UNCOUNTED: u32 = 1 << 31;
 
 /// A counted reference to a block.
 pub(super) struct Block(NonNull<Header>);
@@ -100,8 +104,11 @@ impl Header {
     }
 }
 
-/// The block of every empty payload. Its references are not counted: all processors would want its line.
-static EMPTY: Header = Header::new(Form::Small, Known::Octets, 0);
+/// The block of every empty payload.
+static EMPTY: Header = Header {
+    refs: AtomicU32::new(UNCOUNTED),
+    ..Header::new(Form::Small, Known::Octets, 0)
+};
 
 #[repr(C)]
 struct LargeBlock {
@@ -126,6 +133,7 @@ struct HostHead {
 /// What has to be known about the type of a host object. Both functions want a block of that type.
 struct Glue {
     object: unsafe fn(NonNull<Header>) -> *const dyn HostObject,
+    kind: TypeId,
     /// Drops what the block holds and frees it.
     destroy: unsafe fn(NonNull<Header>),
 }
@@ -174,11 +182,33 @@ impl Block {
             glue: const {
                 &Glue {
                     object: object_of::<T>,
+                    kind: TypeId::of::<T>(),
                     destroy: destroy::<HostBlock<T>>,
                 }
             },
         };
         Self::write(HostBlock { head, object })
+    }
+
+    /// Makes this the block of a value that lasts as long as the process: from now on its references are not counted.
+    pub(super) fn keep(self) -> Self {
+        self.header().refs.store(UNCOUNTED, Ordering::Relaxed);
+        self
+    }
+
+    /// The object of the host, if it is a `T`.
+    #[inline]
+    pub(super) fn host_as<T: HostObject>(&self) -> Option<&T> {
+        if !matches!(self.header().form, Form::Host) {
+            return None;
+        }
+        // SAFETY: the form says that it is a host block, of which nothing changes while there is a reference.
+        let head = unsafe { self.0.cast::<HostHead>().as_ref() };
+        if head.glue.kind != TypeId::of::<T>() {
+            return None;
+        }
+        // SAFETY: the glue was made for a block of this type.
+        Some(unsafe { &self.0.cast::<HostBlock<T>>().as_ref().object })
     }
 
     /// `T` must begin with a header.
@@ -219,7 +249,7 @@ impl Block {
 
     #[inline]
     fn is_counted(&self) -> bool {
-        !ptr::eq(self.0.as_ptr(), &raw const EMPTY)
+        self.header().refs.load(Ordering::Relaxed) & UNCOUNTED == 0
     }
 
     /// Drops what the block holds and frees it.
@@ -253,13 +283,11 @@ impl Clone for Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        if !self.is_counted() {
-            return;
-        }
         let refs = &self.header().refs;
+        let seen = refs.load(Ordering::Acquire);
         // Who sees one reference, which is its own, needs no exclusive look at it: nobody can add another.
-        if refs.load(Ordering::Acquire) != 1 {
-            if refs.fetch_sub(1, Ordering::Release) != 1 {
+        if seen != 1 {
+            if seen & UNCOUNTED != 0 || refs.fetch_sub(1, Ordering::Release) != 1 {
                 return;
             }
             // What others did with their references happened before.
