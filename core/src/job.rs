@@ -175,6 +175,7 @@ pub enum RunAt {
 ///
 /// # Errors
 /// `Invalid` if it is not.
+#[inline]
 pub(crate) fn check_payload(payload: &Payload, max: usize) -> Result<()> {
     match payload.len() {
         Some(len) if len > max => Err(Error::invalid(format!(
@@ -389,6 +390,7 @@ impl<'a> NewJob<'a> {
     ///
     /// # Errors
     /// `Invalid`, with a sentence that names the field and the mend.
+    #[inline]
     pub fn check(&self, max_payload: usize) -> Result<()> {
         if let Name::Text(kind) = &self.kind {
             check_name(kind, "kind")?;

@@ -115,6 +115,7 @@ impl Inner {
     }
 
     /// Whether one push could ever have room for these bytes.
+    #[inline]
     pub(super) fn check_weight(&self, queue: QueueId, len: usize) -> Result<()> {
         match self.bounds(queue).bytes {
             most if most > 0 && len > most => {

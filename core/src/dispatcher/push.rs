@@ -258,6 +258,15 @@ impl Dispatcher {
         pushed.map_err(|error| refused(error, job))
     }
 
+    /// As [`Dispatcher::try_push`], and takes the payload out of `job` if it was accepted: for hosts that would only
+    /// move the job to and fro.
+    ///
+    /// # Errors
+    /// As [`Dispatcher::push`]; `job` is then as it was.
+    pub fn try_push_from(&self, job: &mut NewJob<'_>) -> Result<Pushed> {
+        self.0.push_one(job, None)
+    }
+
     /// How long the policy of its queue lets the push of this job wait for room; `None` for not at all.
     /// For hosts that have to do the waiting themselves.
     #[must_use]
@@ -367,6 +376,84 @@ impl Inner {
 
     /// The hot path of a single push: nothing is allocated here.
     fn push_one(&self, job: &mut NewJob<'_>, wait: Option<Duration>) -> Result<Pushed> {
+        match self.push_plain(job)? {
+            Some(pushed) => Ok(pushed),
+            None => self.push_any(job, wait),
+        }
+    }
+
+    /// Pushes a job about which nothing is said that has to be checked, if it can be stored at once. Where it cannot,
+    /// the general way finds out why.
+    #[inline]
+    fn push_plain(&self, job: &mut NewJob<'_>) -> Result<Option<Pushed>> {
+        let Some((kind, queue)) = self.plain_names(job) else {
+            return Ok(None);
+        };
+        self.check_open()?;
+        let (bounds, weight) = (self.bounds(queue), job.payload.len().unwrap_or(0));
+        let fits = weight <= self.options.max_payload && (bounds.bytes == 0 || weight <= bounds.bytes);
+        if !fits || self.must_encode.load(Ordering::Relaxed) || self.relays.any() {
+            return Ok(None);
+        }
+        let (now, durability) = (self.now(), self.level(job.durability));
+        let id = JobId::new(now);
+        let payload = Cell::new(std::mem::take(&mut job.payload));
+        let insert = Insert {
+            id,
+            fresh: true,
+            queue,
+            kind,
+            payload: Parcel::Given(&payload),
+            priority: job.priority,
+            run_at: now,
+            max_attempts: 0,
+            timeout: None,
+            deadline: Timestamp::MAX,
+            extras: None,
+            waits: &[],
+            capacity: bounds.jobs,
+            capacity_bytes: bounds.bytes,
+            // The general way tries again, and is counted then.
+            undecided: true,
+            resident: bounds.resident,
+            shed: None,
+            durability,
+            restored: None,
+        };
+        let receipt = self.engine.insert_one(&insert, now);
+        if matches!(receipt, Ok(Inserted::New)) {
+            self.announce_new(id, queue, kind, now);
+            return Ok(Some(Pushed {
+                id,
+                created: true,
+                durability,
+                shed: None,
+            }));
+        }
+        job.payload = payload.into_inner();
+        receipt.map(|_| None)
+    }
+
+    /// The numbers of its kind and its queue, if nothing else is said about a job than what needs no check.
+    #[inline]
+    fn plain_names(&self, job: &NewJob<'_>) -> Option<(KindId, QueueId)> {
+        let plain = job.id == JobId::NIL
+            && job.run_at == RunAt::Now
+            && job.max_attempts.is_none()
+            && job.timeout.is_none()
+            && job.rare.is_none();
+        let Name::Id(kind) = job.kind else { return None };
+        let names = self.engine.names();
+        let queue = match job.queue {
+            None => self.default_queue,
+            Some(Name::Id(queue)) if queue.index() < names.queue_count() => queue,
+            Some(_) => return None,
+        };
+        let known = kind.index() < names.kind_count() && self.options.unknown_kinds != UnknownKinds::Reject;
+        (plain && known).then_some((kind, queue))
+    }
+
+    fn push_any(&self, job: &mut NewJob<'_>, wait: Option<Duration>) -> Result<Pushed> {
         let payload = Cell::new(std::mem::take(&mut job.payload));
         let answer = self.give_one(job, &payload, wait);
         // What the engine has not taken goes back with the error.
@@ -375,23 +462,15 @@ impl Inner {
     }
 
     fn give_one(&self, job: &NewJob<'_>, payload: &Cell<Payload>, wait: Option<Duration>) -> Result<Pushed> {
-        thread_local! {
-            static RECEIPT: Cell<Vec<Inserted>> = const { Cell::new(Vec::new()) };
-        }
         self.check_open()?;
         let mut now = self.now();
         let prepared = self.prepare_given(job, payload, now)?;
         // The wait begins when the queue is found full: most pushes never ask what time it is for that.
         let (mut deadline, mut last) = (None, Last::No);
         loop {
-            // Nothing is kept while the thread ends.
-            let mut receipts = RECEIPT.try_with(Cell::take).unwrap_or_default();
-            receipts.clear();
             let bounds = self.bounds_of_try(prepared.queue, wait.is_some(), &last);
             let insert = prepared.insert(Parcel::Given(payload), bounds);
-            self.engine.insert(&[insert], now, &mut receipts)?;
-            let receipt = receipts[0];
-            let _ = RECEIPT.try_with(|kept| kept.set(receipts));
+            let receipt = self.engine.insert_one(&insert, now)?;
             if !full(receipt) || !bounds.yields {
                 return last.or(self.receive(&prepared, receipt, now));
             }
@@ -557,12 +636,27 @@ impl Inner {
     }
 
     /// Turns a receipt into the caller's answer.
+    #[inline]
     pub(super) fn receive(
         &self,
         prepared: &Prepared<'_>,
         receipt: Inserted,
         now: Timestamp,
     ) -> Result<Pushed> {
+        if receipt == Inserted::New {
+            self.announce_push(prepared, now);
+            return Ok(Pushed {
+                id: prepared.id,
+                created: true,
+                durability: prepared.durability,
+                shed: None,
+            });
+        }
+        self.receive_other(prepared, receipt)
+    }
+
+    #[inline(never)]
+    fn receive_other(&self, prepared: &Prepared<'_>, receipt: Inserted) -> Result<Pushed> {
         let pushed = |id, created| Pushed {
             id,
             created,
@@ -570,10 +664,7 @@ impl Inner {
             shed: None,
         };
         match receipt {
-            Inserted::New => {
-                self.announce_push(prepared, now);
-                Ok(pushed(prepared.id, true))
-            }
+            Inserted::New => Ok(pushed(prepared.id, true)),
             Inserted::Duplicate => Ok(pushed(prepared.id, false)),
             Inserted::Keyed(id) => Ok(pushed(id, false)),
             Inserted::Conflict(id) => {
@@ -603,17 +694,30 @@ impl Inner {
         }
     }
 
+    #[inline]
     pub(crate) fn announce_push(&self, prepared: &Prepared<'_>, now: Timestamp) {
+        self.announce_new(prepared.id, prepared.queue, prepared.kind, now);
+    }
+
+    #[inline]
+    fn announce_new(&self, id: JobId, queue: QueueId, kind: KindId, now: Timestamp) {
+        if self.events.any_wanted() {
+            self.tell_of_push(id, queue, kind, now);
+        }
+    }
+
+    #[inline(never)]
+    fn tell_of_push(&self, id: JobId, queue: QueueId, kind: KindId, now: Timestamp) {
         if self.events.wanted(EventKind::Pushed) {
             self.emit(&Event {
-                id: prepared.id,
-                queue: Some(prepared.queue),
-                job_kind: Some(prepared.kind),
+                id,
+                queue: Some(queue),
+                job_kind: Some(kind),
                 ..Event::of_all(EventKind::Pushed, now)
             });
         }
         if self.events.wanted(EventKind::HighWatermark) {
-            self.watch_pressure(prepared.queue, now);
+            self.watch_pressure(queue, now);
         }
     }
 
@@ -668,7 +772,7 @@ impl Inner {
     }
 
     /// The same for a job whose payload has been taken out.
-    #[inline]
+    #[inline(always)]
     fn prepare_with<'j>(
         &self,
         job: &'j NewJob<'j>,

@@ -40,7 +40,13 @@ pub(crate) struct Failing {
 impl Relays {
     /// Whether the jobs of this queue are passed on.
     pub(crate) fn has(&self, queue: QueueId) -> bool {
-        self.any.load(Ordering::SeqCst) && self.find(queue).is_some()
+        self.any() && self.find(queue).is_some()
+    }
+
+    /// Whether any queue is passed on, or was.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
     }
 
     /// Whether payloads of this queue must be such as can be written.

@@ -80,6 +80,23 @@ pub trait Engine: Send + Sync + Debug {
     /// were stored shows only when the store is opened again.
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()>;
 
+    /// The same for one job, which an engine can spare the lists.
+    ///
+    /// # Errors
+    /// As [`Engine::insert`].
+    fn insert_one(&self, job: &Insert<'_>, now: Timestamp) -> Result<Inserted> {
+        thread_local! {
+            static RECEIPT: Cell<Vec<Inserted>> = const { Cell::new(Vec::new()) };
+        }
+        // Nothing is kept while the thread ends.
+        let mut receipts = RECEIPT.try_with(Cell::take).unwrap_or_default();
+        receipts.clear();
+        self.insert(std::slice::from_ref(job), now, &mut receipts)?;
+        let receipt = receipts[0];
+        let _ = RECEIPT.try_with(|kept| kept.set(receipts));
+        Ok(receipt)
+    }
+
     /// The hot path: applies what ended and claims what is next, in one call.
     ///
     /// Each transition is taken alone; its fate is appended to `applied`. The engine may move the result

@@ -46,15 +46,19 @@ pub(super) struct After {
     pub(super) group: u64,
     /// What somebody wants to hear of it.
     pub(super) want: Durability,
+    /// The first of those that ended, and of the payloads that nobody needs: most calls have no second one, and
+    /// then ask for no list.
+    ended: Option<(JobId, State)>,
+    trash: Option<Payload>,
     lists: Option<Box<Lists>>,
 }
 
 /// What most pushes and claims have none of.
 #[derive(Debug, Default)]
 struct Lists {
-    /// Jobs that ended, and how.
+    /// Other jobs that ended, and how.
     ended: Vec<(JobId, State)>,
-    /// Payloads that nobody needs.
+    /// Other payloads that nobody needs.
     trash: Vec<Payload>,
     /// Keys whose job was cancelled or forgotten.
     freed: Vec<(Arc<Extras>, JobId)>,
@@ -66,12 +70,19 @@ impl After {
     /// A job has ended in this state.
     #[inline(always)]
     pub(super) fn end(&mut self, id: JobId, state: State) {
-        self.lists().ended.push((id, state));
+        match self.ended {
+            None => self.ended = Some((id, state)),
+            Some(_) => self.lists().ended.push((id, state)),
+        }
     }
 
     /// Nobody needs this payload any more.
+    #[inline]
     pub(super) fn drop_later(&mut self, payload: Payload) {
-        self.lists().trash.push(payload);
+        match self.trash {
+            None => self.trash = Some(payload),
+            Some(_) => self.lists().trash.push(payload),
+        }
     }
 
     /// This job no longer holds the key of these extras.
@@ -100,6 +111,13 @@ impl After {
             .unwrap_or_default()
     }
 
+    /// Whether there may be lanes or keys among what is left.
+    #[inline]
+    pub(super) fn has_lists(&self) -> bool {
+        self.lists.is_some()
+    }
+
+    #[inline(never)]
     fn lists(&mut self) -> &mut Lists {
         // Nothing is spare while the thread ends, or in a call that such a payload makes when it is dropped.
         let spare = || SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
@@ -107,8 +125,8 @@ impl After {
     }
 
     /// Rings the bells.
+    #[inline]
     pub(super) fn ring(&self, signals: &Signals) {
-        let ended = self.lists.as_ref().map_or(&[][..], |lists| &lists.ended);
         // Whoever registers with a bell looks once more afterwards. He sees what was written before this
         // fence, or his registration is seen after it.
         fence(Ordering::SeqCst);
@@ -125,18 +143,28 @@ impl After {
         if self.sooner {
             shout(&signals.upkeep);
         }
-        if !ended.is_empty() && signals.finished.waiters() > 0 {
-            let ring = |(id, state): &(JobId, State)| signals.finished.ring(*id, Some(*state));
-            ended.iter().for_each(ring);
+        if self.ended.is_some() && signals.finished.waiters() > 0 {
+            let others = self.lists.as_ref().map_or(&[][..], |lists| &lists.ended);
+            for (id, state) in self.ended.iter().chain(others) {
+                signals.finished.ring(*id, Some(*state));
+            }
         }
     }
 }
 
 impl Drop for After {
+    #[inline]
     fn drop(&mut self) {
-        let Some(mut lists) = self.lists.take() else {
-            return;
-        };
+        if let Some(lists) = self.lists.take() {
+            lists.put_away();
+        }
+    }
+}
+
+impl Lists {
+    #[inline(never)]
+    fn put_away(mut self: Box<Self>) {
+        let lists = &mut self;
         // Dropping a payload may run code of the host that calls us again: these lists are nobody's then.
         lists.trash.clear();
         lists.ended.clear();
@@ -144,7 +172,7 @@ impl Drop for After {
         lists.littered.clear();
         if lists.trash.capacity().max(lists.ended.capacity()) <= SPARE_CAPACITY {
             // While the thread ends there is nowhere to put them.
-            let _ = SPARE.try_with(|spare| spare.set(Some(lists)));
+            let _ = SPARE.try_with(|spare| spare.set(Some(self)));
         }
     }
 }

@@ -30,8 +30,13 @@ impl Session<'_> {
         let Some(queue) = shared.queues.find(claim.queue).filter(open) else {
             return;
         };
-        let asked = claim.kinds.iter().map(|k| k.allowance as usize);
-        let left = asked.fold(0, usize::saturating_add).min(claim.limit);
+        let mut left = 0;
+        for kind in &*claim.kinds {
+            left = claim.limit.min(kind.allowance as usize + left);
+            if left == claim.limit {
+                break;
+            }
+        }
         let node = shared.nodes.number(claim.node);
         let number = self.number;
         let mut hunt = Hunt {

@@ -92,7 +92,10 @@ impl Index {
         // Neighbours stand side by side, so none of them may have the tag of another: a tag that is the same
         // makes the table look into the record.
         let tag = (mixed >> 50 ^ low) & 0x7f;
-        (mixed.wrapping_add(low) & ((1 << 57) - 1)) | tag << 57
+        // Full stretches of a table fill up with marks of entries that are gone, and have to be cleaned all the time.
+        let (together, apart) = (low & 7, (low >> 3).wrapping_mul(GOLDEN) >> 16);
+        let place = mixed.wrapping_add(apart).wrapping_add(together) & ((1 << 48) - 1);
+        place | mixed & (0x1ff << 48) | tag << 57
     }
 
     fn hash_of(&self, slab: &Slab, slot: u32) -> u64 {

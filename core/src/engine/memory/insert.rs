@@ -16,16 +16,8 @@ impl MemoryEngine {
         receipt: &mut Vec<Inserted>,
         after: &mut After,
     ) {
-        if let [job] = jobs
-            && key(job).is_none()
-        {
-            // The most frequent push of all.
-            if weighs(job) {
-                self.weigh(job.queue);
-            }
-            let mut stripe = self.stripes.mine();
-            receipt.push(self.session(&mut stripe, after, now).insert(job, bound(job)));
-            return;
+        if let [job] = jobs {
+            return receipt.push(self.store_one(job, now, after));
         }
         for job in jobs.iter().filter(|job| weighs(job)) {
             self.weigh(job.queue);
@@ -51,6 +43,19 @@ impl MemoryEngine {
                 return;
             }
         }
+    }
+
+    /// Stores one job: the most frequent push of all.
+    #[inline]
+    pub(super) fn store_one(&self, job: &Insert<'_>, now: Timestamp, after: &mut After) -> Inserted {
+        if weighs(job) {
+            self.weigh(job.queue);
+        }
+        if let Some(key) = key(job) {
+            return self.store_keyed(job, key, now, after);
+        }
+        let mut stripe = self.stripes.mine();
+        self.session(&mut stripe, after, now).insert(job, bound(job))
     }
 
     /// Stores jobs without keys.

@@ -57,6 +57,31 @@ pub(super) struct Lane {
     pub(super) spilled: AtomicUsize,
 }
 
+/// The lanes of a queue that may hold a job, highest priority first.
+pub(super) struct Busy<'a> {
+    lanes: &'a Lanes,
+    /// Which word of marks was looked at last, and what is left of it.
+    word: usize,
+    bits: u64,
+}
+
+impl<'a> Iterator for Busy<'a> {
+    type Item = &'a Lane;
+
+    #[inline]
+    fn next(&mut self) -> Option<&'a Lane> {
+        let bit = loop {
+            if let Some(bit) = self.bits.checked_ilog2() {
+                break bit;
+            }
+            self.word = self.word.checked_sub(1)?;
+            self.bits = self.lanes.busy[self.word].load(SeqCst);
+        };
+        self.bits &= !(1 << bit);
+        self.lanes.lanes.get(64 * self.word + bit as usize)
+    }
+}
+
 /// What [`Lanes::pop`] found.
 pub(super) struct Popped {
     pub(super) first: Option<First>,
@@ -80,15 +105,13 @@ impl Lanes {
     }
 
     /// The lanes that may hold a job, highest priority first.
-    pub(super) fn busy(&self) -> impl Iterator<Item = &Lane> {
-        (0..4).rev().flat_map(move |word| {
-            let mut bits = self.busy[word].load(SeqCst);
-            std::iter::from_fn(move || {
-                let bit = bits.checked_ilog2()?;
-                bits &= !(1 << bit);
-                self.lanes.get(64 * word + bit as usize)
-            })
-        })
+    #[inline]
+    pub(super) fn busy(&self) -> Busy<'_> {
+        Busy {
+            lanes: self,
+            word: self.busy.len(),
+            bits: 0,
+        }
     }
 
     /// Puts a ticket at the end of the line.

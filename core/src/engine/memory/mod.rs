@@ -178,16 +178,13 @@ impl MemoryEngine {
     }
 
     /// Does what a call has left for when it holds no lock.
+    #[inline]
     fn settle(&self, after: &mut After) {
         after.ring(&self.signals);
         self.make_room(after);
-        for lane in after.take_littered() {
-            if self.tidy(lane, after) {
-                fence(Ordering::SeqCst);
-                shout(&self.signals.work);
-            }
+        if after.has_lists() {
+            self.settle_lists(after);
         }
-        self.free_keys(after);
         if let Some(journal) = self.journal.as_ref() {
             if after.group > 0 && !after.quiet {
                 journal.nudge(after.want);
@@ -196,6 +193,17 @@ impl MemoryEngine {
                 journal.ask_for_more();
             }
         }
+    }
+
+    #[inline(never)]
+    fn settle_lists(&self, after: &mut After) {
+        for lane in after.take_littered() {
+            if self.tidy(lane, after) {
+                fence(Ordering::SeqCst);
+                shout(&self.signals.work);
+            }
+        }
+        self.free_keys(after);
     }
 }
 
@@ -233,6 +241,14 @@ impl Engine for MemoryEngine {
     fn insert(&self, jobs: &[Insert<'_>], now: Timestamp, receipt: &mut Vec<Inserted>) -> Result<()> {
         self.insert_noted(jobs, now, receipt, false);
         Ok(())
+    }
+
+    fn insert_one(&self, job: &Insert<'_>, now: Timestamp) -> Result<Inserted> {
+        let mut after = After::default();
+        self.promote(usize::MAX, now, &mut after);
+        let inserted = self.store_one(job, now, &mut after);
+        self.settle(&mut after);
+        Ok(inserted)
     }
 
     fn turn(

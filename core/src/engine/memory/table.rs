@@ -1,31 +1,43 @@
 //! A table that only grows: reading takes no lock, because an entry that is there stays where it is.
 
 use std::fmt;
-use std::sync::OnceLock;
+
+use once_cell::race::OnceBox;
 
 /// Up to `OUTER * INNER` entries, made when they are first asked for.
 pub(super) struct Table<T, const OUTER: usize, const INNER: usize> {
-    blocks: [OnceLock<Box<Block<T, INNER>>>; OUTER],
+    blocks: [OnceBox<Block<T, INNER>>; OUTER],
 }
 
-type Block<T, const INNER: usize> = [OnceLock<Box<T>>; INNER];
+type Block<T, const INNER: usize> = [OnceBox<T>; INNER];
 
 impl<T, const OUTER: usize, const INNER: usize> Default for Table<T, OUTER, INNER> {
     fn default() -> Self {
         Self {
-            blocks: std::array::from_fn(|_| OnceLock::new()),
+            blocks: std::array::from_fn(|_| OnceBox::new()),
         }
     }
 }
 
 impl<T, const OUTER: usize, const INNER: usize> Table<T, OUTER, INNER> {
+    #[inline(always)]
     pub(super) fn get(&self, index: usize) -> Option<&T> {
-        Some(self.blocks[index / INNER].get()?[index % INNER].get()?)
+        self.blocks[index / INNER].get()?[index % INNER].get()
     }
 
+    /// The entry, made if there is none. Two threads that find none both make one, and one of the two is dropped.
+    #[inline]
     pub(super) fn get_or(&self, index: usize, make: impl FnOnce() -> T) -> &T {
+        match self.get(index) {
+            Some(entry) => entry,
+            None => self.add(index, make),
+        }
+    }
+
+    #[cold]
+    fn add(&self, index: usize, make: impl FnOnce() -> T) -> &T {
         let block =
-            self.blocks[index / INNER].get_or_init(|| Box::new(std::array::from_fn(|_| OnceLock::new())));
+            self.blocks[index / INNER].get_or_init(|| Box::new(std::array::from_fn(|_| OnceBox::new())));
         block[index % INNER].get_or_init(|| Box::new(make()))
     }
 }
