@@ -14,7 +14,7 @@ use super::lease::Lease;
 use super::pace::Pace;
 use super::settle::{Ended, Settling};
 use super::slots::{Baton, Held, Permits, Place};
-use crate::engine::{Claim, Claimed, KeyLimits, KindClaim};
+use crate::engine::{Applied, Claim, Claimed, KeyLimits, KindClaim};
 use crate::error::Result;
 use crate::names::{KindId, QueueId};
 use crate::outcome::Outcome;
@@ -32,17 +32,19 @@ pub(super) struct Ask {
     pub(super) relays: bool,
     pub(super) profile: u64,
     /// Where the next claim starts, so that queues take turns.
-    turn: usize,
-    asked: Vec<Asked>,
+    pub(super) turn: usize,
+    pub(super) asked: Vec<Asked>,
     /// The versions of what `asked` was made from.
     asked_at: (u64, u64, usize),
     /// The kinds that have a limit or a rate of their own.
-    limited: Vec<Limited>,
+    pub(super) limited: Vec<Limited>,
     /// Whether the jobs of some kind are looked at before they run.
-    sifts: bool,
+    pub(super) sifts: bool,
     /// What the engine is asked for. It counts the allowances down; they are put right after each claim.
-    claims: Vec<KindClaim>,
-    claimed: Vec<Claimed>,
+    pub(super) claims: Vec<KindClaim>,
+    pub(super) claimed: Vec<Claimed>,
+    /// What has become of the end of one attempt.
+    pub(super) applied: Vec<Applied>,
     /// Claimed jobs that are not to run, what becomes of each, and the buffers for that.
     turned: Vec<Claimed>,
     outcomes: Vec<Outcome>,
@@ -53,7 +55,7 @@ pub(super) struct Ask {
 
 /// A kind with a limit or a rate, and how many starts of it are reserved for the claim.
 #[derive(Debug)]
-struct Limited {
+pub(super) struct Limited {
     kind: usize,
     permits: Option<Arc<Permits>>,
     gate: Option<Arc<KindGate>>,
@@ -82,6 +84,7 @@ impl Ask {
             claims: Vec::new(),
             claimed: Vec::new(),
             turned: Vec::new(),
+            applied: Vec::new(),
             outcomes: Vec::new(),
             turning: Settling::default(),
             leases: Vec::new(),
@@ -357,11 +360,24 @@ impl Ask {
         }
     }
 
+    /// What all that it asks for is made from: grows when anything of it changes.
+    #[inline]
+    fn state_of(&self, inner: &Inner) -> (u64, u64, usize) {
+        let known = inner.engine.names().kind_count();
+        (inner.kinds.version(), self.kinds.version(), known)
+    }
+
+    /// Whether nothing has changed since it last asked.
+    #[inline]
+    pub(super) fn is_fresh(&self, inner: &Inner) -> bool {
+        self.asked_at == self.state_of(inner)
+    }
+
     /// Looks up again what to ask for, if kinds were registered or named since.
     fn refresh(&mut self, inner: &Inner) {
-        let known = inner.engine.names().kind_count();
-        let at = (inner.kinds.version(), self.kinds.version(), known);
+        let at = self.state_of(inner);
         if self.asked_at != at {
+            let known = at.2;
             self.asked = inner.kinds.claims(&self.kinds, known, &inner.kind_defaults());
             self.claims.clear();
             self.claims.extend(self.asked.iter().map(|asked| asked.claim));

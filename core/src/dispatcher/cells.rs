@@ -3,7 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use crossbeam_queue::SegQueue;
@@ -62,6 +62,8 @@ pub(crate) struct Cell {
     /// Its place among the cells.
     place: u32,
     stop: AtomicU8,
+    /// Whether its ticket has answered, for a look without the lock of the seat, which says so for certain.
+    answered: AtomicBool,
     seat: Mutex<Seat>,
 }
 
@@ -86,6 +88,46 @@ struct Seat {
     abandoned: bool,
     /// Those who want to hear of a reason to stop, and of the end.
     wakers: Vec<Waker>,
+}
+
+/// What a lease leaves in its seat that is to be dropped without the lock: the answer of its ticket, who waits for a
+/// reason to stop, and its headers.
+type Left = (Option<Outcome>, Vec<Waker>, Option<Arc<Extras>>);
+
+/// Wakes and drops what a lease has left. Whether its ticket had not answered.
+#[cold]
+fn let_go((answered, wakers, headers): Left) -> bool {
+    drop(headers);
+    wakers.into_iter().for_each(Waker::wake);
+    answered.is_none()
+}
+
+impl Seat {
+    /// Gives the seat to a lease.
+    #[inline]
+    fn take(&mut self, claimed: &Claimed, worker: u32) {
+        (self.job, self.claimed, self.worker) = (Some(claimed.job), claimed.started, worker);
+        let headers = claimed
+            .extras
+            .as_ref()
+            .filter(|extras| !extras.headers.is_empty());
+        if let Some(headers) = headers {
+            self.headers = Some(headers.clone());
+        }
+    }
+
+    /// Takes the seat from its lease. What was left, if anything was.
+    #[inline]
+    fn leave(&mut self, cell: &Cell) -> Option<Left> {
+        self.job = None;
+        self.turn = self.turn.wrapping_add(1);
+        if self.answered.is_none() && self.wakers.is_empty() && self.headers.is_none() {
+            return None;
+        }
+        cell.answered.store(false, Ordering::Release);
+        let wakers = std::mem::take(&mut self.wakers);
+        Some((self.answered.take(), wakers, self.headers.take()))
+    }
 }
 
 /// What a ticket was good for.
@@ -114,6 +156,7 @@ impl Cell {
         Self {
             place,
             stop: AtomicU8::new(0),
+            answered: AtomicBool::new(false),
             seat: Mutex::new(seat),
         }
     }
@@ -127,6 +170,12 @@ impl Cell {
     /// Why the handler should stop, if it should.
     pub(crate) fn stop_reason(&self) -> Option<StopReason> {
         StopReason::from_code(self.stop.load(Ordering::Acquire).into())
+    }
+
+    /// Whether nobody has said anything of the lease: neither that its handler should stop, nor an answer.
+    #[inline]
+    pub(super) fn is_quiet(&self) -> bool {
+        self.stop.load(Ordering::Acquire) == 0 && !self.answered.load(Ordering::Acquire)
     }
 
     /// Raises the flag that tells the handler to stop; false if it was up. Stronger reasons replace a mere
@@ -204,40 +253,43 @@ impl Cells {
     /// Begins a lease, which must have been counted, in a cell that no other has. Returns its turn.
     pub(crate) fn begin(&self, cell: &Cell, claimed: &Claimed, worker: u32) -> u32 {
         cell.stop.store(0, Ordering::Release);
-        let headers = claimed
-            .extras
-            .as_ref()
-            .filter(|extras| !extras.headers.is_empty());
         let mut seat = cell.seat.lock();
-        (seat.job, seat.claimed, seat.worker) = (Some(claimed.job), claimed.started, worker);
-        if let Some(headers) = headers {
-            seat.headers = Some(headers.clone());
-        }
+        seat.take(claimed, worker);
         seat.turn
     }
 
     /// The body has ended: the cell may have another lease. False if its ticket has answered before.
     pub(crate) fn end(&self, cell: &Cell) -> bool {
         let mut seat = cell.seat.lock();
-        seat.job = None;
-        seat.turn = seat.turn.wrapping_add(1);
-        let answered = seat.answered.take();
-        let (wakers, headers) = (std::mem::take(&mut seat.wakers), seat.headers.take());
-        // What they hold may run code of an executor or of the host as it goes: not under the lock.
+        let left = seat.leave(cell);
+        // What it holds may run code of an executor or of the host as it goes: not under the lock.
         drop(seat);
-        drop(headers);
-        wakers.into_iter().for_each(Waker::wake);
-        answered.is_none()
+        left.is_none_or(let_go)
+    }
+
+    /// Both at once, for a body whose end has been stored. Returns the turn of the lease that begins. A ticket that
+    /// has answered meanwhile has come too late, as the engine has told it.
+    pub(crate) fn pass_on(&self, cell: &Cell, claimed: &Claimed, worker: u32) -> u32 {
+        let mut seat = cell.seat.lock();
+        let left = seat.leave(cell);
+        // Under the lock, as whoever raises it looks whose lease it is.
+        cell.stop.store(0, Ordering::Release);
+        seat.take(claimed, worker);
+        let turn = seat.turn;
+        drop(seat);
+        left.map(let_go);
+        turn
     }
 
     /// Takes the right to answer for a lease: the first to come gets it, all others get `None`.
     pub(crate) fn redeem(&self, ticket: Ticket, outcome: &Outcome) -> Option<Redeemed> {
         let all = self.all.read();
-        let (_, mut seat) = find(&all, ticket)?;
+        let (cell, mut seat) = find(&all, ticket)?;
         if let Some(lease) = seat.parked.take() {
             return Some(Redeemed::Parked(lease));
         }
         seat.answered = Some(outcome.clone());
+        cell.answered.store(true, Ordering::Release);
         let (job, wakers) = (seat.job, std::mem::take(&mut seat.wakers));
         drop(seat);
         drop(all);

@@ -25,11 +25,11 @@ use crate::time::Deadline;
 #[derive(Debug)]
 pub struct Consumer {
     pub(super) inner: Arc<Inner>,
-    ask: Ask,
-    settling: Settling,
+    pub(super) ask: Ask,
+    pub(super) settling: Settling,
     hail: Arc<Hail>,
     /// Whether its last claim has found no job, a moment ago.
-    dry: bool,
+    pub(super) dry: bool,
     /// Whether it stands in line for a slot while its pager hangs at the bell.
     in_line: bool,
     /// Whether it has asked which of its leases should stop.
@@ -350,7 +350,17 @@ impl Consumer {
     ///
     /// # Errors
     /// Of the store.
+    #[inline]
     pub fn complete_and_next(&mut self, lease: Lease, outcome: Outcome) -> Result<(Answer, Option<Lease>)> {
+        match outcome {
+            Outcome::Success(result) if self.can_hand_over(&lease, &result) => {
+                self.hand_over(lease.into_body(), result)
+            }
+            outcome => self.complete_and_next_any(lease, outcome),
+        }
+    }
+
+    fn complete_and_next_any(&mut self, lease: Lease, outcome: Outcome) -> Result<(Answer, Option<Lease>)> {
         let mut leases = std::mem::take(&mut self.ask.leases);
         let result = self.complete_and_next_many([(lease, outcome)], 1, &mut leases);
         let answer = result.map(|answers| answers.first().copied().unwrap_or(Answer::Stale));

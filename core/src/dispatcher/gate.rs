@@ -83,6 +83,12 @@ impl Gates {
             .clone()
     }
 
+    /// Whether no queue and no kind has such a rule, nor ever had one.
+    #[inline]
+    pub(super) fn are_open(&self) -> bool {
+        !self.of_queues.load(Ordering::Acquire) && !self.of_ends.load(Ordering::Acquire)
+    }
+
     /// From now on what attempts come to is heard.
     pub(super) fn listen(&self) {
         self.of_ends.store(true, Ordering::SeqCst);

@@ -76,6 +76,7 @@ impl HookList {
         drop(old);
     }
 
+    #[inline]
     pub(crate) fn present(&self) -> bool {
         self.present.load(Ordering::Acquire)
     }

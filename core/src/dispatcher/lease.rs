@@ -74,8 +74,22 @@ impl Lease {
     pub(super) fn begin(mut body: Box<Body>, claimed: &mut Claimed, held: Held, worker: u32) -> Self {
         std::mem::swap(&mut body.claimed, claimed);
         body.held = held;
+        body.turn = body.inner.cells.begin(&body.cell, &body.claimed, worker);
+        Self::begun(body)
+    }
+
+    /// The same with the body of a lease whose end has been stored, which still has its cell and held no permits but
+    /// the one that all hold.
+    #[inline]
+    pub(super) fn follow(mut body: Box<Body>, claimed: &mut Claimed, worker: u32) -> Self {
+        std::mem::swap(&mut body.claimed, claimed);
+        body.turn = body.inner.cells.pass_on(&body.cell, &body.claimed, worker);
+        Self::begun(body)
+    }
+
+    #[inline]
+    fn begun(body: Box<Body>) -> Self {
         let inner = &*body.inner;
-        body.turn = inner.cells.begin(&body.cell, &body.claimed, worker);
         if inner.stopping() {
             inner.cells.signal(body.claimed.job, StopReason::Stopping);
         }
@@ -83,6 +97,15 @@ impl Lease {
             inner.publish(EventKind::Started, body.whose(), None, body.claimed.started);
         }
         Self { body: Some(body) }
+    }
+
+    /// What it is made of, for whoever ends it in another way than by [`Lease::end`].
+    #[inline]
+    pub(super) fn into_body(mut self) -> Box<Body> {
+        let body = self.body.take();
+        // It has nothing left to drop.
+        std::mem::forget(self);
+        body.expect("whoever ends a lease has taken it")
     }
 
     #[inline]
@@ -295,9 +318,10 @@ impl Lease {
 
     /// Tells the hooks that the handler starts, and marks this thread as running it until the guard is
     /// dropped. For callers that run handlers by other means than [`Lease::run`].
+    #[inline]
     pub fn enter(&self) -> Inside {
         let inside = self.mark();
-        if !self.inner().hooks.call(|h| h.before(self)) {
+        if self.inner().hooks.present() && !self.inner().hooks.call(|h| h.before(self)) {
             self.hook_failed();
         }
         inside
@@ -318,6 +342,7 @@ impl Lease {
     }
 
     /// Marks this thread as running this job's handler until the guard is dropped.
+    #[inline]
     pub(crate) fn mark(&self) -> Inside {
         Inside::of(self.inner(), self.id())
     }
@@ -330,12 +355,18 @@ impl Lease {
     }
 
     /// Tells the hooks what the handler answered. The counterpart of [`Lease::enter`].
+    #[inline]
     pub fn leave(&self, outcome: &Outcome) {
         if self.hooked() {
-            let took = self.inner().now().since(self.claimed().started);
-            if !self.inner().hooks.call(|h| h.after(self, outcome, took)) {
-                self.hook_failed();
-            }
+            self.leave_hooks(outcome);
+        }
+    }
+
+    #[inline(never)]
+    fn leave_hooks(&self, outcome: &Outcome) {
+        let took = self.inner().now().since(self.claimed().started);
+        if !self.inner().hooks.call(|h| h.after(self, outcome, took)) {
+            self.hook_failed();
         }
     }
 
@@ -451,6 +482,23 @@ impl Body {
         inner.settled(1);
         self.retire();
         None
+    }
+
+    /// Whether it holds no permits but the one that all hold, and nobody else has said anything of its job.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        let Held {
+            queue,
+            kind,
+            slotless,
+        } = &self.held;
+        let free = queue.is_none() && kind.is_none() && !slotless;
+        free && self.cell.is_quiet() && self.parting.get().is_none()
+    }
+
+    /// Gives up its cell, once its end has been stored: an answer of its ticket comes too late.
+    pub(super) fn leave_cell(&self) {
+        self.inner.cells.end(&self.cell);
     }
 
     /// Lets go of all that belonged to the job.
@@ -589,6 +637,7 @@ pub struct Inside {
 
 impl Inside {
     /// Marks this thread as running what belongs to this job of that dispatcher: its handler, or a hook.
+    #[inline]
     pub(crate) fn of(inner: &Inner, id: JobId) -> Self {
         let here = std::ptr::from_ref(inner) as usize;
         Self {
@@ -598,6 +647,7 @@ impl Inside {
 }
 
 impl Drop for Inside {
+    #[inline]
     fn drop(&mut self) {
         HANDLING.set(self.before);
     }

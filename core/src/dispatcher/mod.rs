@@ -15,6 +15,7 @@ mod events;
 mod explain;
 mod gate;
 mod governor;
+mod handover;
 mod held;
 mod home;
 mod hooks;

@@ -97,16 +97,26 @@ impl Settling {
     fn let_go(&mut self) {
         self.heard = false;
         for ended in self.ended.drain(..) {
-            let Of::Lease(mut body) = ended.of else { continue };
-            body.clear();
-            let over = match &mut self.spares {
-                Some(spares) => spares.keep(body),
-                None => body.go_home(),
-            };
-            if let Some(body) = over {
-                body.retire();
+            if let Of::Lease(body) = ended.of {
+                put_away(body, &mut self.spares);
             }
         }
+    }
+
+    /// Keeps the body of a lease that has ended, for a new one.
+    pub(super) fn take_back(&mut self, body: Box<Body>) {
+        put_away(body, &mut self.spares);
+    }
+}
+
+fn put_away(mut body: Box<Body>, spares: &mut Option<Spares>) {
+    body.clear();
+    let over = match spares {
+        Some(spares) => spares.keep(body),
+        None => body.go_home(),
+    };
+    if let Some(body) = over {
+        body.retire();
     }
 }
 
@@ -334,6 +344,30 @@ impl Inner {
         Ok(applied[0])
     }
 
+    /// Goes on with one attempt whose success was not stored as such: it was asked to stop before, its lease was lost,
+    /// or the store has failed.
+    #[cold]
+    pub(super) fn settle_otherwise(
+        &self,
+        settling: &mut Settling,
+        body: Box<Body>,
+        mut transition: Transition,
+        stored: Result<Applied>,
+        now: Timestamp,
+    ) -> Result<Answer> {
+        settling.clear();
+        let mut ended = Ended::leased(body, Outcome::LeaseLost, false);
+        let applied = match stored {
+            Ok(Applied::CancelRequested) => self.cancel_instead(&mut ended, &mut transition, now),
+            other => other,
+        };
+        self.note_store(StorePlace::Answers, applied.as_ref().err());
+        let answer = applied.map(|applied| self.announce(&ended, &transition, applied, now));
+        settling.ended.push(ended);
+        settling.let_go();
+        answer
+    }
+
     /// Stores an answer and its follow-up jobs in one write.
     pub(crate) fn settle_with(&self, ended: Ended, jobs: &[NewJob<'_>]) -> Result<Answer> {
         Settling::lent(|settling| {
@@ -413,16 +447,12 @@ impl Inner {
         let outcome = std::mem::replace(&mut ended.outcome, Outcome::LeaseLost);
         match outcome {
             // The hot path: no policy is asked about a success.
-            Outcome::Success(result)
-                if !ended.cancel_requested && self.can_keep(&result) && self.has_room_for(&result) =>
-            {
-                decide(
-                    &ended.standing(),
-                    Outcome::Success(result),
-                    &RetryPolicy::DEFAULT,
-                    0.0,
-                )
-            }
+            Outcome::Success(result) if !ended.cancel_requested && self.takes(&result) => decide(
+                &ended.standing(),
+                Outcome::Success(result),
+                &RetryPolicy::DEFAULT,
+                0.0,
+            ),
             outcome => self.decide_otherwise(ended, outcome),
         }
     }
@@ -443,6 +473,12 @@ impl Inner {
     /// Whether the engine keeps the result as it is.
     fn can_keep(&self, result: &Payload) -> bool {
         !self.encodes || result.as_bytes().is_some()
+    }
+
+    /// Whether this can be the result of a success.
+    #[inline]
+    pub(super) fn takes(&self, result: &Payload) -> bool {
+        self.can_keep(result) && self.has_room_for(result)
     }
 
     fn has_room_for(&self, result: &Payload) -> bool {

@@ -222,7 +222,8 @@ impl Pool {
     }
 
     /// Whether somebody is in line who has no permit kept for him.
-    fn wanted(&self) -> bool {
+    #[inline]
+    pub(super) fn wanted(&self) -> bool {
         let tally = self.look();
         tally.line > tally.kept
     }
@@ -313,6 +314,16 @@ impl<'a> Baton<'a> {
             inner,
             permits: 0,
             places: 0,
+            slotless: false,
+        }
+    }
+
+    /// What one lease has passed on: its permit and its place.
+    pub(super) fn of_one(inner: &'a Inner) -> Self {
+        Self {
+            inner,
+            permits: 1,
+            places: 1,
             slotless: false,
         }
     }
@@ -419,9 +430,15 @@ impl Slots {
         self.queues_limited.store(true, Ordering::SeqCst);
     }
 
+    /// Whether any queue has a limit, or had one.
+    #[inline]
+    pub(super) fn limits_queues(&self) -> bool {
+        self.queues_limited.load(Ordering::SeqCst)
+    }
+
     /// The limit of one queue, if it has one.
     pub(crate) fn queue(&self, queue: QueueId) -> Option<Arc<Permits>> {
-        if !self.queues_limited.load(Ordering::SeqCst) {
+        if !self.limits_queues() {
             return None;
         }
         self.queues.read().get(queue.index()).cloned().flatten()
