@@ -112,26 +112,27 @@ pub unsafe fn call<T: PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sy
     names: *mut ffi::PyObject,
     body: impl FnOnce(&Bound<'_, T>, Given<'_, '_>) -> PyResult<Py<PyAny>>,
 ) -> *mut ffi::PyObject {
-    Python::attach(|py| {
-        // SAFETY: a method is called with instances of its class only, and with a tuple of names or none; the
-        // caller holds both, and each argument, until the method returns. A `Borrowed` is a pointer.
-        let (object, given) = unsafe {
-            let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
-            let count = positional as usize + names.map_or(0, |names| names.len());
-            let values: &[Borrowed<'_, '_, PyAny>] = match count {
-                0 => &[],
-                count => std::slice::from_raw_parts(args.cast(), count),
-            };
-            (Borrowed::from_ptr(py, object), Given { py, values, names })
+    // SAFETY: Python calls a method on a thread that is attached. PyO3 is not told, which costs as much as a push does
+    // beside the core's part: a `Py` that is dropped meanwhile is let go later, and a `Bound` at once.
+    let py = unsafe { Python::assume_attached() };
+    // SAFETY: a method is called with instances of its class only, and with a tuple of names or none; the
+    // caller holds both, and each argument, until the method returns. A `Borrowed` is a pointer.
+    let (object, given) = unsafe {
+        let names = Borrowed::from_ptr_or_opt(py, names).map(|names| names.cast_unchecked::<PyTuple>());
+        let count = positional as usize + names.map_or(0, |names| names.len());
+        let values: &[Borrowed<'_, '_, PyAny>] = match count {
+            0 => &[],
+            count => std::slice::from_raw_parts(args.cast(), count),
         };
-        // SAFETY: as above.
-        let object = unsafe { object.cast_unchecked::<T>() };
-        match guard(py, || body(&object, given)) {
-            Ok(answer) => answer.into_ptr(),
-            Err(error) => {
-                error.restore(py);
-                std::ptr::null_mut()
-            }
+        (Borrowed::from_ptr(py, object), Given { py, values, names })
+    };
+    // SAFETY: as above.
+    let object = unsafe { object.cast_unchecked::<T>() };
+    match guard(py, || body(&object, given)) {
+        Ok(answer) => answer.into_ptr(),
+        Err(error) => {
+            Python::attach(|py| error.restore(py));
+            std::ptr::null_mut()
         }
-    })
+    }
 }

@@ -1,8 +1,10 @@
 //! Handles: what a push returns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use forebay::{Deadline, Durability, ErrorKind, JobId, Pushed, ShedReason, State};
+use pyo3::PyTypeInfo;
 use pyo3::exceptions::PyTypeError;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -27,23 +29,57 @@ pub struct Handle {
     pub shared: Arc<Shared>,
 }
 
+/// How many bytes after the beginning of a handle its fields begin, once that is known.
+static FIELDS: AtomicUsize = AtomicUsize::new(0);
+
 impl Handle {
     /// The handle of a pushed job.
+    #[inline]
     pub fn new(py: Python<'_>, shared: &Arc<Shared>, pushed: Pushed) -> PyResult<Py<Self>> {
-        let handle = Py::new(
-            py,
-            Self {
-                id: pushed.id,
-                made: pushed.created,
-                level: pushed.durability,
-                shed: pushed.shed,
-                shared: shared.clone(),
-            },
-        )?;
+        let handle = Self {
+            id: pushed.id,
+            made: pushed.created,
+            level: pushed.durability,
+            shed: pushed.shed,
+            shared: shared.clone(),
+        };
+        match FIELDS.load(Ordering::Relaxed) {
+            0 => handle.first(py),
+            // SAFETY: it is where they are.
+            fields => unsafe { handle.another(py, fields) },
+        }
+    }
+
+    /// Makes the object as PyO3 does, and notes where it has put the fields.
+    #[cold]
+    fn first(self, py: Python<'_>) -> PyResult<Py<Self>> {
+        let handle = Py::new(py, self)?;
         // SAFETY: the object is whole, and holds no reference that a collector could follow. Not tracked,
         // a long list of handles costs a collection nothing.
         unsafe { ffi::PyObject_GC_UnTrack(handle.as_ptr().cast()) };
+        let fields = std::ptr::from_ref(handle.get()) as usize - handle.as_ptr() as usize;
+        let size: usize = py.get_type::<Self>().getattr("__basicsize__")?.extract()?;
+        if size == fields + size_of::<Self>() {
+            FIELDS.store(fields, Ordering::Relaxed);
+        }
         Ok(handle)
+    }
+
+    /// Makes the object at half the price: no arguments are looked for that `object` does not take, and no collector
+    /// is told to look at it, only to be told not to.
+    ///
+    /// # Safety
+    /// The fields of an object of this class begin so many bytes after it, and it has no others.
+    #[inline]
+    unsafe fn another(self, py: Python<'_>, fields: usize) -> PyResult<Py<Self>> {
+        // SAFETY: the thread is attached, and the class is one whose objects a collector may look at. What is returned
+        // is new, nobody else's, and has room for the fields, with which it is whole.
+        unsafe {
+            let object: *mut ffi::PyObject = ffi::PyObject_GC_New(Self::type_object_raw(py));
+            let object = Bound::from_owned_ptr_or_err(py, object)?;
+            object.as_ptr().byte_add(fields).cast::<Self>().write(self);
+            Ok(object.cast_into_unchecked().unbind())
+        }
     }
 }
 

@@ -304,25 +304,41 @@ pub fn push(
 }
 
 /// Pushes one job, calls no hook, and makes no handle.
-pub fn pushed(py: Python<'_>, shared: &Shared, job: NewJob<'_>, wait: Option<Duration>) -> PyResult<Pushed> {
+#[inline]
+pub fn pushed(
+    py: Python<'_>,
+    shared: &Shared,
+    mut job: NewJob<'_>,
+    wait: Option<Duration>,
+) -> PyResult<Pushed> {
     graveyard::drain(py);
     let _near = Near::new(py);
     let waits = shared.push_waits(std::slice::from_ref(&job));
-    match shared.detached_if(waits, py, |core| core.try_push(job)) {
+    match shared.detached_if(waits, py, |core| core.try_push_from(&mut job)) {
         Ok(pushed) => Ok(pushed),
-        Err(refused) if refused.kind() == ErrorKind::Full => {
-            let error = exception(py, refused.error());
-            let job = refused.into_job();
-            let Some(patience) = wait
-                .or_else(|| shared.core.patience(&job))
-                .filter(|p| !p.is_zero())
-            else {
-                return Err(error);
-            };
-            let room = wait_for_room(py, shared, std::slice::from_ref(&job), patience);
-            room.map_err(|(_, error)| error).map(|pushed| pushed[0])
+        Err(refused) => Python::attach(|py| insist(py, shared, &job, wait, &refused)),
+    }
+}
+
+/// Pushes a job that was refused once more if all that it lacks is room, as far as the caller's patience goes.
+#[cold]
+fn insist(
+    py: Python<'_>,
+    shared: &Shared,
+    job: &NewJob<'_>,
+    wait: Option<Duration>,
+    refused: &forebay::Error,
+) -> PyResult<Pushed> {
+    let patience = match refused.kind() {
+        ErrorKind::Full => wait.or_else(|| shared.core.patience(job)),
+        _ => None,
+    };
+    match patience.filter(|p| !p.is_zero()) {
+        None => Err(exception(py, refused)),
+        Some(patience) => {
+            let pushed = wait_for_room(py, shared, std::slice::from_ref(job), patience);
+            pushed.map(|pushed| pushed[0]).map_err(|(_, error)| error)
         }
-        Err(refused) => Err(exception(py, refused.error())),
     }
 }
 
