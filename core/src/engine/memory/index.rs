@@ -1,8 +1,8 @@
 //! Jobs by id: tables of slot numbers, each behind a lock of its own.
 //!
-//! Ids count up in their low bits, so 64 jobs in a row of one pusher are in one table and stand next to each
-//! other in it: their entries share cache lines, and two pushers seldom meet. Which table and where is
-//! chosen by a hash of the rest of the id with a secret, so that nobody can choose ids that meet.
+//! Ids count up in their low bits, so 64 jobs in a row of one pusher are in one table and stand in it by eights:
+//! their entries share cache lines, and two pushers seldom meet. Which table and where is chosen by a hash of the
+//! rest of the id with a secret, so that nobody can choose ids that meet.
 //!
 //! An entry is only a slot. Whether it is the job that was asked for is in the record.
 
