@@ -351,6 +351,9 @@ impl<'py> Turn<'_, 'py> {
         if lease.is_expired() {
             return Ran::Ended(lease, Outcome::Expired);
         }
+        if lease.is_overdue() {
+            return Ran::Ended(lease, Outcome::TimedOut);
+        }
         let handler = self
             .till()
             .and_then(|till| till.handlers.find(&station.shared.handlers, lease.kind_id()));

@@ -301,6 +301,14 @@ impl Lease {
         deadline < Timestamp::MAX && deadline <= self.inner().now()
     }
 
+    /// Whether the time of the attempt had passed before anything of it ran: of a lease that has waited since it was
+    /// claimed. The answer is [`Outcome::TimedOut`] then; whoever tells of timeouts may have come before the lease
+    /// began, and will not come again.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.due().is_some_and(|due| due <= self.inner().now())
+    }
+
     /// Runs `body` as this job's handler, unless its deadline [has passed](Lease::is_expired): hooks before and after, a panic becomes a failed attempt with
     /// its text, and calls that would wait for the handler itself are refused meanwhile.
     pub fn run(&self, body: impl FnOnce(&Lease) -> Outcome) -> Outcome {
