@@ -420,7 +420,9 @@ impl Cells {
 
     /// Forgets what a claim was to be told when it begins.
     pub(crate) fn forget(&self, job: JobRef) {
-        self.unheard.take(job);
+        if !self.unheard.is_empty() {
+            self.unheard.take(job);
+        }
     }
 
     /// Tells those that have just begun what they could not be told before. Either this sees the note, or whoever

@@ -523,6 +523,10 @@ impl Inner {
         now: Timestamp,
     ) -> Answer {
         if applied != Applied::Yes {
+            if let Of::Lease(_) = ended.of {
+                // It ended while somebody took it for one that had not begun.
+                self.cells.forget(transition.job);
+            }
             self.publish(EventKind::Stale, ended.whose(), None, now);
             return Answer::Stale;
         }

@@ -13,6 +13,7 @@ use super::settle::{Answer, Ended, Settling};
 use super::{Dispatcher, Inner};
 use crate::engine::{Cause, Retention};
 use crate::error::{Error, ErrorKind, Result};
+use crate::job::JobRef;
 use crate::outcome::Outcome;
 use crate::panics::let_go;
 use crate::threads;
@@ -113,13 +114,13 @@ impl Inner {
             settling.ended.extend(ended);
             self.settle(&mut settling)?;
             // Told only now: a handler that answers at once would otherwise come before its own timeout.
-            for found in &overdue {
+            for (found, answer) in overdue.iter().zip(&settling.answers) {
                 let reason = match found.cause {
                     Cause::Timeout => StopReason::TimedOut,
                     Cause::Lease => StopReason::LeaseLost,
                     Cause::Deadline | Cause::Crash(_) => continue,
                 };
-                self.cells.signal(found.at.job, reason);
+                self.tell_overdue(found.at.job, reason, *answer);
             }
             if !overdue.is_empty() {
                 // Whoever waits for an empty queue should look again.
@@ -129,6 +130,17 @@ impl Inner {
             if overdue.len() < SLICE || !applied {
                 return Ok(());
             }
+        }
+    }
+
+    /// Tells the handler of a claim whose time is over, also of one that has not begun yet. Its own answer, which is
+    /// too late, takes back what it was to be told.
+    fn tell_overdue(&self, job: JobRef, reason: StopReason, answer: Answer) {
+        // In a shared store it may run in another process, and then nobody here would take the note.
+        if answer == Answer::Stale || self.engine.capabilities().shared {
+            self.cells.signal(job, reason);
+        } else {
+            self.cells.signal_when_begun(job, reason);
         }
     }
 

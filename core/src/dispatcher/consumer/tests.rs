@@ -321,3 +321,45 @@ fn a_lease_that_is_cancelled_before_it_begins_hears_it() {
     assert_eq!(d.state(second).unwrap(), crate::State::Cancelled);
     d.log_off().unwrap();
 }
+
+/// Moves the clock as soon as a job starts.
+struct Mover(parking_lot::Mutex<Option<Dispatcher>>);
+
+impl crate::Log for Mover {
+    fn log(&self, report: &crate::Report<'_>) {
+        if report.event().kind != crate::EventKind::Started {
+            return;
+        }
+        if let Some(d) = self.0.lock().take() {
+            d.advance(Duration::from_secs(1)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_lease_that_times_out_before_it_begins_hears_it() {
+    let d = Dispatcher::open("memory:?clock=manual", Options::default()).unwrap();
+    d.push(NewJob::new("k", ())).unwrap();
+    let second = NewJob::new("k", ())
+        .timeout(Duration::from_millis(500))
+        .max_attempts(1);
+    let second = d.push(second).unwrap().id;
+    let mover = Mover(parking_lot::Mutex::new(Some(d.clone())));
+    d.log_to(crate::Level::Debug, Arc::new(mover)).unwrap();
+    let (mut consumer, mut leases) = (d.consumer(Arc::new(KindSet::any())), Vec::new());
+    consumer.stopped(8).unwrap();
+    // Both are claimed at once, and the time of the second is over while the first begins.
+    assert_eq!(consumer.next_many(2, Deadline::NEVER, &mut leases).unwrap(), 2);
+    let reasons: Vec<_> = leases.iter().map(crate::Lease::stop_reason).collect();
+    assert_eq!(reasons, [None, Some(StopReason::TimedOut)]);
+    assert_eq!(
+        consumer.stopped(8).unwrap(),
+        [(leases[1].ticket(), StopReason::TimedOut)]
+    );
+    assert!(d.0.cells.nothing_unheard());
+    for lease in leases {
+        lease.complete(crate::Outcome::done()).unwrap();
+    }
+    assert_eq!(d.state(second).unwrap(), crate::State::Failed);
+    d.log_off().unwrap();
+}
