@@ -20,10 +20,10 @@
 
 What an application says in its config:
 
-* `FOREBAY_URL`: what is opened; "memory:" if left out. * `FOREBAY_OPTIONS`: a dict of the options of
-`forebay.Dispatcher`. * `FOREBAY_START`: whether the processes that serve requests run jobs as well. If left
-out they do, unless the options
-  say `shared`: then `flask forebay worker` does.
+* `FOREBAY_URL`: what is opened; "memory:" if left out.
+* `FOREBAY_OPTIONS`: a dict of the options of `forebay.Dispatcher`.
+* `FOREBAY_START`: whether the processes that serve requests run jobs as well. If left out they do, unless the
+  options say `shared`: then `flask forebay worker` does.
 
 The dispatcher is opened, in each process for itself, when somebody first asks for it, so a server may fork
 before. Two commands come with it: `flask forebay worker` runs jobs until it is told to stop, `flask forebay

@@ -19,10 +19,10 @@
 
 Each alias of the setting FOREBAY says:
 
-* `URL`: what is opened; it has to be said. The file is Forebay's own, not that of a database of Django's. *
-`OPTIONS`: a dict of the options of `forebay.Dispatcher`. * `START`: whether the processes that serve requests
-run jobs as well. If left out they do, unless the options say
-  `shared`: then `manage.py forebay_worker` does.
+* `URL`: what is opened; it has to be said. The file is Forebay's own, not that of a database of Django's.
+* `OPTIONS`: a dict of the options of `forebay.Dispatcher`.
+* `START`: whether the processes that serve requests run jobs as well. If left out they do, unless the options
+  say `shared`: then `manage.py forebay_worker` does.
 
 The dispatcher of an alias is opened, in each process for itself, when somebody first asks for it, so a server
 may fork before. Around each attempt the database connections of its thread are treated as around a request:
