@@ -319,6 +319,7 @@ macro_rules! conformance_cases {
                 a_timed_out_body_holds_its_slot
                 every_slow_body_times_out
                 a_job_past_its_deadline_expires
+                an_attempt_that_ends_past_the_deadline_was_the_last
                 a_lost_lease_is_an_attempt
                 a_slow_handler_extends_its_lease;
             retry:

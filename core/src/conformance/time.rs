@@ -612,6 +612,18 @@ pub fn a_job_past_its_deadline_expires(make: Make<'_>) {
     assert_eq!(stage.counts().totals.expired, 3);
 }
 
+/// An attempt that times out past the deadline of its job leaves nothing to wait for: both are seen at once.
+pub fn an_attempt_that_ends_past_the_deadline_was_the_last(make: Make<'_>) {
+    let stage = Stage::with(make, |o| o.retry = RetryPolicy::constant(SECOND));
+    let id = stage.push(job().timeout(SECOND * 2).expires_after(SECOND).max_attempts(2));
+    let body = stage.take();
+    stage.advance(SECOND * 2);
+    assert_eq!(body.stop_reason(), Some(StopReason::TimedOut));
+    let ended = stage.get(id);
+    assert_eq!((ended.state, ended.attempt), (State::Expired, 1));
+    assert_eq!(ended.finished, Some(stage.d.now()));
+}
+
 /// Rows 17, 21 and R-26: a job that always loses its lease fails after its last attempt, as lease lost.
 pub fn a_lost_lease_is_an_attempt(make: Make<'_>) {
     let stage = Stage::with(make, |o| o.lease = Some(SECOND));

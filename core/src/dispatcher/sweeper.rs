@@ -127,7 +127,8 @@ impl Inner {
                 self.cells.idle.ring_all();
             }
             let applied = settling.answers.iter().any(|a| *a != Answer::Stale);
-            if overdue.len() < SLICE || !applied {
+            // Once more after the last ones: an attempt that ended may have left a job past its deadline.
+            if overdue.is_empty() || !applied {
                 return Ok(());
             }
         }
