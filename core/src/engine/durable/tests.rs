@@ -197,6 +197,23 @@ fn a_crash_counts_for_what_ran_and_only_once() {
 }
 
 #[test]
+fn a_timeout_of_its_own_outlives_a_crash() {
+    let (mut rig, hour) = (Rig::new(), Duration::from_secs(3600));
+    let id = rig.open().push(job().timeout(hour).max_attempts(9)).unwrap().id;
+    for _ in 0..2 {
+        let d = rig.open();
+        d.upkeep().unwrap();
+        let lease = claim(&d).unwrap();
+        assert_eq!(lease.due(), Some(d.get(id).unwrap().started.unwrap().after(hour)));
+        d.flush().unwrap();
+        rig = rig.crashed();
+    }
+    let d = rig.open();
+    d.upkeep().unwrap();
+    assert_eq!(d.get(id).unwrap().timeout, Some(hour));
+}
+
+#[test]
 fn a_job_that_kills_its_process_fails_in_the_end() {
     let mut rig = Rig::new();
     let id = {

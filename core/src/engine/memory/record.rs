@@ -383,6 +383,11 @@ impl Record {
         self.started = job.started.unwrap_or(self.started);
         self.flags.set(CANCEL_REQUESTED, job.cancel_requested);
         if job.state == State::Running {
+            // Overdue at once, and yet with the timeout that its next attempt has.
+            if let Some(timeout) = self.timeout() {
+                let (timeout, lease) = (self.started.after(timeout), Timestamp::MAX);
+                self.rare().ends = Some(Ends { timeout, lease });
+            }
             (self.until, self.state) = (Timestamp::EPOCH, State::Running);
             self.flags.set(CRASHED, true);
         }
