@@ -87,7 +87,7 @@ nightly: test ## make test, then ROUNDS more of random schedules and of the Pyth
 	$(MAKE) --no-print-directory nightly-sdist
 	for round in $$(seq $(ROUNDS)); do $(MAKE) --no-print-directory test-shuttle; done
 	FBY_TEST_NIGHTLY=1 build/c/c-plain tickets races forks
-	FOREBAY_ROUNDS=200 $(PY) -m pytest -q --timeout 3600 tests/python
+	FOREBAY_ROUNDS=200 FOREBAY_MODEL=50 $(PY) -m pytest -q --timeout 3600 tests/python
 	$(MAKE) --no-print-directory nightly-pythons
 
 # Sizes and what each shows: docs/reliability.md. Nothing may be skipped here.

@@ -14,7 +14,7 @@ PAUSE = 2_000
 """The pause after a failure, in milliseconds."""
 TIMEOUT = 5_000
 """How long an attempt of a job with a timeout may take."""
-MOST_CRASHES = 3
+MOST_CRASHES = 2
 FINAL = ("succeeded", "failed", "cancelled", "expired", "shed")
 WAITING = ("scheduled", "queued")
 
@@ -53,6 +53,8 @@ class Job:
     attempt: int = 0
     crashes: int = 0
     started: int = 0
+    refused: bool = False
+    """Whether it was shed as it came: a file does not keep that for the next process."""
     asked_to_stop: bool = False
 
 
@@ -79,33 +81,38 @@ class Model:
 
     def with_key(self, key: str | None) -> Job | None:
         """The job that has a key: one that was cancelled or shed has given it back."""
-        free = ("shed",) if self.mistake == "a cancelled key is kept" else ("cancelled", "shed")
+        free = {"cancelled", "shed", "forgotten"}
+        if self.mistake == "a cancelled key is kept":
+            free.remove("cancelled")
         held = (job for job in self.jobs if key is not None and job.key == key and job.state not in free)
         return next(held, None)
 
     def push(self, job: Job) -> Literal["taken", "refused", "shed"]:
         """What becomes of a job that is new."""
         limit = self.capacity + (self.mistake == "one more fits in")
-        full = len(self.waiting()) >= limit
-        if full and self.on_full == "reject":
+        if len(self.waiting()) >= limit and self.on_full == "reject":
             return "refused"
-        self.jobs.append(job)
+        # There may be more than fit in: what is handed back, snoozed or retried is never refused.
+        while len(self.waiting()) >= limit:
+            victim = self._victim(job)
+            if victim is None:
+                job.state, job.refused = "shed", True
+                self.jobs.append(job)
+                return "shed"
+            self._end(victim, "shed")
         job.state = "scheduled" if job.run_at > self.now else "queued"
-        if not full:
-            return "taken"
-        victim = self._victim(job)
-        self._end(victim, "shed")
-        return "shed" if victim is job else "taken"
+        self.jobs.append(job)
+        return "taken"
 
-    def _victim(self, newcomer: Job) -> Job:
+    def _victim(self, newcomer: Job) -> Job | None:
         """Who goes: only what could run now makes room for another."""
-        queued = [job for job in self.waiting() if job.state == "queued" and job is not newcomer]
+        queued = [job for job in self.waiting() if job.state == "queued"]
         if self.on_full == "drop_newest" or not queued:
-            return newcomer
+            return None
         if self.on_full == "drop_oldest":
             return min(queued, key=lambda job: (job.run_at, job.number))
         lowest = min(queued, key=lambda job: (job.priority, job.run_at, job.number))
-        return lowest if lowest.priority < newcomer.priority else newcomer
+        return lowest if lowest.priority < newcomer.priority else None
 
     # ---- running ----------------------------------------------------------------------------------------
 
@@ -168,6 +175,13 @@ class Model:
 
     # ---- time -------------------------------------------------------------------------------------------
 
+    def next_due(self) -> int:
+        """When time next changes something."""
+        due = [job.started + TIMEOUT for job in self.running() if job.timeout]
+        due += [job.run_at for job in self.waiting() if job.state == "scheduled"]
+        due += [job.deadline for job in self.waiting() if job.deadline is not None]
+        return min(due, default=self.now)
+
     def advance(self, by: int) -> list[Job]:
         """Time passes; tells whose attempts were overdue."""
         self.now += by
@@ -187,8 +201,14 @@ class Model:
 
     # ---- ends and beginnings of processes ---------------------------------------------------------------
 
+    def _reopen(self) -> None:
+        for job in self.jobs:
+            if job.refused:
+                job.state = "forgotten"
+
     def stop(self) -> None:
         """A stop hands back what runs: that was no attempt."""
+        self._reopen()
         for job in self.running():
             if job.asked_to_stop:
                 self._end(job, "cancelled")
@@ -199,6 +219,7 @@ class Model:
 
     def crash(self) -> None:
         """The process is gone: what ran has had an attempt, and a death."""
+        self._reopen()
         for job in self.running():
             job.crashes += self.mistake != "a crash is forgiven"
             if job.asked_to_stop:
@@ -206,6 +227,6 @@ class Model:
             elif job.crashes >= MOST_CRASHES or job.attempt >= job.most:
                 self._end(job, "failed")
             else:
-                job.state = "queued"
+                self._again(job, 0)
         if self.mistake == "a pause ends with the process":
             self.paused = False
