@@ -337,7 +337,15 @@ class Queue(RuleBasedStateMachine):
         assert self.d.restore(dump) == len(unfinished)
         assert self.d.restore(dump) == 0
 
+    def hold_one(self) -> None:
+        """Ends of processes are about what runs."""
+        if not self.held and not self.model.paused:
+            self.push_one("a", 0, 3, 0, None, True, None)
+            self.tick()
+            self.claim_one(None)
+
     def stop(self) -> None:
+        self.hold_one()
         self.seen["held at a stop"] += len(self.held)
         report = self.d.stop(0)
         assert report.handed_back == sum(not job.asked_to_stop for job in self.model.running())
@@ -354,6 +362,7 @@ class Queue(RuleBasedStateMachine):
 
     def crash(self) -> None:
         """What a killed process leaves is what its file is at that moment."""
+        self.hold_one()
         self.seen["held at a crash"] += len(self.held)
         before, old = self.folder / str(self.place), self.d
         self.place += 1
