@@ -37,6 +37,10 @@ _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
 _process = 0
 
 
+def nothing() -> None:
+    """Does nothing, which is time enough for an exception that waits for its thread to be raised."""
+
+
 def watch(dispatcher: Dispatcher) -> None:
     """Stops the dispatcher before the interpreter ends."""
     global _process
