@@ -170,7 +170,7 @@ forebay = Forebay()
 
 @forebay.task(max_attempts=3)
 def work(n):
-    print("worked", n, flush=True)
+    os.write(1, f"worked {n}\\n".encode())  # Whole lines, also from two threads.
 
 def create_app():
     app = Flask(__name__)

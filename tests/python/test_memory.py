@@ -91,7 +91,7 @@ def interruptible(d: Dispatcher) -> None:
 @pytest.mark.parametrize("case", [pushes, results, failures, jobs, cancelled, interruptible])
 def test_memory_is_flat(opened: Opened, case: Callable[[Dispatcher], Any]) -> None:
     # So many that whoever waits finds them, and so few that they are all there at the first look.
-    d = opened(concurrency=2, keep_finished=BATCH)
+    d = opened(concurrency=2, keep_finished=BATCH * 5 // 4)
     d.start()
     seen: list[tuple[int, int]] = []
     for n in range(max(12, JOBS // BATCH)):
@@ -102,8 +102,8 @@ def test_memory_is_flat(opened: Opened, case: Callable[[Dispatcher], Any]) -> No
             d.stats()  # What was laid down elsewhere is dropped.
             seen.append((sys.getallocatedblocks(), pages()))
     (blocks, size), (blocks_then, size_then) = seen
-    # Less than one block for a hundred jobs of the smallest case.
-    assert blocks_then - blocks < 500, seen
+    # The smallest case has run 3000 jobs in between. How many finished ones are kept varies by a tenth.
+    assert blocks_then - blocks < 1500, seen
     assert (size_then - size) * os.sysconf("SC_PAGE_SIZE") < 8 << 20, seen
 
 
