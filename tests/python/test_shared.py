@@ -173,3 +173,14 @@ def test_the_child_of_a_fork_is_refused(tmp_path: Path) -> None:
 def test_a_lease_too_short_to_be_renewed_is_refused(tmp_path: Path) -> None:
     with pytest.raises(forebay.InvalidError, match="lease is below 5s"):
         Dispatcher(url(tmp_path), lease="1s")
+
+
+def test_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    for n in range(10):
+        file = tmp_path / f"{n}.db"
+        code = f"d = forebay.Dispatcher('sqlite:{file}', shared=True); d.push('x'); d.stop()"
+        with Script(code) as one, Script(code) as other:
+            assert [one.end(), other.end()] == [(0, "", "")] * 2
+        d = Dispatcher(f"sqlite:{file}", shared=True)
+        assert d.len() == 2
+        d.stop()

@@ -13,12 +13,14 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::Birth;
 use crate::real::real;
+use crate::time::Deadline;
 
 /// How the jobs are had.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +88,33 @@ impl Lock {
         })
     }
 
+    /// Runs `body` while none of the others who share the database runs theirs, in any process; waits for that. Where
+    /// locks are the process's, two of one process may do so at once.
+    ///
+    /// # Errors
+    /// `Storage`, also if another one takes longer than `patience`.
+    pub(crate) fn one_by_one<T>(&self, patience: Duration, body: impl FnOnce() -> Result<T>) -> Result<T> {
+        let failed = |e| {
+            let text = format!("{:?} cannot be opened: another process is opening it", self.path);
+            Error::new(ErrorKind::Storage, text).caused_by(e)
+        };
+        let deadline = Deadline::after(patience);
+        while let Err(e) = try_lock(&self.file, DOOR, Hold::Alone) {
+            let busy = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR));
+            if !busy || deadline.passed() {
+                return Err(failed(e));
+            }
+            // Nobody can be woken by another process's lock without a thread that waits for it.
+            std::thread::park_timeout(Duration::from_millis(2));
+        }
+        let result = body();
+        let mut door = range(DOOR, Hold::Alone);
+        door.l_type = libc::F_UNLCK as _;
+        // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
+        unsafe { libc::fcntl(self.file.as_raw_fd(), SET_LOCK, &raw const door) };
+        result
+    }
+
     /// How many seats there are.
     pub(crate) const SEATS: u32 = 128;
 
@@ -127,6 +156,8 @@ impl Drop for Lock {
 
 /// The byte that says how the database is had.
 const OWNER: i64 = 0;
+/// The byte that whoever shares the database has while it opens it.
+const DOOR: i64 = FIRST_SEAT - 1;
 /// The byte of the first seat, far behind the text.
 const FIRST_SEAT: i64 = 1 << 20;
 

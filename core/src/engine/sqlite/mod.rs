@@ -138,7 +138,9 @@ impl SqliteEngine {
         let lock = Lock::take(path, Hold::Shared)?;
         let seat = lock.sit();
         let text = path.display().to_string();
-        let mut db = connection::create(path, &text)?;
+        // One after the other: what one has half made is no database of ours to another.
+        let create = || connection::create(path, &text);
+        let mut db = lock.one_by_one(connection::PATIENCE, create)?;
         let node = nodes::join(&mut db, &text, &lock, seat, sharing.node.as_deref(), now)?;
         let wake = Wake::open(path, seat, |seat| lock.is_taken(seat))?;
         let store = Arc::new(Store {
