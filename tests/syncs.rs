@@ -90,10 +90,17 @@ impl Syncs {
     }
 }
 
+/// What follows the path of a file in its URL, for each of the modes that has one.
+const MODES: [&str; 2] = ["", "?shared=true"];
+
 fn open(folder: &Path) -> Dispatcher {
+    open_mode(folder, "")
+}
+
+fn open_mode(folder: &Path, mode: &str) -> Dispatcher {
     let mut options = Options::default();
     options.concurrency = 2;
-    let url = format!("sqlite:{}", folder.join("jobs.db").display());
+    let url = format!("sqlite:{}{mode}", folder.join("jobs.db").display());
     let dispatcher = Dispatcher::open(&url, options).expect("a new file");
     dispatcher.register("noop", |_| ()).expect("a valid name");
     dispatcher.start().expect("a few threads");
@@ -166,4 +173,45 @@ fn a_batch_costs_one_sync() {
     });
     assert_eq!(syncs.of_groups(), 20, "{syncs:?}");
     dispatcher.stop(LONG).expect("the disk works");
+}
+
+/// The second of two flushes writes nothing that the first did not: SQLite syncs no commit that changes no page.
+#[test]
+fn every_flush_behind_a_push_at_os_syncs() {
+    let _turn = alone();
+    for mode in MODES {
+        let folder = Scratch::in_memory();
+        let dispatcher = open_mode(folder.folder(), mode);
+        for round in 0..20 {
+            let job = NewJob::new("other", &[7; 100]).durability(Durability::Os);
+            dispatcher.push(job).expect("there is room");
+            let syncs = Syncs::of(|| {
+                dispatcher.flush().expect("the disk works");
+            });
+            assert!(syncs.log >= 1, "flush {round} of {mode:?}: {syncs:?}");
+        }
+        dispatcher.stop(LONG).expect("the disk works");
+    }
+}
+
+/// Whoever pushes a job again that is at `os` is told `disk` when it is.
+#[test]
+fn a_job_that_is_pushed_again_is_as_safe_as_was_asked() {
+    let _turn = alone();
+    for mode in MODES {
+        let folder = Scratch::in_memory();
+        let dispatcher = open_mode(folder.folder(), mode);
+        for round in 0..20 {
+            let job = NewJob::new("other", &[7; 100]).durability(Durability::Os);
+            let first = dispatcher.push(job).expect("there is room");
+            let again = NewJob::new("other", &[7; 100])
+                .id(first.id)
+                .durability(Durability::Disk);
+            let mut level = Durability::Memory;
+            let syncs = Syncs::of(|| level = dispatcher.push(again).expect("it is known").durability);
+            assert_eq!(level, Durability::Disk, "{mode:?}");
+            assert!(syncs.log >= 1, "push {round} of {mode:?}: {syncs:?}");
+        }
+        dispatcher.stop(LONG).expect("the disk works");
+    }
 }

@@ -5,6 +5,9 @@
 
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
+
+use forebay::{Dispatcher, Durability, NewJob, Options};
 
 use crate::disk::{Disk, Fault};
 use crate::driver::Driver;
@@ -45,6 +48,54 @@ fn every_call_of_sqlites_failed_or_cut() {
     }
 }
 
+/// Pushes at `os`, with a flush behind each, and a cut at every call: of what was flushed nothing may be missing.
+#[test]
+fn what_was_flushed_survives_a_cut() {
+    let mut dice = Dice::new(seed());
+    for at in 1.. {
+        let folder = Folder::in_memory("flushes");
+        let disk = Disk::under(folder.path());
+        disk.plan(Fault::Cut, at);
+        let flushed = flushes(folder.path(), 6);
+        let image = Folder::in_memory("flushes-image");
+        disk.image(image.path(), &mut dice);
+        let found = waiting(image.path());
+        assert!(
+            found >= flushed,
+            "a cut at call {at}: {flushed} jobs flushed, found {found}"
+        );
+        if disk.fired() == 0 {
+            assert_eq!(flushed, 6);
+            assert!(at > 20, "{at} calls are no workload");
+            break;
+        }
+    }
+}
+
+/// Pushes so many jobs that nobody runs; how many of them were flushed.
+fn flushes(folder: &Path, jobs: u64) -> u64 {
+    let Ok(d) = Dispatcher::open(&url(folder), Options::default()) else {
+        return 0;
+    };
+    let one = || NewJob::new("nobody's", b"x").durability(Durability::Os);
+    let flushed = (0..jobs).take_while(|_| d.push(one()).is_ok() && d.flush().is_ok());
+    let flushed = flushed.count() as u64;
+    // After a cut it fails.
+    let _ = d.stop(Duration::from_secs(60));
+    flushed
+}
+
+fn waiting(folder: &Path) -> u64 {
+    let d = Dispatcher::open(&url(folder), Options::default()).expect("an image can be opened");
+    let waiting = d.stats().expect("it is open").total().queued;
+    d.stop(Duration::from_secs(60)).expect("nothing runs");
+    waiting
+}
+
+fn url(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("jobs.db").display())
+}
+
 /// All numbers from 1 to `all`, or one of each stretch, so that no part of a workload is left out.
 pub fn chosen(all: u64, most: u64, dice: &mut Dice) -> Vec<u64> {
     if all <= most {
@@ -58,11 +109,7 @@ pub fn chosen(all: u64, most: u64, dice: &mut Dice) -> Vec<u64> {
 
 /// One life on the store in `folder`, heard by the books.
 fn live(folder: &Path, life: u32, sync_done: SyncDone, dice: &mut Dice, ledger: &mut Ledger) {
-    let mut plan = Plan::new(
-        format!("sqlite:{}", folder.join("jobs.db").display()),
-        life,
-        dice.next(),
-    );
+    let mut plan = Plan::new(url(folder), life, dice.next());
     plan.workers = 1 + life % 2;
     plan.finish = Finish::Drains;
     plan.sync_done = sync_done;

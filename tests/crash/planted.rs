@@ -21,6 +21,7 @@ macro_rules! traps {
 traps! {
     ack_before_commit: AckBeforeCommit, "kill::no_kill_loses_what_was_acknowledged", "is lost";
     normal_for_full: NormalForFull, "faults::every_call_of_sqlites_failed_or_cut", "is lost";
+    silent_sync: SilentSync, "faults::what_was_flushed_survives_a_cut", "flushed, found";
     lost_group: LostGroup, "faults::every_call_of_sqlites_failed_or_cut", "whose end was stored";
     end_before_push: EndBeforePush, "faults::every_call_of_sqlites_failed_or_cut", "its follow-up is lost";
     no_crash_counter: NoCrashCounter, "poison::a_job_that_kills_its_process_is_given_up", "left: false";

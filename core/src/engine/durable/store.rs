@@ -70,8 +70,12 @@ const PUT: &str = concat!(
 const READ: &str = concat!("SELECT ", columns!(), " FROM jobs WHERE row = ?");
 const REMOVE: &str = "DELETE FROM jobs WHERE row = ?";
 const PAUSE: &str = "INSERT OR REPLACE INTO queues (name, paused) VALUES (?, ?)";
-/// The smallest write there is: a commit without one would not be synced.
-const TOUCH: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('touched', '')";
+/// The smallest write there is. SQLite syncs no commit that changes no page, and what is written over itself
+/// changes none: so it counts.
+const TOUCH: &str = "INSERT INTO meta (name, value) VALUES ('touched', '1') \
+                     ON CONFLICT (name) DO UPDATE SET value = value + 1";
+/// The same as it was once: nothing is changed by the second.
+const TOUCH_ONCE: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES ('touched', '')";
 pub(super) const SET: &str = "INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)";
 
 /// The length of the header of a SQLite database.
@@ -220,13 +224,17 @@ impl Store for Sqlite {
             for queue in pauses {
                 pause.execute((&*queue.queue, queue.paused))?;
             }
+            // A new row is a page; anything else may say what the file said already.
+            if level == Durability::Disk && !changes.iter().any(|change| change.is_new()) {
+                touch(db)?;
+            }
             Ok(())
         })
     }
 
     fn sync(&mut self) -> Result<(), Fault> {
         self.transact(Durability::Disk, |db| {
-            db.prepare_cached(TOUCH)?.execute([])?;
+            touch(db)?;
             Ok(())
         })
     }
@@ -298,6 +306,16 @@ impl Store for Sqlite {
         let _ = db.close();
         marked.and(closed)
     }
+}
+
+/// Writes something that was not there, for a commit that is to be synced.
+fn touch(db: &Connection) -> rusqlite::Result<()> {
+    let text = if planted(Bug::SilentSync) {
+        TOUCH_ONCE
+    } else {
+        TOUCH
+    };
+    db.prepare_cached(text)?.execute([]).map(drop)
 }
 
 /// What the connection needs, before anything is read.

@@ -117,6 +117,13 @@ pub(crate) enum Change {
     },
 }
 
+impl Change {
+    /// Whether it adds a row.
+    pub(crate) fn is_new(&self) -> bool {
+        matches!(self, Change::Put(put) if put.new)
+    }
+}
+
 /// A job to be written.
 #[derive(Debug)]
 pub(crate) struct Put {

@@ -520,8 +520,7 @@ impl Engine for SqliteEngine {
             return Ok(());
         }
         // A transaction that is synced brings along all that were committed before it.
-        let call = |work: &mut Work<'_>| work.touch();
-        unless_closed(self.store.writer.call(Durability::Disk, None, call), || ())
+        unless_closed(self.store.writer.call(Durability::Disk, None, |_| Ok(())), || ())
     }
 
     fn close(&self) -> Result<()> {

@@ -12,6 +12,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Params, Row};
 use super::Store;
 use super::after::After;
 use super::tally::{Column, Tally};
+use crate::durability::Durability;
 use crate::engine::Load;
 use crate::engine::sql::statements as sql;
 use crate::error::Error;
@@ -118,13 +119,21 @@ impl<'w> Work<'w> {
         self.next_start = None;
     }
 
-    /// Writes what is left: the counts and the clock. True if anything was changed at all.
-    pub(super) fn finish(&mut self) -> Step<bool> {
+    /// Writes what is left: the counts and the clock. True if there is anything to commit: at [`Durability::Disk`]
+    /// always, for what somebody committed before without a sync is to be synced, too.
+    pub(super) fn finish(&mut self, level: Durability) -> Step<bool> {
         self.trim()?;
         let counted = self.tally.write(self.db, self.engine)?;
         self.after.names |= counted.new;
-        if self.after.undone || !counted.any && !self.after.changed {
+        if self.after.undone {
             return Ok(false);
+        }
+        if !counted.any && !self.after.changed {
+            if level < Durability::Disk {
+                return Ok(false);
+            }
+            // SQLite syncs no commit that changes no page, and what is written over itself changes none.
+            self.next_place();
         }
         if self.clock != self.found {
             let mut statement = self.db.prepare_cached(sql::SET_CLOCK)?;
@@ -132,12 +141,6 @@ impl<'w> Work<'w> {
             self.engine.time.wrote(self.clock.now);
         }
         Ok(true)
-    }
-
-    /// Writes something that changes nothing.
-    pub(super) fn touch(&mut self) -> Step<()> {
-        self.run(sql::SET_CLOCK, [self.clock.now, self.clock.place])?;
-        Ok(())
     }
 
     /// The place behind all those that wait so far: grows, and is near the time of the day, so that a file of

@@ -267,7 +267,7 @@ impl Server<'_> {
                     return Err(Error::new(kind, text));
                 }
             }
-            match work.finish() {
+            match work.finish(level) {
                 Ok(changed) => changed.then_some(work.after),
                 Err(fault) => return self.give_up(fail(fault)),
             }
