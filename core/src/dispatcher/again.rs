@@ -1,7 +1,7 @@
 //! Running a job again that is over, by hand.
 
 use super::Dispatcher;
-use super::push::Pushed;
+use super::pushed::Pushed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::id::JobId;
 use crate::job::{Job, NewJob};

@@ -1,6 +1,6 @@
 //! A queue is full: its policy says whether the newcomer is refused, shed, or let in for another.
 
-use super::push::Prepared;
+use super::prepared::Prepared;
 use super::settle::{Ended, random};
 use super::{Inner, Pushed};
 use crate::admission::{OnFull, Overflow};

@@ -6,7 +6,7 @@
 
 use parking_lot::Mutex;
 
-use super::push::PushManyError;
+use super::pushed::PushManyError;
 use super::{Dispatcher, Inner, Pushed, closed};
 use crate::bell::Bell;
 use crate::error::{Error, ErrorKind, Result};
