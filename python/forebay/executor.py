@@ -198,7 +198,7 @@ class Executor(Submitter, futures.Executor):
         """
         self._close(cancel_futures)
         if wait:
-            for thread in list(self._staff.threads):
+            for thread in self._staff.all():
                 thread.join()
 
     def _hire(self) -> None:
@@ -220,6 +220,7 @@ class _Staff:
         self, prefix: str, initializer: Callable[..., object] | None, initargs: tuple[Any, ...]
     ) -> None:
         self.threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
         self._prefix = prefix
         self._numbers = itertools.count()
         self._initializer = initializer
@@ -230,11 +231,18 @@ class _Staff:
         name = f"{self._prefix}_{next(self._numbers)}"
         work = (hand, self._initializer, self._initargs)
         try:
-            thread = _start(threading.Thread(target=_work, args=work, name=name, daemon=False), hand)
+            # It may shut the executor down at once, and whoever does waits for all threads.
+            with self._lock:
+                thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
+                self.threads.add(_start(thread, hand))
         except BaseException:
             hand.leave()
             raise
-        self.threads.add(thread)
+
+    def all(self) -> list[threading.Thread]:
+        """The threads that have begun by now."""
+        with self._lock:
+            return list(self.threads)
 
 
 _at_work: weakref.WeakKeyDictionary[threading.Thread, Hand] = weakref.WeakKeyDictionary()
@@ -295,8 +303,10 @@ def _chunk(fn: Callable[..., T], rows: list[tuple[Any, ...]]) -> list[T]:
 
 def _results(submits: Iterator[futures.Future[T]], end: float | None, buffersize: int | None) -> Iterator[T]:
     """What is submitted, now or as results are read, and then its results."""
-    waiting = deque(submits if buffersize is None else itertools.islice(submits, buffersize))
-    return _read(waiting, submits, end)
+    if buffersize is None:
+        # All of them: nothing holds the executor until the last result has been read.
+        return _read(deque(submits), iter(()), end)
+    return _read(deque(itertools.islice(submits, buffersize)), submits, end)
 
 
 def _read(

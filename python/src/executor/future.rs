@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use forebay::{Deadline, JobId};
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use pyo3::exceptions::PyException;
+use pyo3::exceptions::{PyException, PyRuntimeError};
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -162,7 +162,31 @@ impl Promise {
     }
 
     /// Ends it, if it has not ended, and tells everybody. False if it has, or if it is too late to cancel it.
+    ///
+    /// Nobody is there to hear of a callback that raises what ends a thread: it is printed.
     pub fn settle(slf: &Bound<'_, Self>, end: End) -> PyResult<bool> {
+        let callbacks = Self::settled(slf, end)?;
+        for callback in callbacks.iter().flatten() {
+            let callback = callback.bind(slf.py());
+            if let Err(error) = call_back(slf, callback) {
+                error.write_unraisable(slf.py(), Some(callback));
+            }
+        }
+        Ok(callbacks.is_some())
+    }
+
+    /// The same for who does it by hand, and hears of such a callback: the first one, after all have been called.
+    fn settle_by_hand(slf: &Bound<'_, Self>, end: End) -> PyResult<(bool, PyResult<()>)> {
+        let callbacks = Self::settled(slf, end)?;
+        let mut called = Ok(());
+        for callback in callbacks.iter().flatten() {
+            called = called.and(call_back(slf, callback.bind(slf.py())));
+        }
+        Ok((callbacks.is_some(), called))
+    }
+
+    /// Ends it, and tells those who wait: then these are to be called back. `None` if it is too late for that.
+    fn settled(slf: &Bound<'_, Self>, end: End) -> PyResult<Option<Vec<Py<PyAny>>>> {
         let py = slf.py();
         let this = slf.get();
         let mut condition: Option<Bound<'_, PyAny>> = None;
@@ -177,9 +201,9 @@ impl Promise {
                 (true, Some(held), _) => {
                     drop(cell);
                     held.call_method0("release")?;
-                    return Ok(false);
+                    return Ok(None);
                 }
-                (true, None, _) => return Ok(false),
+                (true, None, _) => return Ok(None),
                 (false, None, Some(found)) => {
                     // Whoever holds it looks at the phase and must not see it change.
                     let found = found.clone_ref(py).into_bound(py);
@@ -190,8 +214,7 @@ impl Promise {
                 (false, _, _) => break cell,
             }
         };
-        this.end(slf, cell, end, condition)?;
-        Ok(true)
+        this.end(slf, cell, end, condition).map(Some)
     }
 
     fn end(
@@ -200,7 +223,7 @@ impl Promise {
         mut cell: MutexGuard<'_, Cell>,
         end: End,
         condition: Option<Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<Vec<Py<PyAny>>> {
         let py = slf.py();
         let former = cell.exception.take();
         let word = match end {
@@ -253,10 +276,7 @@ impl Promise {
             condition.call_method0("notify_all")?;
             condition.call_method0("release")?;
         }
-        callbacks
-            .iter()
-            .for_each(|callback| call_back(slf, callback.bind(py)));
-        Ok(())
+        Ok(callbacks)
     }
 
     /// Waits until it is over. False if it is not after `timeout`.
@@ -330,15 +350,16 @@ fn cancelled(py: Python<'_>) -> PyErr {
     }
 }
 
-/// Calls back. What goes wrong there is told in the log, as with the original, and nowhere else.
-fn call_back(future: &Bound<'_, Promise>, callback: &Bound<'_, PyAny>) {
+/// Calls back. What goes wrong there is told in the log, as with the original, and nowhere else; but what is no
+/// `Exception`, such as the `KeyboardInterrupt` that comes meanwhile, is returned.
+fn call_back(future: &Bound<'_, Promise>, callback: &Bound<'_, PyAny>) -> PyResult<()> {
     static FAILED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     let py = future.py();
     let Err(error) = callback.call1((future,)) else {
-        return;
+        return Ok(());
     };
     if !error.is_instance_of::<PyException>(py) {
-        return error.write_unraisable(py, Some(callback));
+        return Err(error);
     }
     let told = FAILED
         .find(py, "forebay.executor", "callback_failed")
@@ -346,6 +367,7 @@ fn call_back(future: &Bound<'_, Promise>, callback: &Bound<'_, PyAny>) {
     if let Err(odd) = told {
         odd.write_unraisable(py, Some(callback));
     }
+    Ok(())
 }
 
 /// Whether a garbage collector could find something behind it.
@@ -384,12 +406,13 @@ impl Promise {
         guard(py, || {
             let this = slf.get();
             // Those of a pool are out of it at once; of others somebody has to say that he has seen it.
-            if Self::settle(slf, End::Cancelled(this.pool.get().is_some()))? {
+            let (done, called) = Self::settle_by_hand(slf, End::Cancelled(this.pool.get().is_some()))?;
+            if done {
                 let id = this.cell.lock().id;
                 if let (Some(pool), Some(id)) = (this.pool.get(), id) {
                     pool.take_out(py, id);
                 }
-                return Ok(true);
+                return called.map(|()| true);
             }
             Ok(this.cell.lock().phase.is_cancelled())
         })
@@ -443,8 +466,7 @@ impl Promise {
         let mut cell = slf.get().cell.lock();
         if cell.phase.is_over() {
             drop(cell);
-            call_back(slf, &r#fn);
-            return Ok(());
+            return call_back(slf, &r#fn);
         }
         cell.more().callbacks.push(r#fn.unbind());
         drop(cell);
@@ -464,7 +486,11 @@ impl Promise {
                     return Ok(true);
                 }
                 Phase::Cancelled => cell.phase = Phase::CancelledAndNotified,
-                phase => return Err(invalid_state(py, phase, slf)),
+                phase => {
+                    // Python writes the error, and looks at the future for that.
+                    drop(cell);
+                    return Err(unexpected_state(phase, slf));
+                }
             }
             let more = cell.more();
             let waiters = more.waiters.as_ref().map(|waiters| waiters.clone_ref(py));
@@ -577,9 +603,9 @@ impl Promise {
 impl Promise {
     fn set(slf: &Bound<'_, Self>, end: End) -> PyResult<()> {
         let py = slf.py();
-        guard(py, || match Self::settle(slf, end)? {
-            true => Ok(()),
-            false => {
+        guard(py, || match Self::settle_by_hand(slf, end)? {
+            (true, called) => called,
+            (false, _) => {
                 let phase = slf.get().cell.lock().phase;
                 Err(invalid_state(py, phase, slf))
             }
@@ -590,14 +616,19 @@ impl Promise {
 fn invalid_state(py: Python<'_>, phase: Phase, future: &Bound<'_, Promise>) -> PyErr {
     static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
     match CLASS.find(py, "concurrent.futures", "InvalidStateError") {
-        Ok(class) => PyErr::from_type(
-            class.clone(),
-            (format!(
-                "{}: {}",
-                phase.name(),
-                future.repr().map_or_else(|_| String::new(), |r| r.to_string())
-            ),),
-        ),
+        Ok(class) => PyErr::from_type(class.clone(), (standing(phase, future),)),
         Err(error) => error,
     }
+}
+
+/// As the original has it, for who would begin what has begun or ended.
+fn unexpected_state(phase: Phase, future: &Bound<'_, Promise>) -> PyErr {
+    let text = format!("Future in unexpected state: {}", standing(phase, future));
+    PyRuntimeError::new_err(text)
+}
+
+/// Where a future stands, for a message. Nothing may be locked: its class may have been derived from.
+fn standing(phase: Phase, future: &Bound<'_, Promise>) -> String {
+    let shown = future.repr().map_or_else(|_| String::new(), |r| r.to_string());
+    format!("{}: {shown}", phase.name())
 }
