@@ -64,6 +64,9 @@ pub(crate) struct Cell {
     stop: AtomicU8,
     /// Whether its ticket has answered, for a look without the lock of the seat, which says so for certain.
     answered: AtomicBool,
+    /// Whether its lease is being [passed on](Cells::pass_on): the seat still names a job that is over, and not yet
+    /// the one that has been claimed.
+    passing: AtomicBool,
     seat: Mutex<Seat>,
 }
 
@@ -120,6 +123,7 @@ impl Seat {
     #[inline]
     fn leave(&mut self, cell: &Cell) -> Option<Left> {
         self.job = None;
+        cell.passing.store(false, Ordering::Release);
         self.turn = self.turn.wrapping_add(1);
         if self.answered.is_none() && self.wakers.is_empty() && self.headers.is_none() {
             return None;
@@ -157,6 +161,7 @@ impl Cell {
             place,
             stop: AtomicU8::new(0),
             answered: AtomicBool::new(false),
+            passing: AtomicBool::new(false),
             seat: Mutex::new(seat),
         }
     }
@@ -176,6 +181,19 @@ impl Cell {
     #[inline]
     pub(super) fn is_quiet(&self) -> bool {
         self.stop.load(Ordering::Acquire) == 0 && !self.answered.load(Ordering::Acquire)
+    }
+
+    /// Says that its lease is about to be passed on, until it is or has ended: it does not count as live meanwhile.
+    /// Whoever says so looks afterwards whether the dispatcher stops: either that look sees the stop, or the stop
+    /// sees this.
+    #[inline]
+    pub(super) fn begin_passing(&self) {
+        self.passing.store(true, Ordering::SeqCst);
+    }
+
+    /// The lease is not passed on after all.
+    pub(super) fn stay(&self) {
+        self.passing.store(false, Ordering::Release);
     }
 
     /// Raises the flag that tells the handler to stop; false if it was up. Stronger reasons replace a mere
@@ -361,13 +379,13 @@ impl Cells {
         self.active.load(Ordering::SeqCst)
     }
 
-    /// How many leases are live.
+    /// How many leases are live, and not about to be passed on.
     pub(crate) fn live(&self) -> usize {
-        self.all
-            .read()
-            .iter()
-            .filter(|cell| cell.seat.lock().job.is_some())
-            .count()
+        let is_live = |cell: &&Arc<Cell>| {
+            let seat = cell.seat.lock();
+            seat.job.is_some() && !cell.passing.load(Ordering::SeqCst)
+        };
+        self.all.read().iter().filter(is_live).count()
     }
 
     /// The live leases, with when each was claimed.

@@ -353,7 +353,9 @@ impl Consumer {
     #[inline]
     pub fn complete_and_next(&mut self, lease: Lease, outcome: Outcome) -> Result<(Answer, Option<Lease>)> {
         match outcome {
-            Outcome::Success(result) if self.can_hand_over(&lease, &result) => {
+            Outcome::Success(result)
+                if self.can_hand_over(&lease, &result) && lease.body().begins_passing() =>
+            {
                 self.hand_over(lease.into_body(), result)
             }
             outcome => self.complete_and_next_any(lease, outcome),

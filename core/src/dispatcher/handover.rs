@@ -38,7 +38,8 @@ impl Consumer {
             && inner.takes(result)
     }
 
-    /// Stores a success, and hands what the lease was made of to the next job, if there is one.
+    /// Stores a success, and hands what the lease was made of to the next job, if there is one. The cell must have
+    /// been said to be [passing](Body::begins_passing).
     pub(super) fn hand_over(&mut self, body: Box<Body>, result: Payload) -> Result<(Answer, Option<Lease>)> {
         let Self {
             inner,
@@ -60,7 +61,13 @@ impl Consumer {
         }
         let answer = Answer::Stored(State::Succeeded);
         match ask.follow(inner, body) {
-            Ok(next) => Ok((answer, Some(next))),
+            Ok(next) => {
+                if inner.stopping() {
+                    // The stop may be waiting for just this one, to hand it back.
+                    inner.cells.idle.ring_all();
+                }
+                Ok((answer, Some(next)))
+            }
             Err(body) => {
                 body.leave_cell();
                 settling.take_back(body);
@@ -180,8 +187,7 @@ impl Inner {
     /// Whether there is no rule to ask about an end or a claim, and nobody to tell.
     #[inline]
     fn is_plain(&self) -> bool {
-        !self.stopping()
-            && !self.events.any_wanted()
+        !self.events.any_wanted()
             && !self.hooks.present()
             && self.gates.are_open()
             && !self.relays.any()
@@ -302,6 +308,46 @@ mod tests {
             next.map(|next| succeed(&mut consumer, next));
             assert_idle(&d);
         }
+    }
+
+    #[test]
+    fn a_stop_sees_a_claim_that_is_under_way() {
+        let (d, mut consumer, first) = rig(2);
+        assert!(first.body().begins_passing());
+        assert_eq!(
+            (d.0.cells.active(), d.0.cells.live()),
+            (1, 0),
+            "there is something to wait for"
+        );
+        let (answer, next) = consumer.hand_over(first.into_body(), Payload::empty()).unwrap();
+        assert!(answer == Answer::Stored(State::Succeeded) && next.is_some());
+        assert_eq!((d.0.cells.active(), d.0.cells.live()), (1, 1));
+        d.request_stop();
+        let second = next.expect("asserted above");
+        assert!(!second.body().begins_passing(), "nothing follows any more");
+        assert_eq!(d.0.cells.live(), 1);
+        succeed(&mut consumer, second);
+        assert_idle(&d);
+    }
+
+    #[test]
+    fn a_stop_that_waits_for_a_claim_hands_it_back() {
+        let (d, mut consumer, first) = rig(2);
+        assert!(first.body().begins_passing());
+        std::thread::scope(|scope| {
+            let stop = scope.spawn(|| d.stop(std::time::Duration::ZERO).unwrap());
+            while !d.stopping() {
+                std::thread::yield_now();
+            }
+            let (_, next) = consumer.hand_over(first.into_body(), Payload::empty()).unwrap();
+            let report = stop.join().unwrap();
+            assert_eq!((report.handed_back, report.waiting), (1, 1));
+            assert_eq!(
+                succeed(&mut consumer, next.expect("it was claimed")).0,
+                Answer::Stale
+            );
+        });
+        assert!(d.stats().unwrap().total().balanced());
     }
 
     #[test]

@@ -504,6 +504,18 @@ impl Body {
         free && self.cell.is_quiet() && self.parting.get().is_none()
     }
 
+    /// Says that its cell is about to pass from its job to the next: a stop waits until it has. False if the
+    /// dispatcher stops already, and then no job may follow.
+    #[inline]
+    pub(super) fn begins_passing(&self) -> bool {
+        self.cell.begin_passing();
+        let goes_on = !self.inner.stopping();
+        if !goes_on {
+            self.cell.stay();
+        }
+        goes_on
+    }
+
     /// Gives up its cell, once its end has been stored: an answer of its ticket comes too late.
     pub(super) fn leave_cell(&self) {
         self.inner.cells.end(&self.cell);
