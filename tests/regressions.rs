@@ -9,7 +9,7 @@ use forebay::{
     Options, Outcome, RetryPolicy, State, SystemClock, Timestamp, UnknownKinds,
 };
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 fn soon() -> Deadline {
     Deadline::after(LONG)

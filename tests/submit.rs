@@ -8,7 +8,7 @@ use forebay::conformance::wrap::{Call, Watched};
 use forebay::engine::memory::MemoryEngine;
 use forebay::{Deadline, Dispatcher, ErrorKind, KindSet, NewJob, Options, Outcome, Pushed, Result};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 type Answers = (Sender<(usize, Result<Pushed>)>, Receiver<(usize, Result<Pushed>)>);
 

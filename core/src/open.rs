@@ -189,7 +189,7 @@ mod tests {
     use std::sync::{Weak, mpsc};
     use std::time::Duration;
 
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG: Duration = Duration::from_secs(60);
 
     /// A dispatcher, and a way to see whether anything of it is left.
     fn observed() -> (Dispatcher, Weak<MemoryEngine>) {

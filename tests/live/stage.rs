@@ -10,7 +10,7 @@ use forebay::engine::memory::MemoryEngine;
 use forebay::{Deadline, Dispatcher, Error, Lease, Options, RetryPolicy};
 
 /// Long enough for what must happen, on any machine.
-pub const LONG: Duration = Duration::from_secs(20);
+pub const LONG: Duration = Duration::from_secs(60);
 /// Long enough to notice what must not happen.
 pub const SHORT: Duration = Duration::from_millis(200);
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from forebay import Dispatcher
 
-LIMIT = 20.0
+LIMIT = 60.0
 """The longest any wait may take, in seconds; a test that reaches it has failed."""
 
 

@@ -26,7 +26,7 @@ class Blocker:
     def __init__(self, path: Path) -> None:
         code = f"""
 import sqlite3, sys
-db = sqlite3.connect({str(path)!r}, isolation_level=None, timeout=20)
+db = sqlite3.connect({str(path)!r}, isolation_level=None, timeout=60)
 db.execute("BEGIN IMMEDIATE")
 print("begun", flush=True)
 sys.stdin.readline()

@@ -252,7 +252,7 @@ def test_the_interpreter_ends_while_jobs_are_passed_on() -> None:
                 d.push("line", object(), queue="log")
                 d.push("line", object(), queue="broken")
             for _ in range(100):
-                assert enough.acquire(timeout=20)
+                assert enough.acquire(timeout=60)
             say("passed on")
             """
         )

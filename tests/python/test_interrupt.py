@@ -289,7 +289,7 @@ def test_exit_while_handlers_are_interrupted() -> None:
     for n in range(10):
         work.push(n)
     for _ in range(2):
-        assert ready.acquire(timeout=20)
+        assert ready.acquire(timeout=60)
     """
     always(code)
 

@@ -393,7 +393,7 @@ class Stage:
         self.d.start()
 
     def do_drain(self, fields: Fields) -> None:
-        self.d.drain(fields.take("wait_ms", 20_000) / 1000)
+        self.d.drain(fields.take("wait_ms", 60_000) / 1000)
 
     def do_subscribe(self, fields: Fields) -> None:
         self.events = self.d.subscribe(fields.need("capacity"))

@@ -234,7 +234,7 @@ def test_the_interpreter_ends_while_jobs_are_shed() -> None:
             d.start()
             d.push("work", object())
             for _ in range(200):
-                assert enough.acquire(timeout=20)
+                assert enough.acquire(timeout=60)
             shed = d.stats()["queues"]["default"]["shed_oldest"]
             say("shed" if shed > 100 else f"only {shed}")
             """

@@ -22,7 +22,7 @@ SERVICE = """
 
     def when(semaphore, *acts):
         def run():
-            assert semaphore.acquire(timeout=20)
+            assert semaphore.acquire(timeout=60)
             for act in acts:
                 act()
         threading.Thread(target=run).start()
@@ -66,7 +66,7 @@ def test_the_second_ctrl_c_hands_back() -> None:
         running.release()
         job.wait_stop()
         both.release()
-    when(running, lambda: running.acquire(timeout=20), send(signal.SIGINT))
+    when(running, lambda: running.acquire(timeout=60), send(signal.SIGINT))
     when(both, send(signal.SIGINT))
     handle = stubborn.push()
     tells.push()
@@ -101,7 +101,7 @@ def test_run_on_another_thread_ends_with_a_stop() -> None:
     service = threading.Thread(target=d.run)
     service.start()
     short.push()
-    assert running.acquire(timeout=20)
+    assert running.acquire(timeout=60)
     d.drain(20)
     d.request_stop()
     service.join(20)
@@ -137,13 +137,13 @@ def test_ctrl_c_ends_a_wait(name: str) -> None:
         job.wait_stop(stopping=False)
     d.start()
     handle = stubborn.push()
-    assert running.acquire(timeout=20)
+    assert running.acquire(timeout=60)
     full = d.handler(kind="full", concurrency=1)(print).options(wait=1000)
     stubborn.push()  # No more than one of them runs, so there is no room.
 
     def interrupt():
         for _ in range(2):
-            assert waits.acquire(timeout=20)
+            assert waits.acquire(timeout=60)
             os.kill(os.getpid(), signal.SIGINT)
     interrupter = threading.Thread(target=interrupt)
     interrupter.start()
@@ -165,7 +165,7 @@ def test_ctrl_c_ends_a_stop() -> None:
     code = """
     handle = stubborn.push()
     d.start()
-    assert running.acquire(timeout=20)
+    assert running.acquire(timeout=60)
     when(running, send(signal.SIGINT))
     try:
         running.release()

@@ -130,6 +130,7 @@ def test_a_loop_that_gives_up_listens_no_longer(d: Dispatcher) -> None:
 
 def test_time_is_up_for_the_rest(two: list[Dispatcher]) -> None:
     quick, never = two[0].push("k", 5), two[1].push("nobody")
+    assert quick.result(LIMIT) == 5
     coming = forebay.as_completed([quick, never], timeout=0.05)
     assert next(coming) == quick
     with pytest.raises(forebay.WaitTimeout, match="1 job has not ended after the time to wait"):
@@ -202,14 +203,15 @@ def test_a_handler_waits_for_many_with_a_timeout(d: Dispatcher) -> None:
     d.handler(kind="k")(lambda n: n)
 
     @d.handler(max_attempts=1)
-    def parent(timeout: float | None) -> list[int]:
-        children = [d.push("k", n) for n in range(3)]
+    def parent(kind: str, timeout: float | None) -> list[int]:
+        children = [d.push(kind, n) for n in range(3)]
         return sorted(child.result() for child in forebay.as_completed(children, timeout))
 
     d.start()
-    assert parent.push(LIMIT).result(LIMIT) == [0, 1, 2]
+    assert parent.push("k", LIMIT).result(LIMIT) == [0, 1, 2]
     with pytest.raises(forebay.JobFailed, match="WouldDeadlock: a handler must not wait without a deadline"):
-        parent.push(None).result(LIMIT)
+        # Of jobs that have ended there is nothing to wait for.
+        parent.push("nobody", None).result(LIMIT)
 
 
 def test_threads_wait_for_the_same_jobs(two: list[Dispatcher]) -> None:

@@ -15,7 +15,7 @@ use crate::fields::{Failure, Fields, Step, failed, mistaken, object, outcome, pa
 use crate::stage::Stage;
 
 /// For what must happen soon: long enough for any machine.
-const SOON: u64 = 20_000;
+const SOON: u64 = 60_000;
 
 impl Stage<'_> {
     pub(crate) fn step(&mut self, name: &str, fields: &mut Fields) -> Step {

@@ -171,7 +171,7 @@ pub fn queues_have_capacities_of_their_own(make: Make<'_>) {
 pub fn a_blocked_push_goes_on(make: Make<'_>) {
     let stage = Stage::with(make, |o| {
         o.capacity = 1;
-        o.on_full = OnFull::Block(Duration::from_secs(20));
+        o.on_full = OnFull::Block(Duration::from_secs(60));
     });
     stage.push(job());
     std::thread::scope(|scope| {
@@ -207,7 +207,7 @@ pub fn pushers_of_two_queues_both_go_on(make: Make<'_>) {
         for queue in ["a", "b"] {
             let d = stage.d.clone();
             scope.spawn(move || {
-                d.push_within(job().queue(queue), Duration::from_secs(20))
+                d.push_within(job().queue(queue), Duration::from_secs(60))
                     .unwrap()
                     .id
             });
@@ -237,7 +237,7 @@ pub fn pushers_of_two_queues_both_go_on(make: Make<'_>) {
 pub fn a_small_queue_lets_everyone_through(make: Make<'_>) {
     let stage = Stage::with(make, |o| {
         o.capacity = 2;
-        o.on_full = OnFull::Block(Duration::from_secs(20));
+        o.on_full = OnFull::Block(Duration::from_secs(60));
     });
     const EACH: usize = 40;
     std::thread::scope(|scope| {
@@ -262,7 +262,7 @@ pub fn a_stop_ends_the_wait_for_room(make: Make<'_>) {
     std::thread::scope(|scope| {
         let d = stage.d.clone();
         let pusher = scope.spawn(move || {
-            d.push_within(job(), Duration::from_secs(20))
+            d.push_within(job(), Duration::from_secs(60))
                 .map(|_| ())
                 .map_err(|e| e.kind())
         });

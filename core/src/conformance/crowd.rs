@@ -209,11 +209,11 @@ pub fn large_payloads_all_arrive(make: Make<'_>) {
                 bytes[len - 1] = number as u8;
                 stage
                     .d
-                    .push_within(NewJob::new("k", bytes), Duration::from_secs(20))
+                    .push_within(NewJob::new("k", bytes), Duration::from_secs(60))
                     .unwrap();
             }
             stage.d.drain(super::stage::soon()).unwrap();
-            stage.d.stop(Duration::from_secs(20)).unwrap();
+            stage.d.stop(Duration::from_secs(60)).unwrap();
         });
         assert_eq!(
             (stage.counts().totals.succeeded, sum.into_inner()),

@@ -348,7 +348,7 @@ pub fn a_stop_and_its_dump_lose_and_repeat_nothing(make: Make<'_>) {
     let (one, two) = (first.push(job()), first.push(job()));
     let body = first.take();
     std::thread::scope(|scope| {
-        let stop = scope.spawn(|| first.d.stop(Duration::from_secs(20)).unwrap());
+        let stop = scope.spawn(|| first.d.stop(Duration::from_secs(60)).unwrap());
         super::stage::until("the stop", || first.d.stopping());
         body.complete(Outcome::done()).unwrap();
         stop.join().unwrap();

@@ -163,7 +163,7 @@ pub fn a_free_slot_wakes_who_waits(make: Make<'_>) {
         std::thread::scope(|scope| {
             let mut consumer = stage.consumer();
             let waiter = scope.spawn(move || consumer.next(soon()).unwrap().map(|l| l.id()));
-            assert!(stage.d.settle_to(1, Duration::from_secs(20)));
+            assert!(stage.d.settle_to(1, Duration::from_secs(60)));
             body.complete(Outcome::done()).unwrap();
             assert_eq!(waiter.join().unwrap(), Some(second), "{limited}");
         });
@@ -188,7 +188,7 @@ pub fn each_kind_wakes_its_own_consumer(make: Make<'_>) {
                 })
             })
             .collect();
-        assert!(stage.d.settle_to(3, Duration::from_secs(20)));
+        assert!(stage.d.settle_to(3, Duration::from_secs(60)));
         for kind in kinds.iter().rev() {
             stage.push(NewJob::new(*kind, ()));
         }
@@ -212,7 +212,7 @@ pub fn a_consumer_that_waits_is_woken(make: Make<'_>) {
             }
         });
         for done in 0..100 {
-            assert!(stage.d.settle_to(1, Duration::from_secs(20)));
+            assert!(stage.d.settle_to(1, Duration::from_secs(60)));
             stage.push(job());
             until("the job is done", || stage.counts().totals.succeeded == done + 1);
         }
@@ -233,7 +233,7 @@ pub fn a_batch_wakes_many(make: Make<'_>) {
                 scope.spawn(move || consumer.next(soon()).unwrap())
             })
             .collect();
-        assert!(stage.d.settle_to(4, Duration::from_secs(20)));
+        assert!(stage.d.settle_to(4, Duration::from_secs(60)));
         stage.d.push_many(&[job(), job(), job(), job()]).unwrap();
         let held: Vec<Lease> = waiters
             .into_iter()
@@ -254,7 +254,7 @@ pub fn a_batch_wakes_many_of_one_set(make: Make<'_>) {
                 scope.spawn(move || consumer.next(soon()).unwrap())
             })
             .collect();
-        assert!(stage.d.settle_to(4, Duration::from_secs(20)));
+        assert!(stage.d.settle_to(4, Duration::from_secs(60)));
         stage.d.push_many(&[job(), job(), job(), job()]).unwrap();
         let held: Vec<Lease> = waiters
             .into_iter()

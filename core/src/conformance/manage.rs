@@ -162,7 +162,7 @@ pub fn paused_before_the_first_claim(make: Make<'_>) {
             lease.complete(Outcome::done()).unwrap();
             id
         });
-        assert!(stage.d.settle_to(1, std::time::Duration::from_secs(20)));
+        assert!(stage.d.settle_to(1, std::time::Duration::from_secs(60)));
         stage.d.resume("default").unwrap();
         assert_eq!(worker.join().unwrap(), id);
     });

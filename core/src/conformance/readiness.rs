@@ -231,7 +231,7 @@ pub fn a_consumer_that_goes_passes_it_on(make: Make<'_>) {
         let mut sleeper = stage.consumer();
         stage.run(Outcome::done());
         let sleeping = scope.spawn(move || sleeper.next(soon()).unwrap().map(|l| l.id()));
-        assert!(stage.d.settle_to(1, Duration::from_secs(20)));
+        assert!(stage.d.settle_to(1, Duration::from_secs(60)));
         let id = stage.push(job());
         drop(told);
         assert_eq!(sleeping.join().unwrap(), Some(id));
@@ -287,7 +287,7 @@ pub fn a_descriptor_does_not_keep_from_waiting(make: Make<'_>) {
     for _ in 0..20 {
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| consumer.next(soon()).unwrap().map(|lease| lease.id()));
-            assert!(stage.d.settle_to(1, Duration::from_secs(20)));
+            assert!(stage.d.settle_to(1, Duration::from_secs(60)));
             let id = stage.push(job());
             assert_eq!(waiting.join().unwrap(), Some(id));
         });

@@ -21,7 +21,7 @@ use crate::{JobId, Options};
 
 /// For what must happen: long enough for any machine.
 pub(super) fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(20))
+    Deadline::after(Duration::from_secs(60))
 }
 
 /// For what must have happened already.

@@ -17,7 +17,7 @@ use crate::job::{NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
 use crate::{Deadline, StopReason};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A stopped dispatcher accepts and hands out nothing; what it knows can still be read.
 pub fn a_stopped_dispatcher_only_answers_questions(make: Make<'_>) {

@@ -17,7 +17,7 @@ use crate::error::{ErrorKind, Result};
 use crate::job::NewJob;
 use crate::time::Deadline;
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 /// A folder for one test, and an owner that listens in it.
 struct Owner {

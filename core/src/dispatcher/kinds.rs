@@ -411,8 +411,8 @@ mod tests {
         let set = Arc::new(KindSet::new());
         let mut consumer = d.consumer(set.clone());
         std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| consumer.next(Deadline::after(Duration::from_secs(20))));
-            assert!(d.settle_to(1, Duration::from_secs(20)), "it waits");
+            let waiting = scope.spawn(|| consumer.next(Deadline::after(Duration::from_secs(60))));
+            assert!(d.settle_to(1, Duration::from_secs(60)), "it waits");
             set.add(d.kind("k").expect("a valid name"));
             let lease = waiting
                 .join()
@@ -462,7 +462,7 @@ mod tests {
         }
     }
 
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_handler_goes_when_its_last_call_has_returned() {

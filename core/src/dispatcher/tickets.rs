@@ -162,7 +162,7 @@ mod tests {
     use crate::dispatcher::KindSet;
     use crate::time::{Deadline, ManualClock};
 
-    const SOON: Duration = Duration::from_secs(20);
+    const SOON: Duration = Duration::from_secs(60);
 
     fn claim(d: &Dispatcher) -> Lease {
         let mut consumer = d.consumer(Arc::new(KindSet::any()));

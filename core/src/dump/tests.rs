@@ -243,7 +243,7 @@ fn often(folder: &Folder) -> Options {
 
 /// Reads the file again and again until it shows what it should.
 fn until_restored(folder: &Folder, what: &str, shows: impl Fn(&Dispatcher) -> bool) {
-    let deadline = Deadline::after(Duration::from_secs(20));
+    let deadline = Deadline::after(Duration::from_secs(60));
     loop {
         let other = still().0;
         if other.restore(folder.file()).is_ok() && shows(&other) {
@@ -265,7 +265,7 @@ fn a_panic_does_not_end_the_dumps_at_the_interval() {
     let events = d.subscribe(100);
     clock.whole.store(false, Ordering::SeqCst);
     d.push(NewJob::new("k", ())).unwrap();
-    let deadline = Deadline::after(Duration::from_secs(20));
+    let deadline = Deadline::after(Duration::from_secs(60));
     let failed = std::iter::from_fn(|| events.next(deadline)).any(|e| e.kind == EventKind::DumpFailed);
     assert!(failed, "it is told of");
     until_restored(&folder, "the job", |d| d.len("default").unwrap() == 1);

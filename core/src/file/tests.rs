@@ -55,7 +55,7 @@ fn busy() -> (Dispatcher, Vec<crate::JobId>) {
     let mut consumer = d.consumer(Arc::new(KindSet::any()));
     let mut take = |id| {
         let lease = consumer
-            .next(Deadline::after(Duration::from_secs(20)))
+            .next(Deadline::after(Duration::from_secs(60)))
             .unwrap()
             .unwrap();
         assert_eq!(lease.id(), id);

@@ -19,7 +19,7 @@ use crate::retry::RetryPolicy;
 use crate::time::{Deadline, ManualClock, Timestamp};
 
 const SECOND: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A dispatcher with a clock that stands still.
 struct Stage {

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::time::{ManualClock, Timestamp};
 use crate::{ErrorKind, Options};
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 fn claim(d: &Dispatcher) -> Lease {
     d.push(NewJob::new("k", ())).expect("there is room");

@@ -20,7 +20,7 @@ use crate::outcome::{Outcome, Transition};
 use crate::time::Deadline;
 use crate::{Dispatcher, JobId, KindSet, Lease, Options};
 
-const LONG: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(60);
 
 const SETTINGS: Settings = Settings {
     keep_finished: 100,

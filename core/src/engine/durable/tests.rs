@@ -403,7 +403,7 @@ fn run_all(d: &Dispatcher) -> Vec<JobId> {
     let mut consumer = d.consumer(Arc::new(KindSet::any()));
     let mut ran = Vec::new();
     while d.stats().unwrap().total().queued > 0 {
-        let lease = consumer.next(Deadline::after(Duration::from_secs(20))).unwrap();
+        let lease = consumer.next(Deadline::after(Duration::from_secs(60))).unwrap();
         let lease = lease.expect("a job that is queued can be claimed in the end");
         ran.push(lease.id());
         lease.complete(Outcome::done()).unwrap();
@@ -497,7 +497,7 @@ fn a_follow_up_does_not_run_before_it_is_written() {
     let pen = engine.writer.pause();
     std::thread::scope(|scope| {
         let answer = scope.spawn(|| lease.complete_and_push(Outcome::done(), &[job()]));
-        let deadline = Deadline::after(Duration::from_secs(20));
+        let deadline = Deadline::after(Duration::from_secs(60));
         while d.state(parent).unwrap() != State::Succeeded {
             assert!(!deadline.passed());
             std::thread::yield_now();
@@ -579,7 +579,7 @@ fn a_batch_knows_spilled_jobs_by_their_ids() {
     assert!(!engine.memory.knows(known));
     let next = d
         .consumer(Arc::new(KindSet::any()))
-        .next(Deadline::after(Duration::from_secs(20)));
+        .next(Deadline::after(Duration::from_secs(60)));
     let lease = next.unwrap().unwrap();
     lease
         .complete_and_push(Outcome::done(), &[job().id(known)])

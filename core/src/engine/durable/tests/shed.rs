@@ -172,7 +172,7 @@ fn spills(options: &Options, bound: Load) {
     assert!(engine.memory.spilled() > MANY / 2);
     let mut consumer = d.consumer(Arc::new(KindSet::any()));
     for id in &ids {
-        let lease = consumer.next(Deadline::after(Duration::from_secs(20))).unwrap();
+        let lease = consumer.next(Deadline::after(Duration::from_secs(60))).unwrap();
         let lease = lease.expect("a job that is queued can be claimed in the end");
         assert_eq!(lease.id(), *id);
         lease.complete(Outcome::done()).unwrap();
