@@ -25,16 +25,14 @@ fn overheard() -> (Arc<dyn Engine>, Arc<AtomicBool>, Receiver<Call>) {
     (engine, listening, heard)
 }
 
-/// Nobody calls the engine any more, but for those who were just about to: not once in more than half a second,
-/// which a poll twice a second would not stand.
+/// Nobody calls the engine any more, but for those who were just about to, however long they are kept from it: a time
+/// of silence comes that a poll twice a second would never leave.
 fn assert_silence(listening: &AtomicBool, heard: &Receiver<Call>) {
     listening.store(true, Ordering::SeqCst);
     until("silence", || {
-        heard.recv_timeout(SHORT) == Err(RecvTimeoutError::Timeout)
+        heard.recv_timeout(SHORT * 4) == Err(RecvTimeoutError::Timeout)
     });
-    let call = heard.recv_timeout(SHORT * 3);
     listening.store(false, Ordering::SeqCst);
-    assert_eq!(call, Err(RecvTimeoutError::Timeout), "nobody calls");
 }
 
 /// R-38 and row 11: idle workers, an idle upkeep thread and finished jobs make no call to the engine at all.
