@@ -61,13 +61,7 @@ impl Consumer {
         }
         let answer = Answer::Stored(State::Succeeded);
         match ask.follow(inner, body) {
-            Ok(next) => {
-                if inner.stopping() {
-                    // The stop may be waiting for just this one, to hand it back.
-                    inner.cells.idle.ring_all();
-                }
-                Ok((answer, Some(next)))
-            }
+            Ok(next) => Ok((answer, Some(next))),
             Err(body) => {
                 body.leave_cell();
                 settling.take_back(body);

@@ -92,6 +92,8 @@ impl Lease {
         let inner = &*body.inner;
         if inner.stopping() {
             inner.cells.signal(body.claimed.job, StopReason::Stopping);
+            // The stop may be waiting for just this one, to hand it back.
+            inner.cells.idle.ring_all();
         }
         if inner.events.any_wanted() {
             inner.publish(EventKind::Started, body.whose(), None, body.claimed.started);
