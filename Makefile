@@ -95,7 +95,7 @@ nightly-crash: ## crashes at the nightly size: kills, faults of every call, powe
 	$(call say,crashes)
 	@scripts/need.sh rust cc strace
 	FOREBAY_NO_SKIPS=1 FOREBAY_KILLS=20000 FOREBAY_SYSCALLS=1000000 FOREBAY_FAULTS=1000000 \
-		FOREBAY_IMAGES=1000 FOREBAY_HISTORIES=1000000 $(CARGO) test --release -p forebay-tests --test crash
+		FOREBAY_PROMISES=1000000 FOREBAY_IMAGES=1000 FOREBAY_HISTORIES=1000000 $(CARGO) test --release -p forebay-tests --test crash
 
 # Each has an environment of its own, with the same wheel.
 nightly-pythons: $(PACKAGE) ## the Python tests on every CPython >= 3.11 of the machine

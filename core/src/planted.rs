@@ -43,6 +43,8 @@ bugs! {
     AckBeforeCommit = "ack-before-commit",
     /// A group for which `disk` was promised is committed without a sync.
     NormalForFull = "normal-for-full",
+    /// The same in a file that is shared.
+    SharedNormal = "shared-normal",
     /// What is written so that a commit is synced is there already, and SQLite leaves the sync out.
     SilentSync = "silent-sync",
     /// A group that could not be written counts as written.

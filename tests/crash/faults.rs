@@ -38,13 +38,42 @@ fn every_call_of_sqlites_failed_or_cut() {
             let tried = chosen.len();
             let met = chosen
                 .into_iter()
-                .filter(|at| meets(fault, *at, sync_done, &mut dice))
+                .filter(|at| {
+                    meets(fault, *at, &mut dice, |folder, life, dice, ledger| {
+                        live(folder, life, sync_done && life == 1, dice, ledger);
+                    })
+                })
                 .count();
             say(&format!(
                 "{fault:?} at {met} of {calls} calls of SQLite's ({tried} tried)"
             ));
             assert!(met > 0, "{fault:?} was never met");
         }
+    }
+}
+
+/// The same in a file that others share, where nobody runs a job of the life that meets the fault: it would have to
+/// lose its lease first.
+#[test]
+fn every_call_for_a_shared_file_failed_or_cut() {
+    let mut dice = Dice::new(seed());
+    let folder = Folder::in_memory("shared-count");
+    let disk = Disk::under(folder.path());
+    let mut ledger = Ledger::new(Level::Os);
+    live_shared(folder.path(), 1, &mut dice, &mut ledger);
+    let calls = disk.calls();
+    let budget = size("FOREBAY_FAULTS", 160) / (4 * Fault::ALL.len() as u64);
+    for fault in Fault::ALL {
+        let tried = chosen(calls, budget, &mut dice);
+        let all = tried.len();
+        let met = tried
+            .into_iter()
+            .filter(|at| meets(fault, *at, &mut dice, live_shared))
+            .count();
+        say(&format!(
+            "shared: {fault:?} at {met} of {calls} calls ({all} tried)"
+        ));
+        assert!(met > 0, "{fault:?} was never met");
     }
 }
 
@@ -113,12 +142,28 @@ fn live(folder: &Path, life: u32, sync_done: SyncDone, dice: &mut Dice, ledger: 
     plan.workers = 1 + life % 2;
     plan.finish = Finish::Drains;
     plan.sync_done = sync_done;
+    hear(plan, ledger);
+}
+
+/// One life on a store that may have others beside it.
+fn live_shared(folder: &Path, life: u32, dice: &mut Dice, ledger: &mut Ledger) {
+    let mut plan = Plan::new(format!("{}?shared=true", url(folder)), life, dice.next());
     if life == 1 {
+        plan.finish = Finish::Stops;
+    } else {
+        (plan.workers, plan.finish) = (2, Finish::Drains);
+    }
+    hear(plan, ledger);
+}
+
+/// Lives by this plan, of which the first life pushes.
+fn hear(mut plan: Plan, ledger: &mut Ledger) {
+    if plan.life == 1 {
         plan.pushers = 1;
         plan.pushes = PUSHES;
         plan.level = None;
     }
-    ledger.born(life);
+    ledger.born(plan.life);
     let books = Mutex::new(&mut *ledger);
     Driver::new(&plan, &|report: Report| {
         books.lock().expect("nobody panics holding it").hear(&report);
@@ -138,7 +183,7 @@ fn count(sync_done: SyncDone, dice: &mut Dice) -> u64 {
 }
 
 /// One life whose `at`-th call meets the fault, and lives that find what is left. Whether the call came.
-fn meets(fault: Fault, at: u64, sync_done: SyncDone, dice: &mut Dice) -> bool {
+fn meets(fault: Fault, at: u64, dice: &mut Dice, live: impl Fn(&Path, u32, &mut Dice, &mut Ledger)) -> bool {
     let folder = Folder::in_memory("faults");
     let disk = Disk::under(folder.path());
     let cut = fault == Fault::Cut;
@@ -146,7 +191,7 @@ fn meets(fault: Fault, at: u64, sync_done: SyncDone, dice: &mut Dice) -> bool {
     let mut ledger = Ledger::new(if cut { Level::Disk } else { Level::Os });
     ledger.expect_trouble(true);
     disk.plan(fault, at);
-    live(folder.path(), 1, sync_done, dice, &mut ledger);
+    live(folder.path(), 1, dice, &mut ledger);
     let met = disk.fired() > 0;
     ledger.expect_trouble(false);
     if cut {
@@ -154,12 +199,12 @@ fn meets(fault: Fault, at: u64, sync_done: SyncDone, dice: &mut Dice) -> bool {
             let image = Folder::in_memory("faults-image");
             disk.image(image.path(), dice);
             let mut ledger = ledger.clone();
-            live(image.path(), 2, false, dice, &mut ledger);
+            live(image.path(), 2, dice, &mut ledger);
             assert_sound(&mut ledger, &format!("{fault:?} at call {at}"));
         }
     } else {
         disk.heal();
-        live(folder.path(), 2, false, dice, &mut ledger);
+        live(folder.path(), 2, dice, &mut ledger);
         assert_sound(&mut ledger, &format!("{fault:?} at call {at}"));
     }
     met

@@ -21,5 +21,6 @@ mod plan;
 mod planted;
 mod poison;
 mod power;
+mod promises;
 mod report;
 mod syscalls;

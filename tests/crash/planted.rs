@@ -21,6 +21,7 @@ macro_rules! traps {
 traps! {
     ack_before_commit: AckBeforeCommit, "kill::no_kill_loses_what_was_acknowledged", "is lost";
     normal_for_full: NormalForFull, "faults::every_call_of_sqlites_failed_or_cut", "is lost";
+    shared_normal: SharedNormal, "promises::a_push_is_as_safe_as_it_says", "is broken";
     silent_sync: SilentSync, "faults::what_was_flushed_survives_a_cut", "flushed, found";
     lost_group: LostGroup, "faults::every_call_of_sqlites_failed_or_cut", "whose end was stored";
     end_before_push: EndBeforePush, "faults::every_call_of_sqlites_failed_or_cut", "its follow-up is lost";

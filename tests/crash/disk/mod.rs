@@ -129,8 +129,9 @@ impl Disk {
         for entry in std::fs::read_dir(&self.folder).expect("the folder is ours") {
             let path = entry.expect("it can be read").path();
             let name = path.file_name().expect("an entry has a name");
-            // SQLite's shared memory is not on the disk at all.
-            if state.files.contains_key(&path) || name.to_string_lossy().ends_with("-shm") {
+            // SQLite's shared memory is not on the disk at all, nor is a socket.
+            let is_there = path.is_file() && !name.to_string_lossy().ends_with("-shm");
+            if state.files.contains_key(&path) || !is_there {
                 continue;
             }
             let mut bytes = std::fs::read(&path).expect("it can be read");
@@ -140,6 +141,16 @@ impl Disk {
         for (path, file) in &state.files {
             let name = path.file_name().expect("a file has a name");
             if let Some(bytes) = file.image(dice) {
+                std::fs::write(to.join(name), bytes).expect("the folder is ours");
+            }
+        }
+    }
+
+    /// The same with nothing but what has been synced.
+    pub fn synced_image(&self, to: &Path) {
+        for (path, file) in &self.state().files {
+            let name = path.file_name().expect("a file has a name");
+            if let Some(bytes) = file.synced() {
                 std::fs::write(to.join(name), bytes).expect("the folder is ours");
             }
         }

@@ -61,6 +61,11 @@ impl Tracked {
         self.deleted = true;
     }
 
+    /// What is on the disk for certain, if its name is.
+    pub fn synced(&self) -> Option<&[u8]> {
+        self.known.then_some(&self.synced)
+    }
+
     /// What a power cut may leave of it; `None` if the file may be gone and is.
     pub fn image(&self, dice: &mut Dice) -> Option<Vec<u8>> {
         if (self.deleted || !self.known) && dice.one_in(2) {

@@ -58,7 +58,7 @@ use self::connection::Readers;
 use self::insert::Draft;
 use self::time::Time;
 use self::wake::{Told, Wake};
-use self::work::{Fault, Step, Work};
+use self::work::{Clock, Fault, Step, Work};
 use self::writer::Writer;
 use super::sql::failure;
 use super::sql::lock::{Hold, Lock};
@@ -120,8 +120,9 @@ struct Store {
     /// The number of this process among the nodes.
     node: AtomicI64,
     sealed: AtomicBool,
-    /// Whether something was committed since the last sync.
-    unsynced: AtomicBool,
+    /// The instants of the store at the last commit of this process that was synced: while they are the same, there is
+    /// nothing that a sync would add, whoever commits.
+    synced: Mutex<Option<Clock>>,
     closed: AtomicBool,
     lock: Mutex<Option<Lock>>,
     seat: Option<u32>,
@@ -154,7 +155,7 @@ impl SqliteEngine {
             done: sharing.done,
             node: AtomicI64::new(node),
             sealed: AtomicBool::new(false),
-            unsynced: AtomicBool::new(false),
+            synced: Mutex::default(),
             closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
             seat,
@@ -213,8 +214,7 @@ impl Store {
     }
 
     /// Says what a committed transaction has made true.
-    fn announce(&self, after: &After, level: Durability) {
-        self.unsynced.store(level < Durability::Disk, SeqCst);
+    fn announce(&self, after: &After) {
         after.ring(&self.signals, self.wake.sooner(after.due));
         self.wake.tell(after);
     }
@@ -318,8 +318,8 @@ impl Store {
             return;
         }
         let node = self.node();
-        // The row only says for people that the process ended in order.
-        let _ = self.writer.call(Durability::Os, None, |work| {
+        // The row only says for people that the process ended in order; but a stop leaves nothing unsynced.
+        let _ = self.writer.call(Durability::Disk, None, |work| {
             let now = work.now.as_micros();
             work.run(sql::LEAVE, (node, now))
         });
@@ -516,11 +516,17 @@ impl Engine for SqliteEngine {
     }
 
     fn flush(&self, level: Durability) -> Result<()> {
-        if level < Durability::Disk || !self.store.unsynced.load(SeqCst) {
+        let store = &self.store;
+        if level < Durability::Disk || store.closed.load(SeqCst) {
+            return Ok(());
+        }
+        // Every commit moves the clock, also those of other processes.
+        let clock = store.look(work::clock)?;
+        if *store.synced.lock() == Some(clock) {
             return Ok(());
         }
         // A transaction that is synced brings along all that were committed before it.
-        unless_closed(self.store.writer.call(Durability::Disk, None, |_| Ok(())), || ())
+        unless_closed(store.writer.call(Durability::Disk, None, |_| Ok(())), || ())
     }
 
     fn close(&self) -> Result<()> {

@@ -51,6 +51,17 @@ pub(super) struct Clock {
     pub(super) place: i64,
 }
 
+/// The instants of the store as they are committed, or as this transaction finds them.
+pub(super) fn clock(db: &Connection) -> Step<Clock> {
+    let clock = |row: &Row<'_>| {
+        Ok(Clock {
+            now: row.get(0)?,
+            place: row.get(1)?,
+        })
+    };
+    Ok(db.prepare_cached(sql::CLOCK)?.query_row([], clock)?)
+}
+
 /// A transaction in progress.
 pub(super) struct Work<'w> {
     pub(super) engine: &'w Store,
@@ -76,12 +87,7 @@ pub(super) struct Mark {
 impl<'w> Work<'w> {
     /// Begins: the transaction is open.
     pub(super) fn begin(engine: &'w Store, db: &'w Connection) -> Step<Self> {
-        let clock = db.prepare_cached(sql::CLOCK)?.query_row([], |row| {
-            Ok(Clock {
-                now: row.get(0)?,
-                place: row.get(1)?,
-            })
-        })?;
+        let clock = clock(db)?;
         engine.time.saw(clock.now);
         Ok(Self {
             engine,
@@ -119,28 +125,25 @@ impl<'w> Work<'w> {
         self.next_start = None;
     }
 
-    /// Writes what is left: the counts and the clock. True if there is anything to commit: at [`Durability::Disk`]
-    /// always, for what somebody committed before without a sync is to be synced, too.
-    pub(super) fn finish(&mut self, level: Durability) -> Step<bool> {
+    /// Writes what is left: the counts and the clock. The instants of the store if there is anything to commit: at
+    /// [`Durability::Disk`] always, for what somebody committed before without a sync is to be synced, too.
+    pub(super) fn finish(&mut self, level: Durability) -> Step<Option<Clock>> {
         self.trim()?;
         let counted = self.tally.write(self.db, self.engine)?;
         self.after.names |= counted.new;
-        if self.after.undone {
-            return Ok(false);
+        let changed = counted.any || self.after.changed || level == Durability::Disk;
+        if self.after.undone || !changed {
+            return Ok(None);
         }
-        if !counted.any && !self.after.changed {
-            if level < Durability::Disk {
-                return Ok(false);
-            }
-            // SQLite syncs no commit that changes no page, and what is written over itself changes none.
+        if self.clock == self.found {
+            // No two commits have the same. And SQLite syncs no commit that changes no page, and what is written over
+            // itself, as a change may be, changes none.
             self.next_place();
         }
-        if self.clock != self.found {
-            let mut statement = self.db.prepare_cached(sql::SET_CLOCK)?;
-            statement.execute([self.clock.now, self.clock.place])?;
-            self.engine.time.wrote(self.clock.now);
-        }
-        Ok(true)
+        let mut statement = self.db.prepare_cached(sql::SET_CLOCK)?;
+        statement.execute([self.clock.now, self.clock.place])?;
+        self.engine.time.wrote(self.clock.now);
+        Ok(Some(self.clock))
     }
 
     /// The place behind all those that wait so far: grows, and is near the time of the day, so that a file of
@@ -359,4 +362,34 @@ pub(super) fn number(value: u64) -> i64 {
 /// An instant of a table: none for the end of time.
 pub(super) fn instant(at: Timestamp) -> Option<i64> {
     (at != Timestamp::MAX).then_some(at.as_micros())
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::durable::testing::Folder;
+    use crate::engine::sqlite::{Sharing, SqliteEngine};
+
+    /// SQLite syncs no commit that changes no page, and what is written over itself changes none.
+    #[test]
+    fn a_commit_that_is_to_be_synced_changes_something() {
+        let folder = Folder::new();
+        let path = folder.path("jobs.db");
+        let engine = SqliteEngine::open(&path, Sharing::default(), Timestamp::EPOCH).expect("a new file");
+        let queue = engine.names().queue("q").expect("a valid name");
+        let pause = |work: &mut Work<'_>| {
+            let name = work.queue_text(queue);
+            work.run(sql::SET_PAUSED, (name, true)).map(drop)
+        };
+        let mut last = Clock::default();
+        for round in 0..3 {
+            let written = engine.store.writer.call(Durability::Disk, None, pause);
+            written.expect("the disk works");
+            let clock = engine.store.look(clock).expect("it can be read");
+            assert_ne!(clock, last, "round {round} has changed nothing");
+            assert_eq!(*engine.store.synced.lock(), Some(clock));
+            last = clock;
+        }
+    }
 }

@@ -20,6 +20,7 @@ use crate::durability::Durability;
 use crate::engine::sql::failure;
 use crate::error::{Error, ErrorKind, Result};
 use crate::panics::{let_go, panic_text};
+use crate::planted::{Bug, planted};
 use crate::time::{Deadline, Timestamp};
 
 /// What a call does.
@@ -268,17 +269,20 @@ impl Server<'_> {
                 }
             }
             match work.finish(level) {
-                Ok(changed) => changed.then_some(work.after),
+                Ok(clock) => clock.map(|clock| (clock, work.after)),
                 Err(fault) => return self.give_up(fail(fault)),
             }
         };
-        let Some(after) = committed else {
+        let Some((clock, after)) = committed else {
             // Nothing to keep, and nothing to sync.
             let _ = self.db.execute_batch("ROLLBACK");
             return Ok(());
         };
         self.commit()?;
-        engine.announce(&after, level);
+        if level == Durability::Disk {
+            *engine.synced.lock() = Some(clock);
+        }
+        engine.announce(&after);
         Ok(())
     }
 
@@ -348,7 +352,7 @@ impl Server<'_> {
             return Ok(());
         }
         let text = match level {
-            Durability::Disk => "PRAGMA synchronous = FULL",
+            Durability::Disk if !planted(Bug::SharedNormal) => "PRAGMA synchronous = FULL",
             _ => "PRAGMA synchronous = NORMAL",
         };
         self.db
