@@ -1,11 +1,13 @@
 //! Coroutines, a piece at a time: from one place where they wait to the next.
 
+use forebay::ErrorKind;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
 
+use crate::errors::raise;
 use crate::imports::Imported;
 
 /// How a piece ended.
@@ -16,13 +18,31 @@ pub enum Piece<'py> {
     Over(PyResult<Bound<'py, PyAny>>),
 }
 
+/// Whether an object is a coroutine of Python's own.
+#[inline]
+pub fn is(object: &Bound<'_, PyAny>) -> bool {
+    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    let class = COROUTINE.find(object.py(), "types", "CoroutineType");
+    class.is_ok_and(|class| object.get_type_ptr() == class.as_type_ptr())
+}
+
 /// What is run for an awaitable: itself if it is a coroutine.
 pub fn of<'py>(awaitable: Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-    static COROUTINE: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    let class = COROUTINE.find(awaitable.py(), "types", "CoroutineType")?;
-    match awaitable.get_type_ptr() == class.as_type_ptr() {
+    match is(&awaitable) {
         true => Ok(awaitable),
         false => awaitable.call_method0("__await__"),
+    }
+}
+
+/// The error of one that was returned as if it were what it comes to. It is closed, so that Python does not tell of it
+/// once more as of one that was never awaited.
+#[cold]
+pub fn unawaited(coroutine: &Bound<'_, PyAny>) -> PyErr {
+    let text = "$: a coroutine, which nobody awaits: its work was not done. Make the handler an async def, or await \
+                the coroutine there; a decorator around an async def has to be one, too";
+    match coroutine.call_method0("close") {
+        Ok(_) => raise(coroutine.py(), ErrorKind::Encode, text.into()),
+        Err(error) => error,
     }
 }
 

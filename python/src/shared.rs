@@ -10,6 +10,7 @@ use pyo3::types::PyString;
 
 use crate::call::Call;
 use crate::codec::Codec;
+use crate::coroutine;
 use crate::crew::Crew;
 use crate::errors::OrRaise;
 use crate::format::{self, Format};
@@ -138,8 +139,12 @@ impl Shared {
         }
     }
 
-    /// What the handler of a kind has returned, as the store takes it.
+    /// What the handler of a kind has returned, as the store takes it. It refuses a coroutine, whose work nobody would
+    /// ever do.
     pub fn result(&self, value: Bound<'_, PyAny>, kind: KindId) -> PyResult<Payload> {
+        if coroutine::is(&value) {
+            return Err(coroutine::unawaited(&value));
+        }
         if !self.writes() || value::is_bytes(&value) {
             return Ok(value::payload(value));
         }

@@ -472,7 +472,8 @@ class Stage:
         result, error = None, None
         try:
             result = context.run(call_handler, at, delivery)
-            if iscoroutine(result):
+            # One that a plain function returns is refused as its result, as it is in the program.
+            if iscoroutine(result) and registered(at)[delivery.kind][3]:
                 result = yield _Awaited(result, context)
         except BaseException as raised:
             result, error = None, raised
