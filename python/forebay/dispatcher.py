@@ -396,25 +396,26 @@ class Dispatcher(Core):
         `threads` is as for `start`, `grace` as for `stop`.
 
         On the main thread, SIGINT and SIGTERM are such somebodies: the first one lets running jobs finish
-        within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. SIGTERM is
-        left alone if the program has a handler of its own for it.
+        within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. Another
+        SIGTERM changes nothing: who ends a group of processes may send it twice. It is left alone if the
+        program has a handler of its own for it.
         """
-        try:
+        with self._sigterm():
             try:
-                with self._sigterm():
+                try:
                     self.start(threads)
                     # In slices: a signal that comes on the way into a wait does not end it.
                     while not self._stopped.acquire(timeout=_SLICE):
                         pass
                     self._announce_stop()
+                except KeyboardInterrupt:
+                    if self.stopping:
+                        raise  # It is the second signal: the first one was a SIGTERM.
+                    self.request_stop()
+                self.stop(grace)
             except KeyboardInterrupt:
-                if self.stopping:
-                    raise  # It is the second signal: the first one was a SIGTERM.
-                self.request_stop()
-            self.stop(grace)
-        except KeyboardInterrupt:
-            self.stop(0)
-            raise
+                self.stop(0)
+                raise
 
     def request_stop(self) -> None:
         """Begins to stop, and returns at once. Safe from handlers and from signal handlers."""

@@ -78,6 +78,24 @@ def test_the_second_ctrl_c_hands_back() -> None:
     always(SERVICE, code, "handle = None", out="told lease_lost\ninterrupted queued 0\n")
 
 
+@pytest.mark.parametrize("first", [SIGINT, SIGTERM])
+def test_sigterm_during_a_stop_changes_nothing(first: int) -> None:
+    code = f"""
+    @d.handler(pass_job=True)
+    def ends_later(job):
+        running.release()
+        job.wait_stop()
+        # Nothing comes after it if nobody has taken it.
+        send(signal.SIGTERM)()
+        return "in time"
+    when(running, send({int(first)}))
+    handle = ends_later.push()
+    d.run()
+    say(handle.result(0))
+    """
+    always(SERVICE, code, out="in time\n")
+
+
 def test_sigterm_stays_with_a_program_that_handles_it() -> None:
     code = """
     def mine(*_):
