@@ -17,6 +17,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from forebay import _forebay
@@ -92,12 +93,12 @@ def _stop_all() -> None:
 
 def leave(hung: list[str], code: int | None = None) -> NoReturn:
     """Ends the process at once: with this code, or that of an error if Python is ending because of one."""
-    print(f"forebay: handlers did not end within the grace: {', '.join(hung)}", file=sys.stderr)
+    # Nobody is left to hear of what goes wrong now; and a process may have been begun without these streams.
+    with suppress(Exception):
+        print(f"forebay: handlers did not end within the grace: {', '.join(hung)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(Exception):
             stream.flush()
-        except Exception:
-            pass  # Nobody is left to hear of it.
     if code is None:
         code = 1 if getattr(sys, "last_value", None) is not None else 0
     os._exit(code)

@@ -30,7 +30,8 @@ def of(arguments: WorkerArguments) -> Screen:
         return Objects()
     if arguments["quiet"]:
         return Screen()
-    if sys.stdout.isatty():
+    # A process may be begun without one.
+    if sys.stdout is not None and sys.stdout.isatty():
         return Live(sys.stdout) if os.environ.get("TERM") != "dumb" else Watched()
     return Lines()
 

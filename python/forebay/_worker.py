@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import traceback
 
@@ -113,6 +112,5 @@ def leave(code: int) -> int:
     """Returns the code, unless handlers hang: then Python would wait for ever, or end with another one."""
     workers = (thread for thread in threading.enumerate() if thread.name.startswith(_exit.WORKER))
     if hung := _exit.join(workers):
-        sys.stdout.flush()
         _exit.leave(hung, code)
     return code
