@@ -20,17 +20,17 @@ sdist=$(PY=$PY "$root/scripts/sdist.sh" "$work/dist")
 mkdir "$work/source"
 tar xzf "$sdist" -C "$work/source" --strip-components 1
 
-for file in LICENSE-MIT LICENSE-APACHE README.md Cargo.lock PKG-INFO; do
+for file in LICENSE-MIT LICENSE-APACHE README.md Cargo.lock PKG-INFO .cargo/config.toml; do
     [ -s "$work/source/$file" ] || die "$file is not in the source distribution"
 done
-strange=$(cd "$work/source" && ls -d .[!.]* cbind tests benches docs examples scripts cli/tests 2>/dev/null || true)
+strange=$(cd "$work/source" && ls -d .[!.]* .cargo/* cbind tests benches docs examples scripts cli/tests 2>/dev/null |
+    grep -vxF -e .cargo -e .cargo/config.toml || true)
 [ -z "$strange" ] || die "what is this in the source distribution: $strange"
 
 # Fetching is one thing, and the only one that may reach out.
 (
     cd "$work/source"
-    mkdir .cargo
-    "${CARGO:-cargo}" vendor --quiet --locked --versioned-dirs vendor >.cargo/config.toml
+    "${CARGO:-cargo}" vendor --quiet --locked --versioned-dirs vendor >>.cargo/config.toml
 )
 
 # Where a namespace without a network cannot be had, cargo and pip are told to do without one.
