@@ -487,14 +487,17 @@ class Either(Form):
 
     JSON tells some of them apart. Of those that look the same there, text is written as it is, and the others
     with a tag: a record as an object with one more member, anything else as its "value". What has no tag is
-    read by the first that takes it.
+    what JSON has it as, if one of them is that, or else read by the first that takes it.
     """
 
     typed = True
 
     def __init__(self, members: list[Form]) -> None:
         """One of these, of which none takes everything."""
-        self.members = members
+        # A member of an enumeration may be text as well, and is more than that.
+        self.members = sorted(members, key=lambda member: isinstance(member, Scalar))
+        # Text that looks like a date was text, if it may be that: a date would have a tag.
+        self._read_by = sorted(members, key=lambda member: not isinstance(member, Scalar))
         self.name = " or ".join(member.name for member in members)
         self.shapes = frozenset().union(*(member.shapes for member in members))
         alike = [a for a in members if any(b is not a and a.shapes & b.shapes for b in members)]
@@ -522,9 +525,9 @@ class Either(Form):
         if self._tags and isinstance(value, dict) and TAG in value:
             return self._read_tagged(value)
         shape = _shape(value)
-        likely = [member for member in self.members if shape in member.shapes]
+        likely = [member for member in self._read_by if shape in member.shapes]
         if not likely and shape == "integer":
-            likely = [member for member in self.members if "number" in member.shapes]
+            likely = [member for member in self._read_by if "number" in member.shapes]
         for member in likely:
             try:
                 return member.read(value)

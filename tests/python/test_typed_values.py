@@ -52,6 +52,10 @@ class Level(enum.IntEnum):
     HIGH = 2
 
 
+class Mood(enum.StrEnum):
+    CALM = "calm"
+
+
 class Way(enum.Flag):
     IN = 1
     OUT = 2
@@ -192,6 +196,14 @@ VALUES: list[tuple[Any, Any]] = [
     (int | date, date(2026, 1, 1)),
     (str | date, "2026-01-01"),
     (str | date, date(2026, 1, 1)),
+    (date | str, "2026-01-01"),
+    (date | str, date(2026, 1, 1)),
+    (Decimal | str, "1"),
+    (UUID | bytes | str, str(UUID(int=7))),
+    (str | Mood, Mood.CALM),
+    (Mood | str, "calm"),
+    (int | Level, Level.LOW),
+    (Level | int, 1),
     (date | datetime | None, NOW),
     (date | datetime | None, date(2026, 1, 1)),
     (Made | Gone, Made(NOW)),
