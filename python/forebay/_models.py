@@ -4,7 +4,7 @@ msgspec, which are looked for among what is imported already."""  # noqa: D205, 
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from forebay._forms import Form, Misfit, _member
 
@@ -140,10 +140,14 @@ class PydanticModel(Form):
 
     def __init__(self, cls: Any) -> None:
         """Of this class."""
-        from pydantic import RootModel
+        from pydantic import VERSION, RootModel
 
         self.cls = cls
         self.name = cls.__name__
+        # Older ones read by a field's own name only where a model says so.
+        new = tuple(map(int, VERSION.split(".")[:2])) >= (2, 11)
+        self._by_alias = not new or not _reads_other_names(cls, set())
+        self._names = {} if self._by_alias else {"by_alias": True, "by_name": True}
         if issubclass(cls, RootModel):
             self.record = False
             self.shapes = frozenset({"null", "boolean", "integer", "number", "string", "array", "object"})
@@ -152,7 +156,7 @@ class PydanticModel(Form):
         if type(value) is not self.cls:
             raise self.refuse(value)
         try:
-            return value.model_dump(mode="json", by_alias=True, round_trip=True)
+            return value.model_dump(mode="json", by_alias=self._by_alias, round_trip=True)
         except Exception as error:
             raise Misfit(f"{self.name} cannot be written: {error}") from None
 
@@ -163,7 +167,7 @@ class PydanticModel(Form):
 
         try:
             # As text: a strict model takes a date from JSON that it does not take from Python.
-            return self.cls.model_validate_json(to_json(value))
+            return self.cls.model_validate_json(to_json(value), **self._names)
         except ValidationError as error:
             first = error.errors(include_url=False, include_context=False, include_input=False)[0]
             where = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"])
@@ -173,6 +177,23 @@ class PydanticModel(Form):
 
     def fits(self, value: object) -> bool:
         return type(value) is self.cls
+
+
+def _reads_other_names(model: Any, seen: set[Any]) -> bool:
+    """Whether a model, or one within it, has a field that it writes by one alias and reads by another."""
+    if model in seen:
+        return False
+    seen.add(model)
+    for field in model.model_fields.values():
+        if field.validation_alias != field.serialization_alias:
+            return True
+        hints = [field.annotation]
+        while hints:
+            hint = hints.pop()
+            hints += get_args(hint)
+            if hasattr(hint, "model_fields") and _reads_other_names(hint, seen):
+                return True
+    return False
 
 
 class MsgspecStruct(Form):

@@ -126,6 +126,16 @@ class Model(pydantic.BaseModel):
     named: int = pydantic.Field(default=0, alias="theName")
 
 
+class TwoNames(pydantic.BaseModel):
+    one: int = pydantic.Field(validation_alias="in", serialization_alias="out")
+    two: int = pydantic.Field(default=0, validation_alias=pydantic.AliasChoices("a", "b"))
+
+
+class HasTwoNames(pydantic.BaseModel):
+    inner: list[TwoNames] | None = pydantic.Field(alias="within", default=None)
+    model_config = pydantic.ConfigDict(populate_by_name=True)
+
+
 class Struct(msgspec.Struct):
     when: datetime
     data: bytes
@@ -215,6 +225,8 @@ VALUES: list[tuple[Any, Any]] = [
     (Model, Model(when=NOW, price=Decimal("1.50"), tags={"a"}, theName=3)),
     (list[Model | None], [None, Model(when=NOW, price=Decimal(1))]),
     (Made | Model, Model(when=NOW, price=Decimal(1))),
+    (TwoNames, TwoNames(**{"in": 1, "b": 2})),
+    (HasTwoNames, HasTwoNames(inner=[TwoNames(**{"in": 1})])),
     (Struct, Struct(NOW, b"\xff", {1: "a"})),
     (dict[str, Struct], {"a": Struct(NOW, b"")}),
 ]
