@@ -355,10 +355,13 @@ class Queue(RuleBasedStateMachine):
         self.reopen()
 
     def reopen(self) -> None:
-        """A clock that stands still does what is due at the start only when it is asked."""
+        """A clock that stands still does what is due at the start only when it is asked.
+
+        What ran past its deadline and went back to the queue expires then.
+        """
         self.lives += 1
         self.d = self.opened()
-        self.d.advance(0)
+        self.move(0)
 
     def crash(self) -> None:
         """What a killed process leaves is what its file is at that moment."""
