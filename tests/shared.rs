@@ -26,8 +26,12 @@ use forebay_tests::scratch::Scratch;
 
 /// For what must happen: long enough for any machine.
 const SOON: Duration = Duration::from_secs(60);
-/// Long enough to be extended, short enough to be waited for.
+/// Short enough to be waited for, where a holder is gone.
 const LEASE: Duration = Duration::from_secs(2);
+/// Long enough that it is extended in time on a machine with other work, where a holder is to keep it.
+const KEPT: Duration = Duration::from_secs(6);
+/// More than that.
+const LONGER: Duration = Duration::from_secs(8);
 
 /// The system's clock, and so much more or less.
 #[derive(Debug)]
@@ -146,17 +150,20 @@ fn as_a_process() {
             let url = format!("sqlite:{}", path.display());
             Dispatcher::open(&url, Options::default()).expect("nobody has the file")
         }
+        "keeper" | "listener" => open(&path, skew, |o| o.lease = Some(KEPT)),
+        "steady" => open(&path, skew, |o| (o.concurrency, o.lease) = (4, Some(SOON))),
         _ => open(&path, skew, |o| o.concurrency = 4),
     };
     let mut orders = std::io::stdin().lines().map_while(Result::ok);
     match &*part {
-        "worker" => {
+        "worker" | "steady" => {
             d.register("k", |lease| {
                 say(format_args!("ran {} {}", lease.id(), lease.attempt()))
             })
             .expect("it is open");
-            d.start().expect("threads can be had");
+            // Before it begins: the first job may be there.
             say("ready");
+            d.start().expect("threads can be had");
             orders.next();
             d.stop(SOON).expect("the store answers");
         }
@@ -166,7 +173,7 @@ fn as_a_process() {
             say(format_args!("took {id} {}", lease.attempt()));
             orders.next();
         }
-        "holder" => {
+        "holder" | "keeper" => {
             say("ready");
             let lease = take(&d);
             say(format_args!(
@@ -214,7 +221,7 @@ fn each_job_runs_in_one_process() {
     let folder = Scratch::in_memory();
     let path = folder.path("jobs.db");
     let d = open(&path, 0, |_| ());
-    let mut workers: Vec<Process> = (0..3).map(|_| Process::start("worker", &path, 0)).collect();
+    let mut workers: Vec<Process> = (0..3).map(|_| Process::start("steady", &path, 0)).collect();
     workers
         .iter()
         .for_each(|worker| assert_eq!(worker.hear(), ["ready"]));
@@ -355,7 +362,7 @@ fn a_late_answer_is_refused_by_the_fence() {
     let path = folder.path("jobs.db");
     let mut holder = Process::start("holder", &path, 0);
     assert_eq!(holder.hear(), ["ready"]);
-    let d = open(&path, 0, |_| ());
+    let d = open(&path, 0, |o| o.lease = Some(KEPT));
     let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
     assert_eq!(holder.hear()[0], "took");
     holder.signal("-STOP");
@@ -365,8 +372,8 @@ fn a_late_answer_is_refused_by_the_fence() {
         (id, 2),
         "the lease ended by itself"
     );
-    // Twice the lease has passed when a job comes that was to wait as long.
-    d.push(NewJob::new("k", b"timer").delay(LEASE * 2))
+    // More than the lease has passed when a job comes that was to wait as long.
+    d.push(NewJob::new("k", b"timer").delay(LONGER))
         .expect("there is room");
     take(&d).complete(Outcome::done()).expect("the store answers");
     holder.signal("-CONT");
@@ -392,32 +399,35 @@ fn a_late_answer_is_refused_by_the_fence() {
 /// lost, whoever is ahead.
 #[test]
 fn clocks_that_differ_keep_one_holder() {
-    for (ours, theirs) in [(300, -300), (-300, 300)] {
-        let folder = Scratch::in_memory();
-        let path = folder.path("jobs.db");
-        let d = open(&path, ours, |_| ());
-        let mut holder = Process::start("holder", &path, theirs);
-        assert_eq!(holder.hear(), ["ready"]);
-        let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
-        assert_eq!(holder.hear(), ["took", &id.to_string(), "1", "1"]);
-        let timer = d
-            .push(NewJob::new("k", b"timer").delay(LEASE * 2))
-            .expect("there is room")
-            .id;
-        let lease = take(&d);
-        assert_eq!(
-            lease.id(),
-            timer,
-            "the job that is held elsewhere is not given out"
-        );
-        lease.complete(Outcome::done()).expect("the store answers");
-        holder.tell("answer");
-        assert_eq!(holder.hear(), ["answered", "Stored(Succeeded)", "none"]);
-        assert_eq!(
-            d.wait(id, Deadline::after(SOON)).expect("it has ended").attempt,
-            1
-        );
-    }
+    std::thread::scope(|scope| {
+        for (ours, theirs) in [(300, -300), (-300, 300)] {
+            scope.spawn(move || keep_one_holder(ours, theirs));
+        }
+    });
+}
+
+fn keep_one_holder(ours: i64, theirs: i64) {
+    let folder = Scratch::in_memory();
+    let path = folder.path("jobs.db");
+    let d = open(&path, ours, |o| o.lease = Some(KEPT));
+    let mut holder = Process::start("keeper", &path, theirs);
+    assert_eq!(holder.hear(), ["ready"]);
+    let id = d.push(NewJob::new("k", b"payload")).expect("there is room").id;
+    assert_eq!(holder.hear(), ["took", &id.to_string(), "1", "1"]);
+    let timer = d.push(NewJob::new("k", b"timer").delay(LONGER));
+    let lease = take(&d);
+    assert_eq!(
+        lease.id(),
+        timer.expect("there is room").id,
+        "the job that is held elsewhere is not given out"
+    );
+    lease.complete(Outcome::done()).expect("the store answers");
+    holder.tell("answer");
+    assert_eq!(holder.hear(), ["answered", "Stored(Succeeded)", "none"]);
+    assert_eq!(
+        d.wait(id, Deadline::after(SOON)).expect("it has ended").attempt,
+        1
+    );
 }
 
 /// a job that loses its lease each time fails after its attempts, and says why.

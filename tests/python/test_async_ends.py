@@ -10,7 +10,7 @@ from scripts import ROUNDS, Script, run
 
 ARUN = """
 import asyncio
-d = forebay.Dispatcher(grace=60)
+d = forebay.Dispatcher(grace=600)
 
 @d.handler
 async def waits(until):

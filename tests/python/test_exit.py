@@ -127,7 +127,7 @@ def test_exit_while_handlers_are(name: str) -> None:
 
 
 def test_exit_takes_no_longer_than_the_grace() -> None:
-    """With handlers that stop when they are told to, it takes far less; one that waits so long is said to hang."""
+    """With handlers that stop when they are told to, it takes far less: one that waits that long hangs."""
     assert run(OPEN.replace("200ms", "600s"), HANDLERS["sleeping"], GO) == (0, "", "")
 
 
@@ -175,7 +175,7 @@ def test_who_leaves_without_a_clean_up_is_left_alone() -> None:
 
 def test_a_ctrl_c_at_the_end_cuts_the_grace_short() -> None:
     code = """
-    d = forebay.Dispatcher(concurrency=2, grace="60s")
+    d = forebay.Dispatcher(concurrency=2, grace="600s")
     @d.handler(pass_job=True)
     def work(job):
         running.release()
@@ -187,10 +187,13 @@ def test_a_ctrl_c_at_the_end_cuts_the_grace_short() -> None:
     work.push()
     assert running.acquire(timeout=60)
     """
-    for code_, out, err in repeat(code):
-        assert (code_, out) == (0, "lease_lost\n")
+    ends = repeat(code)
+    for code_, out, err in ends:
+        # Nobody waits for it any more, so the process may be gone before it says what it was told.
+        assert (code_, out) in ((0, "lease_lost\n"), (0, ""))
         assert err.endswith("KeyboardInterrupt\n")
         assert err.count("Traceback") == 1
+    assert any(out for _, out, _ in ends)
 
 
 HUNG = {

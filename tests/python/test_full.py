@@ -23,7 +23,7 @@ def test_a_full_queue_rejects(opened: Opened) -> None:
 
 
 def test_push_waits_for_room(opened: Opened, gate: Gate) -> None:
-    d = opened(capacity=1, concurrency=1, on_full="block(60s)")
+    d = opened(capacity=1, concurrency=1, on_full="block(600s)")
     d.handler(kind="x")(lambda n: gate.enter())
     d.start()
     d.push("x", 1)

@@ -9,7 +9,7 @@ import pytest
 from scripts import Script, always, repeat
 
 SERVICE = """
-    d = forebay.Dispatcher(concurrency=2, grace="60s")
+    d = forebay.Dispatcher(concurrency=2, grace="600s")
     running = threading.Semaphore(0)
     @d.handler(pass_job=True)
     def work(job):
@@ -145,7 +145,7 @@ WAITS = {
 def test_ctrl_c_ends_a_wait(name: str) -> None:
     """Once, and once more when it waits again."""
     code = f"""
-    d = forebay.Dispatcher(concurrency=2, capacity=1, grace="60s")
+    d = forebay.Dispatcher(concurrency=2, capacity=1, grace="600s")
     running, waits = threading.Semaphore(0), threading.Semaphore(0)
     d.push("polled")
     delivery = d.consumer(["polled"]).next()

@@ -26,7 +26,7 @@ import forebay
 
 # Open for both, so that what is written stays there until somebody takes it.
 gate = os.open("gate", os.O_RDWR)
-d = forebay.Dispatcher("sqlite:jobs.db", concurrency=2, shared=True, lease="5s", grace="60s")
+d = forebay.Dispatcher("sqlite:jobs.db", concurrency=2, shared=True, lease="5s", grace="600s")
 
 @d.handler
 def double(n):
@@ -337,7 +337,7 @@ def test_it_works_on_when_nobody_reads(worker: Started, file: Dispatcher) -> Non
 def test_a_person_sees_a_line_that_changes(worker: Started, file: Dispatcher, app: Path) -> None:
     running = worker("app:d", "--interval", "10ms", terminal=True)
     running.until(r"\x1b\[36mforebay \S+  app:d  sqlite:jobs.db\x1b\[0m \(disk\)\n")
-    running.until(r"  2 threads, grace 1m; Ctrl-C stops, a second one at once")
+    running.until(r"  2 threads, grace 10m; Ctrl-C stops, a second one at once")
     running.until(r"\n  hold    \x1b\[2mmax_attempts=3\x1b\[0m\n")
     running.until(r"running \x1b\[2m-\x1b\[0m  waiting .*  done .*  failed .*  jobs/s .*  oldest wait .*")
     file.push("hold")
@@ -357,7 +357,7 @@ def test_a_person_sees_a_line_that_changes(worker: Started, file: Dispatcher, ap
 
 def test_several_print_above_the_line(worker: Started, file: Dispatcher) -> None:
     running = worker("app:d", "--interval", "10ms", "--processes", "2", terminal=True)
-    running.until(r"2 processes with 2 threads, grace 1m")
+    running.until(r"2 processes with 2 threads, grace 10m")
     running.until(r"oldest wait")
     file.push("tell", "hello").result(LIMIT)
     running.until(r"\r\x1b\[Khello\n")
