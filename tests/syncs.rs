@@ -22,7 +22,8 @@ const LONG: Duration = Duration::from_secs(120);
 static LOG: AtomicU64 = AtomicU64::new(0);
 /// Syncs of all other files: the database, when the log is moved into it, and what is made at the start.
 static OTHER: AtomicU64 = AtomicU64::new(0);
-/// Whether a sync takes its time, as on a disk; the files are in memory where there is such a folder.
+/// Whether a sync takes its time, as on a disk: a slow disk is simulated, and nobody waits for anything by it. The
+/// files are in memory where there is such a folder.
 static SLOW: AtomicBool = AtomicBool::new(false);
 
 fn counted(call: c_long, file: c_int) -> c_int {

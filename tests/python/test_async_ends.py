@@ -12,13 +12,11 @@ ARUN = """
 import asyncio
 d = forebay.Dispatcher(grace=600)
 
-@d.handler
-async def waits(until):
+@d.handler(pass_job=True)
+async def waits(job, until):
     say("running")
     if until == "told":
-        while not d.stopping:
-            await asyncio.sleep(0.001)
-        return "ended"
+        return await asyncio.to_thread(job.wait_stop)
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -74,18 +72,19 @@ def test_an_exit_stops_the_loop_of_its_own() -> None:
             """
             import asyncio
             d = forebay.Dispatcher(grace=0.05)
+            running = threading.Event()
 
             @d.handler
             async def waits():
+                running.set()
                 try:
                     await asyncio.Event().wait()
                 finally:
                     say("ended")
 
             d.start()
-            handle = waits.push()
-            while handle.status != "running":
-                time.sleep(0.001)
+            waits.push()
+            running.wait()
             """
         )
         assert (code, out, err) == (0, "ended\n", "")
@@ -96,14 +95,14 @@ def test_a_handler_that_does_not_end_is_named() -> None:
         """
         import asyncio
         d = forebay.Dispatcher(grace=0.05)
+        running = threading.Event()
         @d.handler
         async def hangs():
-            say("hangs")
-            time.sleep(1000)
+            running.set()
+            threading.Event().wait()
         d.start()
-        handle = hangs.push()
-        while handle.status != "running":
-            time.sleep(0.001)
+        hangs.push()
+        running.wait()
         """
     )
     assert (code, err) == (0, "forebay: handlers did not end within the grace: forebay-worker-loop\n")

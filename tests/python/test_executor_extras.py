@@ -326,17 +326,18 @@ def test_python_waits_for_what_was_submitted() -> None:
     script = """
         from forebay.executor import Executor
         executor = Executor(2, max_attempts=3, retry="constant(10ms)")
-        calls = []
+        ending, calls = threading.Event(), []
         def call(n):
+            ending.wait()
             calls.append(n)
             if n == 7 and calls.count(7) < 3:
                 raise ValueError
-            time.sleep(0.001)
             if len(calls) == 52:
                 say("all")
         for n in range(50):
             executor.submit(call, n)
         {end}
+        ending.set()
     """
     for end in ("", "del executor", "executor.shutdown(wait=False)", "forebay.Dispatcher().start()"):
         assert run(script.format(end=end)) == (0, "all\n", "")
