@@ -1,10 +1,14 @@
-"""How the examples in other languages are built: against an installation as `make install` makes it."""
+"""What the tests of the examples share: how Python is run, and how those in other languages are built.
+
+They are built against an installation as `make install` makes it.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +20,27 @@ LANGUAGES = {
     ".c": ["CC", "cc", "-std=c11", "-D_POSIX_C_SOURCE=200809L", *WARN],
     ".cpp": ["CXX", "c++", "-std=c++17", *WARN, "-Wshadow", "-Wconversion"],
 }
+LIMIT = 60
+
+
+@pytest.fixture(scope="session")
+def run_python() -> Callable[..., str]:
+    """Runs Python in a folder, which must end well; what it prints."""
+
+    def run(folder: Path, env: dict[str, str], *words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -30,21 +32,9 @@ assert list(Order.objects.order_by("item").values_list("item", "receipt")) == [
 """
 
 
-def test_receipts_are_sent_for_what_was_committed(tmp_path: Path) -> None:
+def test_receipts_are_sent_for_what_was_committed(tmp_path: Path, run_python: Callable[..., str]) -> None:
     where = os.environ | {"SHOP_DATA": str(tmp_path), "DJANGO_SETTINGS_MODULE": "settings"}
-
-    def run(*words: str) -> None:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=HERE,
-            env=where,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
+    run = partial(run_python, HERE, where)
     run("manage.py", "migrate", "--run-syncdb", "-v0")
     run("manage.py", "check")
     command = [sys.executable, "manage.py", "forebay_worker", "--threads", "2"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
-LIMIT = 60
 
 PROGRAM = """
 import app
@@ -28,27 +26,13 @@ with site.app_context():
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Callable[..., str]:
+def run(tmp_path: Path, run_python: Callable[..., str]) -> Callable[..., str]:
     where = os.environ | {
         "JOBS": f"sqlite:{tmp_path / 'jobs.db'}",
         "SHOP_WELCOMED": str(tmp_path / "welcomed.txt"),
         "FLASK_APP": "app",
     }
-
-    def run(*words: str) -> str:
-        done = subprocess.run(
-            [sys.executable, *words],
-            cwd=HERE,
-            env=where,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return run
+    return partial(run_python, HERE, where)
 
 
 def test_users_are_welcomed_once(run: Callable[..., str], tmp_path: Path) -> None:
