@@ -10,11 +10,12 @@ import asyncio
 import itertools
 import json
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 Function = Callable[..., object]
+Handle = Callable[[object], Coroutine[Any, Any, None]]
 
 
 class Opened(Protocol):
@@ -138,6 +139,14 @@ class _ThreadPool:
         pass
 
 
+async def work_off(queue: asyncio.Queue[object], handle: Handle) -> None:
+    """A worker on a queue of asyncio's, until it is cancelled."""
+    while True:
+        payload = await queue.get()
+        await handle(payload)
+        queue.task_done()
+
+
 class _AsyncioQueue:
     """A queue of a running loop, with as many workers as are asked for; the handlers are coroutines."""
 
@@ -154,13 +163,7 @@ class _AsyncioQueue:
         async def handle(payload: object) -> None:
             function(payload)
 
-        async def work() -> None:
-            while True:
-                payload = await queue.get()
-                await handle(payload)
-                queue.task_done()
-
-        workers = [asyncio.create_task(work()) for _ in range(self.workers)]
+        workers = [asyncio.create_task(work_off(queue, handle)) for _ in range(self.workers)]
         for payload in payloads:
             await queue.put(payload)
         await queue.join()
@@ -184,6 +187,21 @@ class _AsyncioTasks(_AsyncioQueue):
             await asyncio.gather(*[asyncio.create_task(handle(payload)) for payload in some])
 
 
+def start_huey(queue: Any, threads: int) -> Any:
+    """Threads that work on a queue of huey's, and look for what is new as often as it lets them."""
+    consumer = queue.create_consumer(
+        workers=threads,
+        worker_type="thread",
+        initial_delay=0.001,
+        backoff=1.0,
+        max_delay=0.001,
+        periodic=False,
+        check_worker_health=False,
+    )
+    consumer.start()
+    return consumer
+
+
 class _Huey:
     def __init__(self, threads: int, function: Function) -> None:
         import logging
@@ -194,16 +212,7 @@ class _Huey:
         memory = huey.MemoryHuey("bench", results=False, immediate=False)
         # It looks for a task by the name of its function.
         self.task = memory.task()(function)
-        self.consumer = memory.create_consumer(
-            workers=threads,
-            worker_type="thread",
-            initial_delay=0.001,
-            backoff=1.0,
-            max_delay=0.001,
-            periodic=False,
-            check_worker_health=False,
-        )
-        self.consumer.start()
+        self.consumer = start_huey(memory, threads)
 
     def run(self, payloads: Iterable[object]) -> None:
         task = self.task

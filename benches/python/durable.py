@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from contenders import Contender, Function
+from contenders import Contender, Function, start_huey
 
 
 def scratch() -> str:
@@ -76,16 +76,7 @@ class _Huey:
             "bench", filename=f"{scratch()}/huey.db", fsync=True, results=False, immediate=False
         )
         self.task = kept.task()(function)
-        self.consumer = kept.create_consumer(
-            workers=threads,
-            worker_type="thread",
-            initial_delay=0.001,
-            backoff=1.0,
-            max_delay=0.001,
-            periodic=False,
-            check_worker_health=False,
-        )
-        self.consumer.start()
+        self.consumer = start_huey(kept, threads)
 
     def run(self, payloads: Iterable[object]) -> None:
         for payload in payloads:

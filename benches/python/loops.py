@@ -14,12 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from contenders import Contender, Function
+from contenders import Contender, Function, Handle, work_off
 
 ROOM = 10_000
 """How many jobs wait before an awaited push does."""
-
-Handle = Callable[[object], Coroutine[Any, Any, None]]
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,7 @@ class _OnALoop:
 class _Queue(_OnALoop):
     async def main(self, payloads: Iterable[object]) -> None:
         queue: asyncio.Queue[object] = asyncio.Queue(ROOM if self.way.awaited else 0)
-        handle = self.handle
-
-        async def work() -> None:
-            while True:
-                payload = await queue.get()
-                await handle(payload)
-                queue.task_done()
-
-        workers = [asyncio.create_task(work()) for _ in range(self.workers)]
+        workers = [asyncio.create_task(work_off(queue, self.handle)) for _ in range(self.workers)]
         if self.way.awaited:
             for payload in payloads:
                 await queue.put(payload)

@@ -39,15 +39,11 @@ Rate: TypeAlias = float | str
 """A number per second, or a text: "100/s", "6000/m", "100/s burst=20"."""
 
 
-class PushOptions(TypedDict, total=False):
-    """What a push says beside kind and payload, by name; None is as if it were left out."""
+class CallOptions(TypedDict, total=False):
+    """What a push and an executor's `options` say of a job, by name; None is as if it were left out."""
 
-    id: UUID | str | None
-    """Its id, for whoever makes ids; while it is known, a push with it makes no second job."""
-    queue: str | None
-    """Its queue; the option `queue` of the dispatcher if nothing is said."""
     priority: int | None
-    """From -128 to 127; higher ones start first."""
+    """From -128 to 127; higher ones start first, 0 if nothing is said."""
     delay: Delay | None
     """How long from now it may not start."""
     run_at: When | None
@@ -55,24 +51,34 @@ class PushOptions(TypedDict, total=False):
     deadline: When | None
     """The instant, or the time from now, after which no attempt starts; a job that waits then expires."""
     key: str | None
-    """Its idempotency key: while a job with it is known, a push with it makes no second one."""
+    """Its idempotency key: while a job with it is known, a push with it makes no second one. An executor
+    knows a call until it has ended, and returns its future."""
     concurrency_key: str | None
     """The flow it is of: those of a queue take turns, and can have limits."""
     max_attempts: int | Literal["unlimited"] | None
     """How often it may run in all."""
-    timeout: Delay | None
-    """How long one attempt may take."""
     retry: str | None
     """The pause between attempts: "none", "constant(5s)", "linear(1s)" or
     "exponential(1s, cap=5m, jitter=0.1)"."""
+    timeout: Delay | None
+    """How long one attempt may take."""
+    wait: Delay | None
+    """How long to wait for room in a full queue; what the queue's policy says if nothing is said."""
+
+
+class PushOptions(CallOptions, total=False):
+    """What a push says beside kind and payload, by name; None is as if it were left out."""
+
+    id: UUID | str | None
+    """Its id, for whoever makes ids; while it is known, a push with it makes no second job."""
+    queue: str | None
+    """Its queue; the option `queue` of the dispatcher if nothing is said."""
     headers: Mapping[str, str] | None
     """Texts by name that travel with it."""
     waits_for: list[str] | None
     """Tokens without which it does not start; see `signal`."""
     durability: Durability | None
     """What it must survive before the push returns."""
-    wait: Delay | None
-    """How long to wait for room in a full queue; what the queue's policy says if nothing is said."""
 
 
 class KindOptions(TypedDict, total=False):

@@ -11,15 +11,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from forebay._forebay import Hand, Promise, Submitter, refuse_calls, seconds
+from forebay._types import CallOptions
 from forebay.errors import InvalidError
 
 if TYPE_CHECKING:
     from typing import Self, Unpack
 
-    from forebay._types import Delay, When
+    from forebay._types import Delay
 
 T = TypeVar("T")
 
@@ -35,31 +36,6 @@ class Future(Promise[T], futures.Future[T]):  # type: ignore[override]
 
     def __init__(self) -> None:
         """One that nobody runs: for those who call `set_result` themselves."""
-
-
-class CallOptions(TypedDict, total=False):
-    """What `Executor.options` says of calls, by name; None leaves it as it is."""
-
-    priority: int | None
-    """From -128 to 127; the highest is called first, 0 if left out."""
-    delay: Delay | None
-    """How long to wait before it is called."""
-    run_at: When | None
-    """The instant before which it is not called."""
-    deadline: When | None
-    """No attempt begins after this: the future then has JobFailed, of kind "expired"."""
-    key: str | None
-    """While a call with this key has not ended, a submit with it returns its future, and calls nothing."""
-    concurrency_key: str | None
-    """Calls that share it are made in turn with those of other keys."""
-    max_attempts: int | None
-    """How often it may be called in all."""
-    retry: str | None
-    """The pause between attempts."""
-    timeout: Delay | None
-    """How long one attempt may take."""
-    wait: Delay | None
-    """How long a submit waits for room, if the executor has a capacity."""
 
 
 class Executor(Submitter, futures.Executor):
@@ -140,7 +116,7 @@ class Executor(Submitter, futures.Executor):
         """The same executor, whose calls have these options: the same threads, and the same queue.
 
         Args:
-            **options: As `CallOptions` tells.
+            **options: As `CallOptions` tells; None leaves one as it is here.
         """
         _check_options(options)
         other = type(self).__new__(type(self))

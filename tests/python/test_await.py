@@ -55,6 +55,17 @@ async def listening(d: Dispatcher, wanted: int) -> None:
         await asyncio.sleep(0)
 
 
+def held(d: Dispatcher, gate: Gate) -> forebay.Handler[[], str]:
+    """A handler whose jobs wait at the gate."""
+
+    @d.handler
+    def slow() -> str:
+        gate.enter()
+        return "done"
+
+    return slow
+
+
 def test_a_handle_is_awaited(d: Dispatcher, gate: Gate, run: Run) -> None:
     @d.handler
     def double(n: int) -> int:
@@ -99,11 +110,7 @@ def test_what_it_raises_is_what_result_raises(d: Dispatcher, run: Run) -> None:
 
 
 def test_who_gives_up_waiting_leaves_the_job_alone(d: Dispatcher, gate: Gate, run: Run) -> None:
-    @d.handler
-    def slow() -> str:
-        gate.enter()
-        return "done"
-
+    slow = held(d, gate)
     d.start()
 
     async def main() -> None:
@@ -214,12 +221,7 @@ def test_a_loop_that_is_closed_first_leaves_nothing_behind(run: Run) -> None:
 
 def test_a_stop_ends_the_wait(opened: Opened, gate: Gate, run: Run) -> None:
     d = opened(concurrency=1)
-
-    @d.handler
-    def slow() -> str:
-        gate.enter()
-        return "done"
-
+    slow = held(d, gate)
     d.start()
 
     async def main() -> None:
