@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,36 @@ def run_python() -> Callable[..., str]:
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def worker() -> Callable[[Path, str], AbstractContextManager[subprocess.Popen[str]]]:
+    """Starts a worker on a file: one that is ready, and is told to stop in the end unless it was killed."""
+
+    @contextmanager
+    def worker(program: Path, url: str) -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield process
+            process.terminate()
+            assert process.wait(LIMIT) in (0, -signal.SIGKILL)
+
+    return worker
+
+
+@pytest.fixture(scope="session")
+def produce() -> Callable[[Path, str, list[str]], list[str]]:
+    """Runs the Python producer of a folder with these lines; the lines that it prints."""
+
+    def produce(folder: Path, url: str, lines: list[str]) -> list[str]:
+        command = [sys.executable, str(folder / "producer.py"), url]
+        text = "".join(f"{line}\n" for line in lines)
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.splitlines()
+
+    return produce
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import forebay
@@ -14,6 +13,8 @@ from forebay import Dispatcher
 
 HERE = Path(__file__).parent
 LIMIT = 60
+Started = Callable[[Path, str], AbstractContextManager[subprocess.Popen[str]]]
+Produced = Callable[[Path, str, list[str]], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -21,36 +22,18 @@ def program(build_go: Callable[[Path], Path]) -> Path:
     return build_go(HERE)
 
 
-@contextmanager
-def worker(program: Path, url: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker that is ready, and is told to stop in the end."""
-    with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        if process.poll() is None:
-            process.terminate()
-            assert process.wait(LIMIT) == 0
-
-
-def produce(url: str, lines: list[str]) -> list[list[str]]:
-    command = [sys.executable, str(HERE / "producer.py"), url]
-    text = "".join(f"{line}\n" for line in lines)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=LIMIT, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-
-
-def test_a_python_producer_and_go_workers_share_the_file(program: Path, tmp_path: Path) -> None:
+def test_a_python_producer_and_go_workers_share_the_file(
+    program: Path, worker: Started, produce: Produced, tmp_path: Path
+) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}?shared=true"
     lines = ["größe " * n for n in range(1, 200)]
     with worker(program, url) as one, worker(program, url) as two:
-        answers = produce(url, lines)
+        answers = [line.split(maxsplit=1) for line in produce(HERE, url, lines)]
     assert [int(words) for words, _ in answers] == list(range(1, 200))
-    assert {worker for _, worker in answers} <= {f"go {one.pid}", f"go {two.pid}"}
+    assert {who for _, who in answers} <= {f"go {one.pid}", f"go {two.pid}"}
 
 
-def test_a_killed_worker_loses_no_text(program: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_loses_no_text(program: Path, worker: Started, tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}?shared=true"
     with Dispatcher(url, lease=5) as d:
         handles = d.push_many([("count_words", {"text": "one two"})] * 300)
@@ -62,7 +45,7 @@ def test_a_killed_worker_loses_no_text(program: Path, tmp_path: Path) -> None:
             assert [handle.result(LIMIT)["words"] for handle in handles] == [2] * 300
 
 
-def test_a_text_that_is_empty_fails_at_once(program: Path, tmp_path: Path) -> None:
+def test_a_text_that_is_empty_fails_at_once(program: Path, worker: Started, tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}?shared=true"
     with Dispatcher(url) as d, worker(program, url):
         handle = d.push("count_words", {"text": ""})

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,8 @@ from forebay import Dispatcher
 
 HERE = Path(__file__).parent
 LIMIT = 60
+Started = Callable[[Path, str], AbstractContextManager[subprocess.Popen[str]]]
+Produced = Callable[[Path, str, list[str]], list[str]]
 
 
 @pytest.fixture(scope="module")
@@ -20,26 +21,7 @@ def program(build: Callable[[Path], Path]) -> Path:
     return build(HERE / "worker.c")
 
 
-@contextmanager
-def worker(program: Path, url: str) -> Iterator[subprocess.Popen[str]]:
-    """A worker that is ready, and is told to stop in the end."""
-    with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-        process.terminate()
-        assert process.wait(LIMIT) == 0
-
-
-def produce(url: str, lines: list[str]) -> list[str]:
-    command = [sys.executable, str(HERE / "producer.py"), url]
-    text = "".join(f"{line}\n" for line in lines)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=LIMIT, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
-
-
-def test_one_after_the_other_has_the_file(program: Path, tmp_path: Path) -> None:
+def test_one_after_the_other_has_the_file(program: Path, worker: Started, tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}"
     with Dispatcher(url) as d:
         pushed = d.push_many([("shout", f"line {n}".encode()) for n in range(100)])
@@ -51,16 +33,18 @@ def test_one_after_the_other_has_the_file(program: Path, tmp_path: Path) -> None
         assert [d.get(handle).result for handle in pushed] == [f"LINE {n}" for n in range(100)]
 
 
-def test_a_python_producer_and_c_workers_share_the_file(program: Path, tmp_path: Path) -> None:
+def test_a_python_producer_and_c_workers_share_the_file(
+    program: Path, worker: Started, produce: Produced, tmp_path: Path
+) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}?shared=true"
     lines = [f"line {n} of größe" for n in range(300)]
     with worker(program, url), worker(program, url):
-        answers = produce(url, lines)
+        answers = produce(HERE, url, lines)
     # C's toupper leaves what is not ASCII alone.
     assert answers == [line.upper().replace("RÖSSE", "RößE") for line in lines]
 
 
-def test_a_python_worker_works_beside_a_c_worker(program: Path, tmp_path: Path) -> None:
+def test_a_python_worker_works_beside_a_c_worker(program: Path, worker: Started, tmp_path: Path) -> None:
     url = f"sqlite:{tmp_path / 'jobs.db'}?shared=true"
     with Dispatcher(url) as d, worker(program, url):
         d.handler(kind="shout")(lambda line: line.decode().upper())
