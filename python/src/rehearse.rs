@@ -104,7 +104,7 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
         let (double, real) = (&double.get().shared, &real.get().shared);
         double.write_values(real.writes());
         double.push_hooks.take_after(py, &real.push_hooks);
-        for (there, here) in double.core.take_after(&real.core).or_raise(py)? {
+        for (there, here, options) in double.core.take_after(&real.core).or_raise(py)? {
             if let Some(handler) = real.handlers.get(there) {
                 let kinds = match handler.is_async {
                     true => &double.async_kinds,
@@ -112,7 +112,6 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
                 };
                 drop(double.handlers.set(here, Some(handler)));
                 let name = double.core.kind_name(here);
-                let options = double.core.kind_options(&name).or_raise(py)?;
                 double.core.declare_in(kinds, &name, options).or_raise(py)?;
             }
         }
@@ -125,7 +124,7 @@ pub fn take_after(py: Python<'_>, double: &Bound<'_, Core>, real: &Bound<'_, Cor
 #[pyfunction]
 pub fn registered<'py>(py: Python<'py>, dispatcher: &Bound<'py, Core>) -> PyResult<Bound<'py, PyDict>> {
     let (found, shared) = (PyDict::new(py), &dispatcher.get().shared);
-    for (kind, name) in shared.core.kinds() {
+    for (kind, _) in shared.core.declared() {
         if let Some(handler) = shared.handlers.get(kind) {
             let function = handler.function.bind(py);
             let Registered {
@@ -136,7 +135,7 @@ pub fn registered<'py>(py: Python<'py>, dispatcher: &Bound<'py, Core>) -> PyResu
                 ..
             } = *handler;
             let told = (function, pass_job, fresh, is_async, interrupt);
-            found.set_item(&*name, told)?;
+            found.set_item(&*shared.core.kind_name(kind), told)?;
         }
     }
     Ok(found)

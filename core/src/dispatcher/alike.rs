@@ -1,6 +1,7 @@
 //! Dispatchers that behave like another one: what a test runs instead of the one that a program has.
 
 use super::Dispatcher;
+use crate::config::KindOptions;
 use crate::error::{ErrorKind, Result};
 use crate::names::KindId;
 
@@ -8,8 +9,8 @@ impl Dispatcher {
     /// Takes over what `other` has been told of its kinds, its queues and its hooks, by their names; jobs and Rust
     /// handlers stay where they are. What this engine cannot keep of a queue is left to its own options.
     ///
-    /// Answers the number here of every kind that `other` has named, beside the one there: for hosts that run
-    /// handlers themselves, and move those as well.
+    /// Answers of every kind that `other` has named the number there, the one here, and what it was declared with:
+    /// for hosts that run handlers themselves, and move those as well.
     ///
     /// ```
     /// use forebay::{Dispatcher, KindOptions};
@@ -17,13 +18,13 @@ impl Dispatcher {
     /// real.declare("mail", KindOptions::new().max_attempts(7))?;
     /// let double = Dispatcher::in_memory()?;
     /// double.take_after(&real)?;
-    /// assert_eq!(double.kind_options("mail")?.max_attempts, Some(7));
+    /// assert_eq!(double.declared(), [(double.kind("mail")?, KindOptions::new().max_attempts(7))]);
     /// # Ok::<(), forebay::Error>(())
     /// ```
     ///
     /// # Errors
     /// `Closed` if this one has stopped; `Forked`.
-    pub fn take_after(&self, other: &Dispatcher) -> Result<Vec<(KindId, KindId)>> {
+    pub fn take_after(&self, other: &Dispatcher) -> Result<Vec<(KindId, KindId, KindOptions)>> {
         for (_, queue) in other.0.engine.names().queues() {
             let own = other.queue_options(&queue)?;
             match self.configure_queue(&queue, own) {
@@ -41,28 +42,13 @@ impl Dispatcher {
         kinds
             .map(|(there, name)| {
                 let options = other.0.kinds.get(there).map(|entry| entry.options);
-                match options {
-                    Some(options) => self.declare(&name, options),
-                    None => self.kind(&name),
-                }
-                .map(|here| (there, here))
+                let here = match options {
+                    Some(options) => self.declare(&name, options)?,
+                    None => self.kind(&name)?,
+                };
+                Ok((there, here, options.unwrap_or_default()))
             })
             .collect()
-    }
-
-    /// Every kind that was ever named here, in the order of their numbers.
-    #[must_use]
-    pub fn kinds(&self) -> Vec<(KindId, std::sync::Arc<str>)> {
-        self.0.engine.names().kinds()
-    }
-
-    /// What a kind was declared with; nothing, if it never was.
-    ///
-    /// # Errors
-    /// `Invalid` for a name that cannot be one.
-    pub fn kind_options(&self, kind: &str) -> Result<crate::KindOptions> {
-        let entry = self.0.kinds.get(self.kind(kind)?);
-        Ok(entry.map(|entry| entry.options).unwrap_or_default())
     }
 }
 
@@ -78,7 +64,7 @@ mod tests {
 
     use super::super::settle::random;
     use super::*;
-    use crate::{Hooks, KindOptions, Lease, NewJob, Options, Outcome, QueueOptions};
+    use crate::{Hooks, Lease, NewJob, Options, Outcome, QueueOptions};
 
     #[derive(Default)]
     struct Counts(AtomicU32);
@@ -108,9 +94,10 @@ mod tests {
 
         let kinds = double.take_after(&real).expect("open");
         let there = real.kind("mail").expect("a name");
-        let here = kinds.iter().find(|pair| pair.0 == there).expect("it was named").1;
+        let (_, here, options) = *kinds.iter().find(|kind| kind.0 == there).expect("it was named");
         assert_eq!(&*double.kind_name(here), "mail");
-        assert_eq!(double.kind_options("mail").expect("a name").max_attempts, Some(7));
+        assert_eq!(options.max_attempts, Some(7));
+        assert_eq!(double.declared(), [(here, options)]);
         assert_eq!(double.len("default").expect("open"), 0);
         double
             .push(NewJob::new("mail", b"").queue("slow"))
