@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Make;
-use super::model::{Dice, seed};
+use super::dice::{Dice, seed};
 use super::stage::{SECOND, Stage, at_once, job, until};
 use crate::config::{KindOptions, QueueOptions};
 use crate::error::ErrorKind;

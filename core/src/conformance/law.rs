@@ -10,8 +10,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::Make;
+use super::dice::{Dice, seed};
 use super::dump::Folder;
-use super::model::{Dice, seed};
 use super::stage::{SECOND, Stage, at_once, soon};
 use crate::Subscription;
 use crate::config::QueueOptions;

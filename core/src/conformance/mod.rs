@@ -36,6 +36,7 @@ pub mod capacity;
 pub mod claims;
 pub mod contract;
 pub mod crowd;
+mod dice;
 pub mod dump;
 pub mod flows;
 pub mod keys;

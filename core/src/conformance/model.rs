@@ -3,14 +3,15 @@
 //! The seed is printed when a run fails; `FOREBAY_SEED=<seed>` runs it again. What failed is shown as the
 //! shortest list of operations found that still fails.
 
-use std::collections::hash_map::RandomState;
+mod op;
+
 use std::fmt::Write as _;
-use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Make;
+use super::dice::{Dice, seed};
 use super::stage::{Raw, Spec, again, waiting};
 use crate::JobId;
 use crate::engine::{Applied, Cause, Held, Inserted, JobRef, KeyLimits, KindClaim, Victim};
@@ -19,173 +20,7 @@ use crate::outcome::{ShedReason, Transition};
 use crate::panics::panic_text;
 use crate::payload::Payload;
 use crate::time::Timestamp;
-
-/// The seed of this run: `FOREBAY_SEED`, or a new one.
-pub(super) fn seed() -> u64 {
-    let given = std::env::var("FOREBAY_SEED").ok();
-    let seed = given.map_or_else(
-        || RandomState::new().hash_one(0u8),
-        |text| text.trim().parse().expect("FOREBAY_SEED is a number"),
-    );
-    // Shown by the test's runner if the case fails.
-    println!("replay with FOREBAY_SEED={seed}");
-    seed
-}
-
-/// Numbers that a seed determines: splitmix64.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (x ^ x >> 31) % n
-    }
-
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-/// One operation. Numbers choose among what is there, so that a list from which some were taken still means
-/// something.
-#[derive(Clone, Copy, Debug)]
-enum Op {
-    Insert {
-        kind: u8,
-        priority: i8,
-        delay_ms: u64,
-        deadline_ms: u64,
-        timeout_ms: u64,
-        key: u8,
-        blocked: bool,
-        capacity: u8,
-        /// Which concurrency key, if the engine knows them; 0 for none.
-        flow: u8,
-        bytes: u8,
-        /// The bound in bytes, if the engine knows one.
-        most: u8,
-        /// Accepted only to be shed.
-        shed: bool,
-    },
-    Evict {
-        whom: u8,
-    },
-    Repeat {
-        job: u16,
-    },
-    Claim {
-        limit: u8,
-        kinds: u8,
-        lease_ms: u64,
-    },
-    Limit {
-        flow: u8,
-        limit: u8,
-    },
-    End {
-        job: u16,
-        state: u8,
-    },
-    Again {
-        job: u16,
-        delay_ms: u64,
-        refund: bool,
-        keeps_place: bool,
-    },
-    Stale {
-        job: u16,
-        ahead: bool,
-    },
-    EndWaiting {
-        job: u16,
-        state: u8,
-    },
-    RequestCancel {
-        job: u16,
-    },
-    Extend {
-        job: u16,
-        lease_ms: u64,
-    },
-    Signal {
-        job: u16,
-    },
-    Advance {
-        ms: u64,
-    },
-    Pause {
-        paused: bool,
-    },
-}
-
-fn op(dice: &mut Dice) -> Op {
-    let job = dice.below(64) as u16;
-    let sometimes = |dice: &mut Dice, n: u64| if dice.one_in(3) { 1 + dice.below(n) } else { 0 };
-    match dice.below(28) {
-        0..=6 => Op::Insert {
-            kind: dice.below(2) as u8,
-            priority: dice.below(3) as i8 - 1,
-            delay_ms: sometimes(dice, 20),
-            deadline_ms: sometimes(dice, 40),
-            timeout_ms: sometimes(dice, 20),
-            key: sometimes(dice, 6) as u8,
-            blocked: dice.one_in(6),
-            capacity: sometimes(dice, 12) as u8,
-            flow: sometimes(dice, 3) as u8,
-            bytes: dice.below(12) as u8,
-            most: sometimes(dice, 60) as u8,
-            shed: dice.one_in(12),
-        },
-        7 => Op::Repeat { job },
-        8..=11 => Op::Claim {
-            limit: dice.below(5) as u8,
-            kinds: dice.below(4) as u8,
-            lease_ms: sometimes(dice, 20),
-        },
-        12..=14 => Op::End {
-            job,
-            state: dice.below(4) as u8,
-        },
-        15..=16 => Op::Again {
-            job,
-            delay_ms: sometimes(dice, 20),
-            refund: dice.one_in(3),
-            keeps_place: dice.one_in(3),
-        },
-        17 => Op::Stale {
-            job,
-            ahead: dice.one_in(2),
-        },
-        18 => Op::EndWaiting {
-            job,
-            state: dice.below(4) as u8,
-        },
-        19 => Op::RequestCancel { job },
-        20 => Op::Extend {
-            job,
-            lease_ms: 1 + dice.below(20),
-        },
-        21 => Op::Signal { job },
-        22 => Op::Advance { ms: dice.below(15) },
-        23..=25 => Op::Evict {
-            whom: dice.below(12) as u8,
-        },
-        26 => Op::Limit {
-            flow: dice.below(3) as u8,
-            limit: dice.below(6) as u8,
-        },
-        _ => Op::Pause {
-            paused: dice.one_in(2),
-        },
-    }
-}
+use op::Op;
 
 /// A job as the model sees it.
 #[derive(Clone, Debug)]
@@ -821,7 +656,7 @@ pub fn the_engine_follows_the_model(make: Make<'_>) {
         let mut dice = Dice::new(seed.wrapping_add(round));
         // So many jobs of one concurrency key at once.
         let running = (round % 3) as u32;
-        let ops: Vec<Op> = (0..120).map(|_| op(&mut dice)).collect();
+        let ops: Vec<Op> = (0..120).map(|_| op::random(&mut dice)).collect();
         if failure(make, running, &ops).is_some() {
             let ops = shrunk(make, running, ops);
             let mut text = String::new();
@@ -831,20 +666,5 @@ pub fn the_engine_follows_the_model(make: Make<'_>) {
             let why = failure(make, running, &ops).unwrap_or_default();
             panic!("FOREBAY_SEED={seed}, round {round}: {why}\nafter\n{text}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dice_follow_their_seed() {
-        let throw = |seed| {
-            let mut dice = Dice::new(seed);
-            (0..20).map(|_| dice.below(1000)).collect::<Vec<_>>()
-        };
-        assert_eq!(throw(7), throw(7));
-        assert_ne!(throw(7), throw(8));
     }
 }

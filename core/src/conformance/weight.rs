@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::Make;
-use super::model::{Dice, seed};
+use super::dice::{Dice, seed};
 use super::overflow::{assert_shed, check_fates, offer, run_all, told};
 use super::stage::{Raw, SECOND, Spec, Stage, again, job, to, until, waiting};
 use crate::admission::OnFull;
