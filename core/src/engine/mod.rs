@@ -26,8 +26,11 @@
 //! another call's caller. `core/src/conformance` holds the promises as tests; an engine that passes them
 //! is an engine.
 
+mod claim;
+mod counts;
 #[cfg(feature = "sqlite")]
 pub mod durable;
+mod insert;
 pub mod memory;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sql;
@@ -41,17 +44,19 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::admission::Rate;
+pub use claim::{Claim, Claimed, KeyLimits, KeyStanding, KindClaim};
+pub use counts::{QueueCounts, Totals};
+pub use insert::{Insert, Inserted, Parcel, Resident, Restored};
+
 use crate::bell::Bell;
 use crate::durability::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::finished::Finished;
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Filter, Job, Page, Priority, State, Token};
+use crate::job::{Extras, Filter, Job, Page, Priority, State, Token};
 pub use crate::job::{Handle, JobRef};
 use crate::names::{KindId, Names, QueueId};
 use crate::outcome::{ShedReason, Transition};
-use crate::payload::Payload;
 use crate::time::Timestamp;
 
 /// A place where jobs are kept. See the [module's text](self) for the promises.
@@ -366,143 +371,6 @@ pub struct Signals {
     pub finished: Finished,
 }
 
-/// A job to be stored.
-#[derive(Clone, Debug)]
-pub struct Insert<'a> {
-    /// Its id, unique.
-    pub id: JobId,
-    /// Whether the id was made for this very push, so that no other job can have it: then nobody need look.
-    pub fresh: bool,
-    /// Its queue.
-    pub queue: QueueId,
-    /// Its kind.
-    pub kind: KindId,
-    /// Its payload.
-    pub payload: Parcel<'a>,
-    /// Higher first.
-    pub priority: Priority,
-    /// When it may start.
-    pub run_at: Timestamp,
-    /// How often it may run; 0 if the first claim decides.
-    pub max_attempts: u32,
-    /// How long one attempt may take.
-    pub timeout: Option<Duration>,
-    /// No attempt starts after this; [`Timestamp::MAX`] for none.
-    pub deadline: Timestamp,
-    /// Key, retry policy and headers.
-    pub extras: Option<&'a Arc<Extras>>,
-    /// Tokens it waits for.
-    pub waits: &'a [Token],
-    /// The most jobs that may wait (blocked, scheduled, queued) in the queue; 0 for no bound. Jobs that
-    /// come back for another attempt, or from a dump, are never refused.
-    pub capacity: usize,
-    /// The most bytes that the payloads of the waiting jobs may have together, this one's included; 0 for no
-    /// bound. A payload that has no length, as an object of the host, counts nothing.
-    pub capacity_bytes: usize,
-    /// The most that may wait in memory, if the engine has a file for the rest: what comes after waits there, and is
-    /// not refused for it. Jobs with an idempotency key or a deadline stay in memory.
-    pub resident: Resident,
-    /// Whether the caller has another way if there is no room (it sheds a job, or waits): then the job is not counted
-    /// as refused.
-    pub undecided: bool,
-    /// The job is stored only as one that was shed for this: it has ended, takes no room and holds no key, and
-    /// its payload is dropped.
-    pub shed: Option<ShedReason>,
-    /// What the job is to survive before the insert is answered.
-    pub durability: Durability,
-    /// What the job brings along when it comes from a dump.
-    pub restored: Option<&'a Restored>,
-}
-
-/// The most of one queue that waits in memory; 0 is without bound.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Resident {
-    /// Jobs.
-    pub jobs: usize,
-    /// The bytes of their payloads.
-    pub bytes: usize,
-}
-
-/// A payload on its way into an engine.
-#[derive(Clone, Copy)]
-pub enum Parcel<'a> {
-    /// The caller keeps it as well.
-    Shared(&'a Payload),
-    /// It is the engine's as soon as the job is stored, and the caller's if the job is refused. Nobody else
-    /// counts references to it then, which two threads would do at the same time.
-    Given(&'a Cell<Payload>),
-}
-
-impl Parcel<'_> {
-    /// The payload, for the engine to keep. Take it once.
-    #[must_use]
-    pub fn take(self) -> Payload {
-        match self {
-            Parcel::Shared(payload) => payload.clone(),
-            Parcel::Given(payload) => payload.take(),
-        }
-    }
-
-    /// How many bytes it has; none if it has no length.
-    #[must_use]
-    pub fn weight(self) -> usize {
-        let len = |payload: &Payload| payload.len().unwrap_or(0);
-        match self {
-            Parcel::Shared(payload) => len(payload),
-            Parcel::Given(cell) => {
-                let payload = cell.take();
-                let weight = len(&payload);
-                cell.set(payload);
-                weight
-            }
-        }
-    }
-}
-
-impl Debug for Parcel<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Parcel::Shared(payload) => payload.fmt(f),
-            Parcel::Given(_) => f.write_str("given"),
-        }
-    }
-}
-
-/// What a job had before it came here.
-#[derive(Clone, Debug, Default)]
-pub struct Restored {
-    /// Its attempts so far.
-    pub attempt: u32,
-    /// Its fence so far.
-    pub fence: u64,
-    /// When it was pushed.
-    pub created: Timestamp,
-    /// How often its process died while it ran.
-    pub crashes: u32,
-    /// Its attempts, oldest first.
-    pub history: Vec<Attempt>,
-}
-
-/// What became of an insert.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Inserted {
-    /// The job is stored.
-    New,
-    /// A job with this id is already here; nothing changed.
-    Duplicate,
-    /// The key belongs to this job, of the same kind and payload; nothing changed.
-    Keyed(JobId),
-    /// The key belongs to this job, of another kind or payload; nothing changed.
-    Conflict(JobId),
-    /// The queue holds this many jobs, which is as many as it may; nothing changed.
-    Full(usize),
-    /// The jobs that wait in the queue have this many bytes, and with this one more than they may; nothing
-    /// changed.
-    FullBytes(usize),
-    /// The engine has been sealed; nothing changed.
-    Sealed,
-}
-
 /// What became of a transition.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Applied {
@@ -523,54 +391,6 @@ pub enum Held {
     CancelRequested,
     /// It is no longer held.
     Lost,
-}
-
-/// A request for work from one queue.
-#[derive(Debug)]
-pub struct Claim<'a> {
-    /// The queue.
-    pub queue: QueueId,
-    /// What is asked of each kind, by [`KindId::index`]; kinds beyond the end are not asked for. The
-    /// engine counts the allowances down.
-    pub kinds: &'a mut [KindClaim],
-    /// The most jobs to claim.
-    pub limit: usize,
-    /// When the lease ends unless it is extended; `None` for a lease that holds until it is answered.
-    pub lease: Option<Duration>,
-    /// Who claims.
-    pub node: &'a Arc<str>,
-    /// Which worker of that node; 0 for none.
-    pub worker: u32,
-    /// What holds for each concurrency key.
-    pub keys: KeyLimits,
-    /// The jobs are claimed to be passed on, not to be run: no timeout counts. Where only one process has the
-    /// jobs, they stand in a dump, and after the death of the process, where they stood before the claim.
-    pub relays: bool,
-    /// Where the claimed jobs go.
-    pub out: &'a mut Vec<Claimed>,
-}
-
-/// How much of one concurrency key a queue starts. A key at its limit is passed over, however many of its jobs
-/// wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct KeyLimits {
-    /// The most jobs of one key that run at once; 0 for no limit.
-    pub running: u32,
-    /// How fast jobs of one key start.
-    pub rate: Option<Rate>,
-}
-
-/// Where a concurrency key stands in a queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct KeyStanding {
-    /// Its jobs that are queued.
-    pub queued: usize,
-    /// Its jobs that run.
-    pub running: usize,
-    /// The most of its jobs that may run, if there is a limit.
-    pub limit: Option<u32>,
-    /// When its next job may start, if its rate holds it back.
-    pub ready_at: Option<Timestamp>,
 }
 
 /// What waits in a queue.
@@ -594,48 +414,6 @@ pub enum Victim<'a> {
     },
     /// The first of a concurrency key.
     OfKey(&'a str),
-}
-
-/// What a claim asks of one kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct KindClaim {
-    /// The most jobs of this kind; 0 if the claimer has no handler or no free slot for it.
-    pub allowance: u32,
-    /// The attempts of a job whose push did not say.
-    pub max_attempts: u32,
-    /// The timeout of a job whose push did not say.
-    pub timeout: Option<Duration>,
-}
-
-/// A claimed job: all that a handler and [`crate::decide`] need, so that finishing needs no look-up.
-#[derive(Clone, Debug)]
-pub struct Claimed {
-    /// Which job, under which claim.
-    pub job: JobRef,
-    /// Its queue.
-    pub queue: QueueId,
-    /// Its kind.
-    pub kind: KindId,
-    /// Higher first.
-    pub priority: Priority,
-    /// The number of this attempt, from 1.
-    pub attempt: u32,
-    /// How often it may run in all.
-    pub max_attempts: u32,
-    /// When it was pushed.
-    pub created: Timestamp,
-    /// Since when it could have started.
-    pub ready: Timestamp,
-    /// When this attempt started.
-    pub started: Timestamp,
-    /// When the attempt is overdue, by its timeout or its lease; [`Timestamp::MAX`] for never.
-    pub due: Timestamp,
-    /// No attempt starts after this.
-    pub deadline: Timestamp,
-    /// What it carries.
-    pub payload: Payload,
-    /// Key, retry policy and headers.
-    pub extras: Option<Arc<Extras>>,
 }
 
 /// A job that needs a decision because time has passed.
@@ -726,157 +504,4 @@ pub struct Retention {
     pub others_before: Timestamp,
     /// The most finished jobs to keep; the oldest go first. Engines also keep to this by themselves.
     pub most: usize,
-}
-
-/// The counts of one queue. At every instant, `pushed + restored` is the sum of the jobs in every state:
-/// `blocked + scheduled + queued + running + succeeded + failed + cancelled + expired + shed`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub struct QueueCounts {
-    /// Which queue.
-    pub queue: QueueId,
-    /// Whether it is paused.
-    pub paused: bool,
-    /// Jobs that wait for tokens.
-    pub blocked: u64,
-    /// Jobs that wait for their time.
-    pub scheduled: u64,
-    /// Jobs that wait for a worker.
-    pub queued: u64,
-    /// Jobs that run.
-    pub running: u64,
-    /// Finished jobs that are still known.
-    pub kept: u64,
-    /// What has happened since the start.
-    pub totals: Totals,
-}
-
-macro_rules! totals {
-    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
-        /// What has happened in a queue since the engine was opened.
-        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-        #[non_exhaustive]
-        pub struct Totals { $($(#[doc = $doc])+ pub $name: u64,)+ }
-
-        impl Totals {
-            /// How many totals there are.
-            pub const COUNT: usize = [$(stringify!($name)),+].len();
-
-            /// Every total with its name, in a fixed order.
-            #[must_use]
-            pub fn named(&self) -> [(&'static str, u64); Self::COUNT] {
-                [$((stringify!($name), self.$name)),+]
-            }
-
-            /// What each of them counts, in the same order, in a sentence.
-            #[must_use]
-            pub const fn described() -> [&'static str; Self::COUNT] {
-                [$(concat!($($doc),+)),+]
-            }
-
-            /// The same, to be changed.
-            pub fn named_mut(&mut self) -> [(&'static str, &mut u64); Self::COUNT] {
-                [$((stringify!($name), &mut self.$name)),+]
-            }
-        }
-    };
-}
-
-totals! {
-    /// Jobs stored by a push.
-    pushed,
-    /// Jobs stored by a restore.
-    restored,
-    /// Attempts started.
-    claimed,
-    /// Jobs that ended well.
-    succeeded,
-    /// Jobs that ended badly.
-    failed,
-    /// Jobs that were cancelled or purged.
-    cancelled,
-    /// Jobs whose deadline passed.
-    expired,
-    /// Attempts that failed and are followed by another.
-    retried,
-    /// Attempts given back: snoozed, or handed back by a stop.
-    returned,
-    /// Answers that came too late and changed nothing.
-    stale,
-    /// Pushes refused because the queue was full.
-    refused,
-    /// Jobs shed as they came, because the queue was full.
-    shed_newest,
-    /// Jobs shed because the queue was full and they had waited longest.
-    shed_oldest,
-    /// Jobs shed because the queue was full and their priority was the lowest.
-    shed_lowest,
-    /// Jobs shed because the queue was full and a newer one of their concurrency key came.
-    shed_coalesced,
-    /// Jobs shed because the queue was full and they were not in the sample.
-    shed_sampled,
-    /// Jobs shed because they had waited too long in an overloaded queue.
-    shed_delayed,
-}
-
-impl Totals {
-    /// The jobs that were shed for this reason.
-    pub fn of_mut(&mut self, reason: ShedReason) -> &mut u64 {
-        match reason {
-            ShedReason::Newest => &mut self.shed_newest,
-            ShedReason::Oldest => &mut self.shed_oldest,
-            ShedReason::Lowest => &mut self.shed_lowest,
-            ShedReason::Coalesced => &mut self.shed_coalesced,
-            ShedReason::Sampled => &mut self.shed_sampled,
-            ShedReason::Delayed => &mut self.shed_delayed,
-        }
-    }
-
-    /// The jobs that were shed, by reason.
-    #[must_use]
-    pub fn shed_by(mut self) -> Vec<(ShedReason, u64)> {
-        ShedReason::ALL.iter().map(|r| (*r, *self.of_mut(*r))).collect()
-    }
-
-    /// The jobs that were shed.
-    #[must_use]
-    pub fn shed(&self) -> u64 {
-        self.shed_newest
-            .wrapping_add(self.shed_oldest)
-            .wrapping_add(self.shed_lowest)
-            .wrapping_add(self.shed_coalesced)
-            .wrapping_add(self.shed_sampled)
-            .wrapping_add(self.shed_delayed)
-    }
-}
-
-impl QueueCounts {
-    /// A queue in which nothing has happened yet.
-    #[must_use]
-    pub fn new(queue: QueueId) -> Self {
-        Self {
-            queue,
-            paused: false,
-            blocked: 0,
-            scheduled: 0,
-            queued: 0,
-            running: 0,
-            kept: 0,
-            totals: Totals::default(),
-        }
-    }
-
-    /// Jobs that wait, in whatever way: the length of the queue.
-    #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.blocked + self.scheduled + self.queued
-    }
-
-    /// Whether every accepted job is accounted for.
-    #[must_use]
-    pub fn balanced(&self) -> bool {
-        let t = &self.totals;
-        let ended = t.succeeded + t.failed + t.cancelled + t.expired + t.shed();
-        t.pushed + t.restored == ended + self.waiting() + self.running
-    }
 }

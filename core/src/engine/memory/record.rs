@@ -3,20 +3,23 @@
 //! A queued job of 100 bytes should cost a couple of hundred, so what most jobs do not have is behind one
 //! pointer ([`Rare`]) or shares a field with what excludes it.
 
+mod attempt;
+mod shown;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(super) use attempt::Start;
+
 use super::flags::{
-    ANSWERED, BY_LEASE, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed,
-    OWN_TIMEOUT, RELAYED, ROWED, SPILLED, TAKEN, TIMED,
+    ANSWERED, CANCEL_REQUESTED, CRASHED, DIRTY, Flags, HAS_RESULT, HELD, JOINED, Listed, OWN_TIMEOUT, ROWED,
+    SPILLED, TAKEN, TIMED,
 };
-use super::journal::Takeoff;
-use super::nodes::Nodes;
-use crate::engine::{Applied, Cause, Claimed, Handle, Insert, JobRef, Located, Restored};
+use crate::engine::{Applied, Handle, Insert, JobRef, Restored};
 use crate::id::JobId;
-use crate::job::{Attempt, Extras, Filter, Job, Priority, State, Token};
-use crate::names::{KindId, Names, QueueId};
+use crate::job::{Attempt, Extras, Job, Priority, State, Token};
+use crate::names::{KindId, QueueId};
 use crate::outcome::{Failure, Transition};
 use crate::payload::Payload;
 use crate::planted::{Bug, planted};
@@ -362,16 +365,6 @@ impl Record {
         );
     }
 
-    /// How it stands at the beginning of its attempt.
-    pub(super) fn takeoff(&self) -> Takeoff {
-        Takeoff {
-            fence: self.fence,
-            attempt: self.attempt,
-            max_attempts: self.max_attempts,
-            started: self.started,
-        }
-    }
-
     /// When it ended; it is over.
     pub(super) fn ended(&self) -> Timestamp {
         self.until
@@ -405,27 +398,6 @@ impl Record {
         }
     }
 
-    /// When it needs a decision because time has passed; [`Timestamp::MAX`] for never.
-    pub(super) fn overdue_at(&self) -> Timestamp {
-        match self.state {
-            State::Running => self.until,
-            s if s.is_waiting() => self.deadline(),
-            _ => Timestamp::MAX,
-        }
-    }
-
-    /// Why it needs a decision when it is overdue.
-    pub(super) fn cause(&self) -> Cause {
-        match self.state {
-            State::Running if self.flags.has(CRASHED) => {
-                Cause::Crash(self.rare.as_ref().map_or(0, |r| r.crashes))
-            }
-            State::Running if self.by_lease() => Cause::Lease,
-            State::Running => Cause::Timeout,
-            _ => Cause::Deadline,
-        }
-    }
-
     /// What would become of this transition, were the job in `state` (its own, or what an earlier
     /// transition of the same batch made of it).
     pub(super) fn verdict(&self, t: &Transition, state: State) -> Applied {
@@ -452,112 +424,6 @@ impl Record {
     /// Whether it was asked to stop.
     pub(super) fn cancel_requested(&self) -> bool {
         self.flags.has(CANCEL_REQUESTED)
-    }
-
-    /// Starts an attempt.
-    pub(super) fn start(&mut self, start: &Start, now: Timestamp) {
-        self.attempt = self.attempt.saturating_add(1);
-        self.fence += 1;
-        self.started = now;
-        if self.max_attempts == 0 {
-            self.max_attempts = start.max_attempts;
-        }
-        (self.node, self.worker) = (start.node, start.worker);
-        let timeout = self.timeout().or(start.timeout).map(|t| now.after(t));
-        self.flags.set(RELAYED, start.relays);
-        self.set_ends(timeout, start.lease.map(|l| now.after(l)));
-    }
-
-    /// Makes its lease end at `lease`.
-    pub(super) fn extend(&mut self, lease: Timestamp) {
-        let timeout = match self.ends() {
-            Some(ends) => Some(ends.timeout),
-            // Its own timeout may be too long ever to pass, but it is kept here.
-            None => {
-                let timed = self.flags.has(OWN_TIMEOUT) || self.until < Timestamp::MAX;
-                (!self.by_lease() && timed).then_some(self.until)
-            }
-        };
-        self.set_ends(timeout, Some(lease));
-    }
-
-    fn set_ends(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
-        if self.relayed() {
-            return self.set_lease(timeout, lease);
-        }
-        let by_lease = lease.unwrap_or(Timestamp::MAX) < timeout.unwrap_or(Timestamp::MAX);
-        self.flags.set(BY_LEASE, by_lease);
-        self.until = match (timeout, lease) {
-            (None, None) => Timestamp::MAX,
-            (Some(at), None) | (None, Some(at)) => at,
-            (Some(timeout), Some(lease)) => {
-                self.rare().ends = Some(Ends { timeout, lease });
-                timeout.min(lease)
-            }
-        };
-    }
-
-    /// For one that is only passed on: a timeout of its own is kept, and does not count.
-    fn set_lease(&mut self, timeout: Option<Timestamp>, lease: Option<Timestamp>) {
-        let until = lease.unwrap_or(Timestamp::MAX);
-        if let Some(timeout) = timeout.filter(|_| self.flags.has(OWN_TIMEOUT)) {
-            self.rare().ends = Some(Ends {
-                timeout,
-                lease: until,
-            });
-        }
-        self.flags.set(BY_LEASE, until < Timestamp::MAX);
-        self.until = until;
-    }
-
-    /// Whether it runs only to be passed on.
-    pub(super) fn relayed(&self) -> bool {
-        self.flags.has(RELAYED)
-    }
-
-    /// Whether it stands, for whoever comes after this process, where it stood before it was claimed. One that
-    /// was asked to stop does not: somebody has to answer that.
-    pub(super) fn rests(&self) -> bool {
-        self.relayed() && !self.cancel_requested()
-    }
-
-    fn by_lease(&self) -> bool {
-        self.flags.has(BY_LEASE)
-    }
-
-    fn ends(&self) -> Option<Ends> {
-        self.rare.as_ref()?.ends
-    }
-
-    fn lease_until(&self) -> Option<Timestamp> {
-        match self.ends() {
-            _ if self.state != State::Running => None,
-            Some(ends) => Some(ends.lease).filter(|end| *end < Timestamp::MAX),
-            None => self.by_lease().then_some(self.until),
-        }
-    }
-
-    /// Ends the present attempt. A first attempt that succeeds leaves no trace: its entry is written when
-    /// somebody asks. One that is given back without a failure did not happen.
-    #[inline(always)]
-    pub(super) fn end_attempt(&mut self, t: &mut Transition, now: Timestamp, nodes: &Nodes) {
-        let (failure, timeout) = (t.failure.take(), self.timeout());
-        let unremarkable = match t.to {
-            State::Succeeded => !self.has_past(),
-            _ => t.refund && failure.is_none(),
-        };
-        if !unremarkable {
-            let attempt = self.present(now, failure, nodes);
-            self.rare().add(attempt);
-        }
-        if t.refund {
-            self.attempt = self.attempt.saturating_sub(1);
-        }
-        self.flags.set(CANCEL_REQUESTED | BY_LEASE | RELAYED, false);
-        self.until = timeout.map_or(Timestamp::MAX, |t| Timestamp::from_micros(micros(t)));
-        if let Some(rare) = &mut self.rare {
-            rare.ends = None;
-        }
     }
 
     /// Ends a job that waits: no attempt is to be made up for it.
@@ -592,152 +458,10 @@ impl Record {
         self.rare.as_ref().is_some_and(|r| r.past)
     }
 
-    fn present(&self, ended: Timestamp, failure: Option<Failure>, nodes: &Nodes) -> Attempt {
-        Attempt {
-            number: self.attempt,
-            node: nodes.name(self.node),
-            worker: self.worker,
-            started: self.started,
-            ended,
-            failure,
-        }
-    }
-
-    /// What its push said. It has no field of its own: it is kept where nothing else is at the time.
-    fn timeout(&self) -> Option<Duration> {
-        if !self.flags.has(OWN_TIMEOUT) {
-            return None;
-        }
-        Some(match self.state {
-            State::Running => self
-                .ends()
-                .map_or(self.until, |ends| ends.timeout)
-                .since(self.started),
-            state if state.is_final() => Duration::from_micros(self.order),
-            _ => Duration::from_micros(self.until.as_micros().unsigned_abs()),
-        })
-    }
-
-    fn has_started(&self) -> Option<Timestamp> {
-        (self.started != Timestamp::MAX).then_some(self.started)
-    }
-
-    fn history(&self, nodes: &Nodes) -> Vec<Attempt> {
-        match &self.rare {
-            Some(rare) if rare.past => rare.attempts.iter().cloned().collect(),
-            _ if self.state == State::Succeeded => vec![self.present(self.until, None, nodes)],
-            _ => Vec::new(),
-        }
-    }
-
-    fn error(&self) -> Option<Failure> {
-        let rare = self.rare.as_ref().filter(|_| self.state != State::Succeeded)?;
-        let last = || rare.attempts.back()?.failure.clone();
-        rare.ending.clone().or_else(last)
-    }
-
-    /// The job as others see it.
-    pub(super) fn to_job(&self, names: &Names, nodes: &Nodes) -> Job {
-        let over = self.state.is_final();
-        let succeeded = self.state == State::Succeeded;
-        let content = || self.content.clone();
-        let deadline = self.deadline();
-        Job {
-            id: self.id(),
-            queue: names.queue_name(self.queue),
-            kind: names.kind_name(self.kind),
-            payload: if succeeded { Payload::empty() } else { content() },
-            state: self.state,
-            priority: self.priority,
-            attempt: self.attempt,
-            max_attempts: (self.max_attempts > 0).then_some(self.max_attempts),
-            crashes: self.rare.as_ref().map_or(0, |r| r.crashes),
-            fence: self.fence,
-            created: self.created,
-            run_at: self.run_at(),
-            started: self.has_started(),
-            finished: over.then_some(self.until),
-            deadline: (deadline != Timestamp::MAX).then_some(deadline),
-            timeout: self.timeout(),
-            lease_until: self.lease_until(),
-            extras: self.extras().cloned(),
-            waits: self.waits().to_vec(),
-            cancel_requested: self.cancel_requested(),
-            result: (succeeded && self.flags.has(HAS_RESULT)).then(content),
-            error: self.error(),
-            history: self.history(nodes),
-        }
-    }
-
-    /// The job as whoever comes after this process is to find it.
-    pub(super) fn at_rest(&self, names: &Names, nodes: &Nodes) -> Job {
-        let mut job = self.to_job(names, nodes);
-        if self.rests() {
-            (job.state, job.lease_until) = (State::Queued, None);
-            job.attempt = job.attempt.saturating_sub(1);
-        }
-        job
-    }
-
     /// Says that the payload is about to be needed.
     pub(super) fn fetch_payload(&self) {
         self.content.prefetch();
     }
-
-    /// The job as its claimer sees it. `slot` is where it is.
-    pub(super) fn to_claimed(&self, slot: u32) -> Claimed {
-        Claimed {
-            job: self.job_ref(slot),
-            queue: self.queue,
-            kind: self.kind,
-            priority: self.priority,
-            attempt: self.attempt,
-            max_attempts: self.max_attempts,
-            created: self.created,
-            ready: self.ready(),
-            started: self.started,
-            due: self.until,
-            deadline: self.deadline(),
-            payload: self.content.clone(),
-            extras: self.extras().cloned(),
-        }
-    }
-
-    /// Where the job stands. `slot` is where it is.
-    pub(super) fn located(&self, slot: u32) -> Located {
-        Located {
-            job: self.job_ref(slot),
-            queue: self.queue,
-            kind: self.kind,
-            state: self.state,
-            attempt: self.attempt,
-            max_attempts: self.max_attempts,
-            cancel_requested: self.cancel_requested(),
-            started: self.has_started().filter(|_| self.state == State::Running),
-            extras: self.extras().cloned(),
-        }
-    }
-
-    /// Whether a listing with this filter counts the job. Queue and kind are given as numbers.
-    pub(super) fn matches(&self, filter: &Filter, queue: Option<QueueId>, kind: Option<KindId>) -> bool {
-        queue.is_none_or(|q| q == self.queue)
-            && kind.is_none_or(|k| k == self.kind)
-            && (filter.states.is_empty() || filter.states.contains(&self.state))
-            && filter.key.as_deref().is_none_or(|k| self.key() == Some(k))
-            && filter.created_from.is_none_or(|from| self.created >= from)
-            && filter.created_before.is_none_or(|before| self.created < before)
-    }
-}
-
-/// What a claim says about the attempt it starts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    pub(super) max_attempts: u32,
-    pub(super) timeout: Option<Duration>,
-    pub(super) lease: Option<Duration>,
-    pub(super) node: u16,
-    pub(super) worker: u32,
-    pub(super) relays: bool,
 }
 
 impl Rare {
@@ -798,87 +522,4 @@ fn micros(timeout: Duration) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_is_compact() {
-        let slot = size_of::<crate::engine::memory::latch::Mutex<Record>>();
-        assert!(slot <= 104, "{slot} bytes with its lock");
-    }
-
-    #[test]
-    fn timeouts_round_up() {
-        for (ns, us) in [(0, 1), (1, 1), (1000, 1), (1001, 2)] {
-            assert_eq!(micros(Duration::from_nanos(ns)), us);
-        }
-        assert_eq!(micros(Duration::MAX), i64::MAX);
-    }
-
-    #[test]
-    fn a_timeout_of_its_own_is_kept_through_every_state() {
-        let at = Timestamp::from_micros;
-        let own = Some(Duration::from_micros(30));
-        let insert = Insert {
-            timeout: own,
-            ..crate::engine::memory::tests::plain(JobId::from_u128(1))
-        };
-        let mut record = Record::default();
-        record.fill(&insert, at(5));
-        for lease in [
-            None,
-            Some(Duration::from_micros(20)),
-            Some(Duration::from_micros(40)),
-        ] {
-            let start = Start {
-                max_attempts: 3,
-                timeout: Some(Duration::from_secs(9)),
-                lease,
-                node: 0,
-                worker: 0,
-                relays: false,
-            };
-            assert_eq!(record.timeout(), own);
-            record.start(&start, at(100));
-            record.enter(State::Running);
-            let due = lease.map_or(30, |l| 30.min(l.as_micros() as i64));
-            assert_eq!((record.timeout(), record.overdue_at()), (own, at(100 + due)));
-            record.end_attempt(&mut says(&record, State::Queued), at(110), &Nodes::default());
-            record.enter(State::Queued);
-            record.line_up(7, Listed::Lane);
-        }
-        assert_eq!(record.timeout(), own);
-        record.end(&mut says(&record, State::Failed), at(200));
-        record.enter(State::Failed);
-        assert_eq!(record.timeout(), own);
-    }
-
-    fn says(record: &Record, to: State) -> Transition {
-        crate::engine::memory::tests::says(record.job_ref(0), true, to)
-    }
-
-    #[test]
-    fn a_timeout_and_a_lease_end_apart() {
-        let (mut record, at) = (Record::default(), Timestamp::from_micros);
-        record.state = State::Running;
-        record.set_ends(Some(at(50)), None);
-        assert_eq!(
-            (record.overdue_at(), record.cause(), record.lease_until()),
-            (at(50), Cause::Timeout, None)
-        );
-        record.extend(at(30));
-        assert_eq!((record.overdue_at(), record.cause()), (at(30), Cause::Lease));
-        record.extend(at(90));
-        assert_eq!(
-            (record.overdue_at(), record.cause(), record.lease_until()),
-            (at(50), Cause::Timeout, Some(at(90)))
-        );
-        record.rare = None;
-        record.set_ends(None, None);
-        record.extend(at(20));
-        assert_eq!(
-            (record.overdue_at(), record.cause(), record.lease_until()),
-            (at(20), Cause::Lease, Some(at(20)))
-        );
-    }
-}
+mod tests;
