@@ -15,7 +15,7 @@ import pytest
 from conftest import LIMIT
 from forebay import Dispatcher, _forebay, errors
 
-from scripts import REPEATS, always, run
+from scripts import REPEATS, always
 
 
 def test_the_table_is_complete_both_ways() -> None:
