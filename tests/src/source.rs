@@ -358,7 +358,7 @@ impl Reader<'_> {
         let words: Vec<&str> = (open..end).map(|i| self.text(i)).collect();
         let for_tests = match words.get(1) {
             Some(&"test") => words.len() == 3,
-            Some(&"cfg") => words.contains(&"test") && !words.contains(&"not"),
+            Some(&"cfg") => needs_test(&words[1..]),
             _ => false,
         };
         (end, for_tests, inner)
@@ -474,6 +474,20 @@ impl Reader<'_> {
             test,
         });
     }
+}
+
+/// Whether what a `cfg` says holds in tests only: `test` stands in it as it is, or in nothing but `all`.
+fn needs_test(words: &[&str]) -> bool {
+    let mut around = Vec::new();
+    for (i, word) in words.iter().enumerate() {
+        match *word {
+            "(" => around.push(words[i.saturating_sub(1)]),
+            ")" => drop(around.pop()),
+            "test" if around.iter().all(|name| ["cfg", "all"].contains(name)) => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 #[cfg(test)]
@@ -620,6 +634,7 @@ mod tests {
         for source in [
             "#[cfg(test)] mod tests { use crate::b::Shown; }",
             "#[cfg(all(test, shuttle))] #[allow(unused)] mod tests { use crate::b::Shown; }",
+            "#[cfg(all(unix, test, not(shuttle)))] mod tests { use crate::b::Shown; }",
             "#[test] fn f() { crate::b::g(); }",
             "#[cfg(test)] use crate::b::Shown;",
             "#![cfg(test)] use crate::b::Shown;",
@@ -630,6 +645,8 @@ mod tests {
             "#[cfg(test)] mod tests {} use crate::b::Shown;",
             "#[cfg(test)] const A: [u8; 2] = [0; 2]; use crate::b::Shown;",
             "#[cfg(not(test))] use crate::b::Shown;",
+            "#[cfg(all(unix, not(test)))] use crate::b::Shown;",
+            "#[cfg(any(test, unix))] use crate::b::Shown;",
         ] {
             assert_eq!(mentioned("x", source), ["forebay::b::Shown"], "{source}");
         }
