@@ -71,20 +71,27 @@ def _register() -> None:
 def _stop_all() -> None:
     if _process != os.getpid():
         return
-    dispatchers = list(_open)
-    for dispatcher in dispatchers:
-        dispatcher.request_stop()
-    for dispatcher in dispatchers:
+    dispatchers, asked = list(_open), False
+    # Ctrl-C may come at any place in here, also between two of them: none is left out.
+    while dispatchers:
         try:
             try:
-                dispatcher.stop()
+                if not asked:
+                    asked = True
+                    for dispatcher in dispatchers:
+                        dispatcher.request_stop()
+                while dispatchers:
+                    dispatchers[0].stop()
+                    del dispatchers[0]
             except KeyboardInterrupt:
                 # It cuts the grace short: what runs is handed back, so that handlers that ask hear of it.
-                dispatcher.stop(0)
+                for dispatcher in dispatchers[:1]:
+                    dispatcher.stop(0)
                 raise
         except BaseException:
             # This, or a dump that cannot be written: it is told, and the others are stopped all the same.
             sys.excepthook(*sys.exc_info())
+            del dispatchers[:1]
     # Those of dispatchers that are gone as well.
     workers = [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
     if hung := join(workers, _LAST):

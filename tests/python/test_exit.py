@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -194,6 +195,25 @@ def test_a_ctrl_c_at_the_end_cuts_the_grace_short() -> None:
         assert err.endswith("KeyboardInterrupt\n")
         assert err.count("Traceback") == 1
     assert any(out for _, out, _ in ends)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_ctrl_c_before_anything_waits_leaves_nothing_undone(tmp_path: Path, when: str) -> None:
+    code = f"""
+    class Interrupted(forebay.Dispatcher):
+        def request_stop(self):
+            if "{when}" == "after":
+                super().request_stop()
+            signal.raise_signal(signal.SIGINT)
+    dumps = [{str(tmp_path)!r} + f"/{{n}}.dump" for n in range(3)]
+    ds = [Interrupted(dump_file=dump) for dump in dumps]
+    for d in ds:
+        d.push("never")
+    """
+    code_, out, err = run(code)
+    assert (code_, out, err.count("Traceback")) == (0, "", 1), err
+    assert err.endswith("KeyboardInterrupt\n")
+    assert len(list(tmp_path.glob("*.dump"))) == 3
 
 
 HUNG = {
