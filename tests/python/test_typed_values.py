@@ -226,7 +226,7 @@ VALUES: list[tuple[Any, Any]] = [
     (list[Model | None], [None, Model(when=NOW, price=Decimal(1))]),
     (Made | Model, Model(when=NOW, price=Decimal(1))),
     (TwoNames, TwoNames(**{"in": 1, "b": 2})),
-    (HasTwoNames, HasTwoNames(inner=[TwoNames(**{"in": 1})])),
+    (HasTwoNames, HasTwoNames(**{"within": [TwoNames(**{"in": 1})]})),
     (Struct, Struct(NOW, b"\xff", {1: "a"})),
     (dict[str, Struct], {"a": Struct(NOW, b"")}),
 ]
