@@ -98,9 +98,9 @@ pub use config::{
 };
 pub use crash::{CrashPoint, crash_at};
 pub use dispatcher::{
-    Answer, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet, Lease,
-    PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport, Stopped,
-    Subscription, Ticket, Watcher, Why, seed,
+    Answer, Awaits, Consumer, Dispatcher, End, Explanation, Handler, Hooks, Inside, Interrupt, KindSet,
+    Lease, PushError, PushManyError, Pushed, QueueExplanation, QueueStats, Stats, StopReason, StopReport,
+    Stopped, Subscription, Ticket, Watcher, Why, seed,
 };
 pub use dump::{DumpReport, VERSION as DUMP_VERSION};
 pub use durability::Durability;

@@ -70,6 +70,7 @@ pub use settle::Answer;
 pub(crate) use settle::random;
 pub use stop::StopReport;
 pub use tickets::Ticket;
+pub use wait::Awaits;
 pub use watcher::Watcher;
 
 use crate::config::{KindOptions, Options, QueueOptions};
@@ -79,7 +80,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::Events;
 use crate::fork::Birth;
 use crate::names::{KindId, QueueId};
-use crate::time::{Clock, Deadline, SystemClock, Timestamp};
+use crate::time::{Clock, SystemClock, Timestamp};
 use cells::Cells;
 use dumps::Dumps;
 use gate::Gates;
@@ -152,8 +153,8 @@ pub(crate) struct Inner {
     stop_once: ReentrantMutex<StopOnce>,
     /// Whether worker threads have been started.
     pub(crate) started: AtomicBool,
-    /// Handlers of this dispatcher that wait for another job.
-    waiting_handlers: AtomicU64,
+    /// What handlers of this dispatcher wait for, each for another job.
+    awaited: Mutex<Vec<crate::JobId>>,
     /// Where the store fails: a [`StorePlace`](events::StorePlace), or 0.
     store_failing: AtomicU8,
 }
@@ -229,7 +230,7 @@ impl Dispatcher {
             at_advance: Mutex::default(),
             stop_once: ReentrantMutex::default(),
             started: AtomicBool::new(false),
-            waiting_handlers: AtomicU64::new(0),
+            awaited: Mutex::default(),
             store_failing: AtomicU8::new(0),
         });
         let counts = inner.engine.counts()?;
@@ -625,16 +626,4 @@ pub(crate) fn this_node() -> Arc<str> {
         std::process::id()
     )
     .into()
-}
-
-impl Dispatcher {
-    /// Waits for the end of a job and returns it.
-    ///
-    /// # Errors
-    /// `Timeout` if `deadline` passed first; `NotFound` for an id that is unknown or forgotten;
-    /// `WouldDeadlock` from a handler that would wait for itself, or when every slot would be taken by a
-    /// handler that waits; `Closed` if the dispatcher stopped first; of the store.
-    pub fn wait(&self, id: crate::JobId, deadline: Deadline) -> Result<crate::Job> {
-        self.0.wait(id, deadline)
-    }
 }
