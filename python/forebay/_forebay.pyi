@@ -29,6 +29,7 @@ __all__ = [
     "AsyncHandler",
     "AsyncJobHandler",
     "Attempt",
+    "Awaiting",
     "Carrier",
     "Consumer",
     "Core",
@@ -53,6 +54,7 @@ __all__ = [
     "Subscription",
     "Worker",
     "__version__",
+    "awaiting",
     "call_handler",
     "cli_main",
     "cli_or_worker",
@@ -379,6 +381,12 @@ class Ends:
     def wait(self, timeout: Delay | None = None) -> list[tuple[int, bool | None]]: ...
     def outcomes(self) -> list[tuple[int, Any, BaseException | None]]: ...
 
+@final
+class Awaiting:
+    """A handler that is suspended until a job has ended."""
+
+    def end(self) -> None: ...
+
 @disjoint_base
 class Promise(Generic[_R]):
     """The native half of `forebay.Future`."""
@@ -595,6 +603,7 @@ class Core:
     def begin_stop(self) -> None: ...
     def finish_stop(self, grace: Delay | None = None) -> tuple[int, int]: ...
 
+def awaiting(handle: Handle[Any]) -> Awaiting | None: ...
 def call_handler(dispatcher: Core, delivery: Delivery) -> Any: ...
 def cli_main(args: list[str]) -> int: ...
 def cli_or_worker(args: list[str]) -> int | WorkerArguments: ...

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from forebay._forebay import Ends, Handle, home, outcome, seconds
+from forebay._forebay import Ends, Handle, awaiting, home, outcome, seconds
 from forebay.errors import ClosedError, ForebayError, WaitTimeout
 
 if TYPE_CHECKING:
@@ -95,12 +96,36 @@ def awaited(handle: Handle[R]) -> Generator[Any, None, R]:
 def _end_of(handle: Handle[R]) -> Generator[Any, None, Ended[R]]:
     loop = asyncio.get_running_loop()
     ear, end = _ear(loop, handle), loop.create_future()
-    number = ear.listen_for(handle, partial(_resolve, end))
+    waits = awaiting(handle)
     try:
-        ended: Ended[R] = yield from end
-        return ended
+        number = ear.listen_for(handle, partial(_resolve, end))
+        try:
+            ended: Ended[R] = yield from end
+            return ended
+        finally:
+            ear.forget(number)
     finally:
-        ear.forget(number)
+        if waits is not None:
+            waits.end()
+
+
+@contextmanager
+def _suspended_for(handle: Handle[Any]) -> Iterator[None]:
+    """If this is a handler, it waits for that job for the time of the block.
+
+    Of several that it waits for, one stands for all.
+
+    Raises:
+        WouldDeadlock: Every slot would be held by a handler that waits, or the job is the handler's own.
+    """
+    waits = awaiting(handle)
+    if waits is None:
+        yield
+        return
+    try:
+        yield
+    finally:
+        waits.end()
 
 
 def _resolve(
@@ -123,11 +148,15 @@ async def result(handle: Handle[R], timeout: Delay | None = None) -> R:
         raise WaitTimeout(text) from None
 
 
+_NOT_YET = object()
+"""In the place of what a job that has not ended comes to."""
+
+
 class _Gathering:
     """What becomes of several jobs, in their order."""
 
     def __init__(self, count: int, keep_errors: bool) -> None:
-        self.values: list[Any] = [None] * count
+        self.values: list[Any] = [_NOT_YET] * count
         self.end: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
         self._left = count
         self._keep_errors = keep_errors
@@ -144,6 +173,14 @@ class _Gathering:
         if not self._left:
             self.end.set_result(None)
 
+    async def ended(self, handles: tuple[Handle[Any], ...]) -> BaseException | None:
+        """Waits until all have, and returns what is to be raised."""
+        for handle, value in zip(handles, self.values, strict=True):
+            if not self.end.done() and value is _NOT_YET:
+                with _suspended_for(handle):
+                    return await self.end
+        return await self.end
+
 
 async def gather(handles: tuple[Handle[Any], ...], keep_errors: bool) -> tuple[Any, ...]:
     """The body of `forebay.gather`."""
@@ -153,7 +190,7 @@ async def gather(handles: tuple[Handle[Any], ...], keep_errors: bool) -> tuple[A
     try:
         for place, handle in enumerate(handles):
             listening.add(handle, partial(gathering.put, place))
-        error = await gathering.end
+        error = await gathering.ended(handles)
     finally:
         listening.stop()
     if error is not None:
@@ -197,13 +234,15 @@ class Arrivals:
         self._come: deque[Handle[Any]] = deque()
         self._woken: asyncio.Future[None] | None = None
         self._hopeless: BaseException | None = None
-        for handle in handles:
+        self._open = dict.fromkeys(handles)
+        for handle in list(self._open):
             self._listening.add(handle, partial(self._arrive, handle))
 
     def _arrive(self, handle: Handle[Any], value: object, error: BaseException | None) -> None:
         if isinstance(error, ClosedError):
             self._hopeless = error
         else:
+            self._open.pop(handle, None)
             self._come.append(handle)
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
@@ -216,7 +255,8 @@ class Arrivals:
                     if self._hopeless is not None:
                         raise self._hopeless
                     self._woken = asyncio.get_running_loop().create_future()
-                    await self._woken
+                    with _suspended_for(next(iter(self._open))):
+                        await self._woken
         except TimeoutError:
             if not patience.expired():
                 raise

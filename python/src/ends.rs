@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay::{Deadline, Error, ErrorKind, JobId, State, WatchedEnd, Watcher};
+use forebay::{Awaits, Deadline, Error, ErrorKind, JobId, State, WatchedEnd, Watcher};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 
 use crate::errors::{OrRaise, guard};
@@ -128,6 +129,35 @@ impl Ends {
             Ok(self.take(py)?.into_iter().map(told).collect())
         })
     }
+}
+
+/// Notes that the handler on this thread is suspended until a job has ended, as long as it is kept.
+#[pyclass(frozen, module = "forebay._forebay")]
+pub struct Awaiting {
+    awaits: Mutex<Option<Awaits>>,
+}
+
+#[pymethods]
+impl Awaiting {
+    /// It is not any more.
+    fn end(&self) {
+        drop(self.awaits.lock().take());
+    }
+}
+
+/// Notes that the handler on this thread is about to await a job; None if none runs here, or the job has ended. Raises
+/// WouldDeadlock if the job could not run then.
+#[pyfunction]
+pub fn awaiting(py: Python<'_>, handle: &Handle) -> PyResult<Option<Awaiting>> {
+    guard(py, || {
+        let awaits = handle
+            .shared
+            .look(py, |core| core.awaits(handle.id))
+            .or_raise(py)?;
+        Ok(awaits.map(|awaits| Awaiting {
+            awaits: Mutex::new(Some(awaits)),
+        }))
+    })
 }
 
 /// Which dispatcher a job was pushed to: the same number for two handles of the same one, while either lives.

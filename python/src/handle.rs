@@ -10,7 +10,7 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::errors::{OrRaise, guard};
+use crate::errors::{OrRaise, guard, raise};
 use crate::imports::Imported;
 use crate::record::JobInfo;
 use crate::shared::Shared;
@@ -123,7 +123,8 @@ impl Handle {
     /// Waits for the end of the job and returns what its handler returned.
     ///
     /// Raises JobFailed, JobCancelled or Shed if it did not succeed, and WaitTimeout if it has not ended after
-    /// `timeout`.
+    /// `timeout`. Raises WouldDeadlock where it could not end meanwhile: on the event loop that runs it, where the
+    /// handle is to be awaited, and in a handler that needs the last slot for its own wait.
     #[pyo3(signature = (timeout=None))]
     fn result<'py>(
         &self,
@@ -134,7 +135,8 @@ impl Handle {
     }
 
     /// For an event loop: what is awaited becomes the result, or raises what `result` raises. Who gives up waiting
-    /// leaves the job as it is.
+    /// leaves the job as it is. An async handler that awaits another job keeps its slot: it raises WouldDeadlock where
+    /// all slots would be held so.
     fn __await__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
         static AWAITED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let awaited = AWAITED.find(slf.py(), "forebay._loop", "awaited")?;
@@ -204,11 +206,33 @@ impl Handle {
         if state.or_raise(py)?.is_final() {
             return self.shared.look(py, |core| core.get(self.id)).or_raise(py);
         }
+        self.refuse_on_its_loop(py)?;
         let deadline = Deadline::maybe(timeout);
         patience::wait(py, &self.shared, deadline, ErrorKind::Timeout, |until| {
             self.shared.core.wait(self.id, until)
         })?
         .or_raise(py)
+    }
+}
+
+impl Handle {
+    /// A wait on the event loop that would run the job keeps it from running.
+    fn refuse_on_its_loop(&self, py: Python<'_>) -> PyResult<()> {
+        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let shared = &self.shared;
+        if shared.loop_thread.get() != Some(&std::thread::current().id()) || shared.core.capabilities().shared
+        {
+            return Ok(());
+        }
+        let running = RUNNING.find(py, "asyncio", "_get_running_loop")?.call0()?;
+        let kind = shared
+            .look(py, |core| core.kind(&core.get(self.id)?.kind))
+            .or_raise(py)?;
+        if running.is_none() || !shared.handlers.get(kind).is_some_and(|handler| handler.is_async) {
+            return Ok(());
+        }
+        let text = "this call waits for a job that runs on this event loop: await the handle";
+        Err(raise(py, ErrorKind::WouldDeadlock, text.into()))
     }
 }
 

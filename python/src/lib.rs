@@ -69,7 +69,7 @@ mod _forebay {
     #[pymodule_export]
     use crate::dispatcher::Core;
     #[pymodule_export]
-    use crate::ends::{Ends, home, outcome, seconds};
+    use crate::ends::{Awaiting, Ends, awaiting, home, outcome, seconds};
     #[pymodule_export]
     use crate::errors::{error_kinds, provoke_panic};
     #[pymodule_export]

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
 
 use forebay::engine::Capabilities;
 use forebay::{Dispatcher, Durability, KindId, KindSet, Name, NewJob, Payload};
@@ -40,6 +41,8 @@ pub struct Shared {
     pub push_hooks: PushHooks,
     /// Its workers.
     pub crew: Crew,
+    /// The thread of the event loop that runs async handlers, once there is one.
+    pub loop_thread: OnceLock<ThreadId>,
     /// Which of its jobs may have to be interrupted.
     pub interrupts: Arc<Interrupts>,
     /// The numbers of the kinds that were pushed by name.
@@ -65,6 +68,7 @@ impl Shared {
             handlers: Handlers::default(),
             push_hooks: PushHooks::default(),
             crew: Crew::default(),
+            loop_thread: OnceLock::new(),
             interrupts: Arc::default(),
             numbers: Numbers::default(),
             attaches: AtomicU64::new(0),

@@ -108,6 +108,8 @@ impl Station {
             till: Some(till),
             ..Desk::default()
         };
+        // A dispatcher is begun on one loop, and not again.
+        let _ = shared.loop_thread.set(std::thread::current().id());
         let station = Self {
             shared: shared.clone(),
             on,
