@@ -246,19 +246,25 @@ mod tests {
         }
     }
 
-    #[test]
-    fn follow_ups_may_come_before_the_handler_returns() {
+    /// A handler that gives its ticket away, and returns *pending* when it is let go.
+    fn held_open() -> (Dispatcher, mpsc::Receiver<Ticket>, mpsc::Sender<()>) {
         let (tickets, given) = mpsc::channel();
         let (go, gone) = mpsc::channel::<()>();
         let gone = parking_lot::Mutex::new(gone);
-        let d = Dispatcher::in_memory().unwrap();
+        let d = Dispatcher::in_memory().expect("memory opens");
         d.register("k", move |lease| {
-            tickets.send(lease.ticket()).unwrap();
+            tickets.send(lease.ticket()).expect("the test listens");
             let _ = gone.lock().recv_timeout(SOON);
             Outcome::Pending
         })
-        .unwrap();
-        d.start().unwrap();
+        .expect("a valid name");
+        d.start().expect("threads start");
+        (d, given, go)
+    }
+
+    #[test]
+    fn follow_ups_may_come_before_the_handler_returns() {
+        let (d, given, go) = held_open();
         d.push(NewJob::new("k", ())).unwrap();
         let ticket = given.recv_timeout(SOON).unwrap();
         let follow_up = [NewJob::new("later", ()).delay(SOON)];
@@ -272,17 +278,7 @@ mod tests {
 
     #[test]
     fn a_ticket_may_answer_before_the_handler_returns() {
-        let (tickets, given) = mpsc::channel();
-        let (go, gone) = mpsc::channel::<()>();
-        let gone = parking_lot::Mutex::new(gone);
-        let d = Dispatcher::in_memory().unwrap();
-        d.register("k", move |lease| {
-            tickets.send(lease.ticket()).unwrap();
-            let _ = gone.lock().recv_timeout(SOON);
-            Outcome::Pending
-        })
-        .unwrap();
-        d.start().unwrap();
+        let (d, given, go) = held_open();
         let id = d.push(NewJob::new("k", ())).unwrap().id;
         let ticket = given.recv_timeout(SOON).unwrap();
         assert_eq!(finish(&d, ticket), Answer::Stored(State::Succeeded));

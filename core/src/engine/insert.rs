@@ -61,6 +61,34 @@ pub struct Insert<'a> {
     pub restored: Option<&'a Restored>,
 }
 
+#[cfg(test)]
+impl<'a> Insert<'a> {
+    /// A job of the first queue and the first kind of which nothing else is said.
+    pub(crate) fn plain(id: JobId, payload: &'a Payload) -> Self {
+        Self {
+            id,
+            fresh: false,
+            queue: QueueId(0),
+            kind: KindId(0),
+            payload: Parcel::Shared(payload),
+            priority: 0,
+            run_at: Timestamp::EPOCH,
+            max_attempts: 0,
+            timeout: None,
+            deadline: Timestamp::MAX,
+            extras: None,
+            waits: &[],
+            capacity: 0,
+            capacity_bytes: 0,
+            undecided: false,
+            resident: Resident::default(),
+            shed: None,
+            durability: Durability::Memory,
+            restored: None,
+        }
+    }
+}
+
 /// The most of one queue that waits in memory; 0 is without bound.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Resident {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::testing::Folder;
 use super::{DurableEngine, Settings};
 use crate::durability::Durability;
-use crate::engine::{Engine, Insert, Parcel, Restored};
+use crate::engine::{Engine, Insert, Restored};
 use crate::error::ErrorKind;
 use crate::job::{Filter, NewJob, State};
 use crate::outcome::{FailureKind, Outcome};
@@ -525,26 +525,13 @@ fn a_job_from_a_dump_gets_no_fence_twice() {
         fence: 5 << 20,
         ..Restored::default()
     };
+    let payload = crate::Payload::empty();
     let insert = Insert {
-        id: JobId::from_u128(1),
-        fresh: false,
         queue,
         kind,
-        payload: Parcel::Shared(&crate::Payload::empty()),
-        priority: 0,
-        run_at: Timestamp::EPOCH,
-        max_attempts: 0,
-        timeout: None,
-        deadline: Timestamp::MAX,
-        extras: None,
-        waits: &[],
-        capacity: 0,
-        capacity_bytes: 0,
-        undecided: false,
-        resident: crate::engine::Resident::default(),
-        shed: None,
         durability: Durability::Disk,
         restored: Some(&restored),
+        ..Insert::plain(JobId::from_u128(1), &payload)
     };
     engine
         .insert(&[insert], Timestamp::EPOCH, &mut Vec::new())

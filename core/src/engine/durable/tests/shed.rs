@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::OnFull;
-use crate::engine::{Inserted, Load, Resident, Victim};
-use crate::names::{KindId, QueueId};
+use crate::engine::{Inserted, Load, Victim};
+use crate::names::QueueId;
 use crate::outcome::ShedReason;
 use crate::payload::Payload;
 
@@ -69,25 +69,10 @@ fn what_was_shed_and_is_not_written_waits_again() {
 /// What the engine takes of a job that is shed as it comes.
 fn born_shed(id: JobId, payload: &Payload, durability: Durability) -> Insert<'_> {
     Insert {
-        id,
         fresh: true,
-        queue: QueueId(0),
-        kind: KindId(0),
-        payload: Parcel::Shared(payload),
-        priority: 0,
-        run_at: Timestamp::EPOCH,
-        max_attempts: 0,
-        timeout: None,
-        deadline: Timestamp::MAX,
-        extras: None,
-        waits: &[],
-        capacity: 0,
-        capacity_bytes: 0,
-        resident: Resident::default(),
         shed: Some(ShedReason::Newest),
         durability,
-        undecided: false,
-        restored: None,
+        ..Insert::plain(id, payload)
     }
 }
 

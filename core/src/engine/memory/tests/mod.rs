@@ -41,27 +41,7 @@ pub(super) const KINDS: u16 = 3;
 /// A job without anything special.
 pub(super) fn plain(id: JobId) -> Insert<'static> {
     static EMPTY: Payload = Payload::empty();
-    Insert {
-        id,
-        fresh: false,
-        queue: Q,
-        kind: KindId(0),
-        payload: Parcel::Shared(&EMPTY),
-        priority: 0,
-        run_at: Timestamp::EPOCH,
-        max_attempts: 0,
-        timeout: None,
-        deadline: Timestamp::MAX,
-        extras: None,
-        waits: &[],
-        capacity: 0,
-        capacity_bytes: 0,
-        undecided: false,
-        resident: crate::engine::Resident::default(),
-        shed: None,
-        durability: Durability::Memory,
-        restored: None,
-    }
+    Insert::plain(id, &EMPTY)
 }
 
 fn id(n: u128) -> JobId {
