@@ -49,6 +49,9 @@ impl Index {
         if !fresh && table.find(hash, |other| is(slab, *other, id)).is_some() {
             return false;
         }
+        if table.len() == table.capacity() {
+            fetch_all(&table, slab);
+        }
         table.insert_unique(hash, slot, |other| self.hash_of(slab, *other));
         true
     }
@@ -110,6 +113,13 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 fn scramble(bits: u64) -> u64 {
     let bits = (bits ^ bits >> 32).wrapping_mul(GOLDEN);
     bits ^ bits >> 29
+}
+
+/// Says that the records of all entries will be looked into: those of a table that grows are, one after the other and
+/// each behind its lock, so that without this it would wait for each of them anew.
+#[cold]
+fn fetch_all(table: &HashTable<u32>, slab: &Slab) {
+    table.iter().for_each(|slot| slab.prefetch(*slot));
 }
 
 fn is(slab: &Slab, slot: u32, id: JobId) -> bool {
