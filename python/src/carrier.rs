@@ -13,7 +13,7 @@ use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use forebay::{Deadline, Failure, FailureKind, Inside, Lease, Outcome, StopReason, Ticket};
+use forebay::{Failure, FailureKind, Inside, Lease, Outcome, StopReason, Ticket};
 use parking_lot::Mutex;
 use pyo3::PyTraverseError;
 use pyo3::exceptions::{PyKeyboardInterrupt, PySystemExit, PyValueError};
@@ -239,7 +239,7 @@ impl<'py> Turn<'_, 'py> {
                 return Then::End(gone.and(Err(PyErr::from_value(thrown))));
             }
         };
-        let (mut jobs, mut turn) = (0, None);
+        let (mut jobs, mut began) = (0, None);
         loop {
             let ran = match next {
                 Next::Ask => match self.ask() {
@@ -257,18 +257,20 @@ impl<'py> Turn<'_, 'py> {
             };
             if let Next::Begin(_) | Next::Ask = next {
                 jobs += 1;
-                // The clock is looked at from the second job on: most turns of jobs that wait have one.
-                let over = match turn {
-                    None => false,
-                    Some(turn) => Deadline::passed(turn),
-                };
-                turn.get_or_insert_with(|| Deadline::after(TURN));
-                if over || jobs > JOBS {
-                    return Then::Again(match next {
-                        Next::Begin(lease) => At::Held(lease),
-                        _ => At::Idle,
-                    });
+            }
+            // A job is claimed when the one before it has ended: no clock is asked.
+            let over = match &next {
+                Next::Begin(lease) => {
+                    let now = lease.started();
+                    now.since(*began.get_or_insert(now)) >= TURN
                 }
+                _ => false,
+            };
+            if over || jobs > JOBS {
+                return Then::Again(match next {
+                    Next::Begin(lease) => At::Held(lease),
+                    _ => At::Idle,
+                });
             }
         }
     }

@@ -213,6 +213,14 @@ impl Lease {
         self.claimed().created
     }
 
+    /// When the job was claimed for this attempt. Of a job that was claimed with the answer for another, the end of
+    /// that one: whoever runs one after the other need not ask a clock.
+    #[must_use]
+    #[inline]
+    pub fn started(&self) -> Timestamp {
+        self.claimed().started
+    }
+
     /// When this attempt is overdue, by its timeout or its lease, if it can be.
     #[must_use]
     #[inline]
