@@ -27,7 +27,7 @@ use crate::handler::Handler;
 use crate::handlers::Registered;
 use crate::hooks::PyHooks;
 use crate::interrupt::Interrupter;
-use crate::outbox::{Outbox, Submission};
+use crate::outbox::{self, Outbox};
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
 use crate::rehearse::Overseen;
@@ -62,12 +62,11 @@ impl Core {
 
     /// Pushes a job and returns what an event loop awaits.
     fn apush(slf: &Bound<'_, Self>, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
-        let (py, shared) = (given.py, &slf.get().shared);
+        let shared = &slf.get().shared;
         let (kind, payload) = slf.get().named(given)?;
         let kind = kind.id(shared)?;
         let options = PushOptions::default().with(given.named())?;
-        let submission = Submission::new(py, shared, kind, payload, Some(&options))?;
-        submission.awaited(slf)
+        outbox::awaited(slf, kind, payload, Some(&options))
     }
 
     /// The kind and the payload of a push.

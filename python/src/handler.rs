@@ -16,7 +16,7 @@ use crate::format::Format;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::handlers::Registered;
-use crate::outbox::Submission;
+use crate::outbox;
 use crate::push::{self, PushOptions};
 use crate::rehearse;
 use crate::shared::Shared;
@@ -85,8 +85,12 @@ impl Handler {
     fn apush_here(&self, given: Given<'_, '_>) -> PyResult<Py<PyAny>> {
         let (py, shared) = (given.py, &self.shared);
         let payload = shared.call(py, Call::of(given), &self.format)?;
-        let submission = Submission::new(py, shared, self.kind_id, payload, self.options.as_ref())?;
-        submission.awaited(self.dispatcher.bind(py))
+        outbox::awaited(
+            self.dispatcher.bind(py),
+            self.kind_id,
+            payload,
+            self.options.as_ref(),
+        )
     }
 
     /// Who makes its pushes instead, in a test.

@@ -44,6 +44,7 @@ mod outcome;
 mod patience;
 mod push;
 mod read;
+mod ready;
 mod record;
 mod rehearse;
 mod shape;
@@ -89,7 +90,7 @@ mod _forebay {
     #[pymodule_export]
     use crate::json::{from_json, to_json};
     #[pymodule_export]
-    use crate::outbox::{Outbox, Ready, Submission};
+    use crate::outbox::{Outbox, Submission};
     #[pymodule_export]
     use crate::read::option_names;
     #[pymodule_export]
@@ -122,6 +123,7 @@ mod _forebay {
         crate::executor::SUBMIT.add(m.py())?;
         crate::handler::PUSH.add(m.py())?;
         crate::handler::APUSH.add(m.py())?;
+        m.add("Ready", crate::ready::class(m.py())?)?;
         m.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

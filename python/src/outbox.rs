@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use forebay::{Error, ErrorKind, KindId, NewJob, Payload, Pushed};
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyBaseException, PyStopIteration};
+use pyo3::exceptions::PyBaseException;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
@@ -23,6 +23,7 @@ use crate::handle::Handle;
 use crate::hooks::Listeners;
 use crate::imports::Imported;
 use crate::push::PushOptions;
+use crate::ready::ready;
 use crate::shared::Shared;
 
 /// A job that is about to be pushed.
@@ -34,85 +35,92 @@ pub struct Submission {
     listeners: Mutex<Listeners>,
 }
 
+/// What an event loop awaits of the push of a job of this kind: most pushes need not wait, and then the loop has nothing
+/// to do with it.
+pub fn awaited(
+    dispatcher: &Bound<'_, Core>,
+    kind: KindId,
+    payload: Payload,
+    options: Option<&PushOptions>,
+) -> PyResult<Py<PyAny>> {
+    static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let (py, shared) = (dispatcher.py(), &dispatcher.get().shared);
+    let mut job = match options {
+        None => NewJob::new(kind, payload),
+        Some(options) => options.owned(&shared.core, kind, payload).or_raise(py)?,
+    };
+    let wait = options.and_then(|options| options.wait);
+    // Whether a push waits is no reason to work without a loop.
+    RUNNING.find(py, "asyncio", "get_running_loop")?.call0()?;
+    if shared.push_hooks.none() {
+        return match now(py, shared, &mut job, wait)? {
+            Some(handle) => ready(py, handle),
+            None => Submission::new(shared, job, wait, Listeners::default()).sent(dispatcher),
+        };
+    }
+    let (mut job, listeners) = shared.push_hooks.ask(py, &shared.core, job);
+    match now(py, shared, &mut job, wait) {
+        Ok(Some(handle)) => {
+            listeners.tell(py, Ok(&handle));
+            ready(py, handle)
+        }
+        Ok(None) => Submission::new(shared, job, wait, listeners).sent(dispatcher),
+        Err(error) => {
+            listeners.tell(py, Err(&error));
+            Err(error)
+        }
+    }
+}
+
+/// Pushes the job if that means no waiting; None if it does, and then it is as it was.
+#[inline]
+fn now(
+    py: Python<'_>,
+    shared: &Arc<Shared>,
+    job: &mut NewJob<'_>,
+    wait: Option<Duration>,
+) -> PyResult<Option<Py<Handle>>> {
+    if shared.push_waits(std::slice::from_ref(job)) {
+        return Ok(None);
+    }
+    graveyard::drain(py);
+    let _near = Near::new(py);
+    match shared.core.try_push_from(job) {
+        Ok(pushed) => Handle::new(py, shared, pushed).map(Some),
+        Err(refused) if refused.kind() == ErrorKind::Full && patience(shared, job, wait).is_some() => {
+            Ok(None)
+        }
+        Err(refused) => Err(exception(py, &refused)),
+    }
+}
+
+/// How long a push waits for room, if it does.
+fn patience(shared: &Shared, job: &NewJob<'_>, wait: Option<Duration>) -> Option<Duration> {
+    let wait = wait.or_else(|| shared.core.patience(job));
+    wait.filter(|wait| !wait.is_zero())
+}
+
 impl Submission {
-    /// A job of this kind.
-    pub fn new(
-        py: Python<'_>,
-        shared: &Arc<Shared>,
-        kind: KindId,
-        payload: Payload,
-        options: Option<&PushOptions>,
-    ) -> PyResult<Self> {
-        let job = match options {
-            None => NewJob::new(kind, payload),
-            Some(options) => options.owned(&shared.core, kind, payload).or_raise(py)?,
-        };
-        let (job, listeners) = match shared.push_hooks.none() {
-            true => (job, Listeners::default()),
-            false => shared.push_hooks.ask(py, &shared.core, job),
-        };
-        Ok(Self {
+    fn new(shared: &Arc<Shared>, job: NewJob<'static>, wait: Option<Duration>, listeners: Listeners) -> Self {
+        Self {
             shared: shared.clone(),
             job: Mutex::new(Some(job)),
-            wait: options.and_then(|options| options.wait),
+            wait,
             listeners: Mutex::new(listeners),
-        })
+        }
     }
 
-    /// What an event loop awaits of it: most pushes need not wait, and then the loop has nothing to do with it.
-    pub fn awaited(mut self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
+    /// What an event loop awaits of it.
+    #[cold]
+    fn sent(self, dispatcher: &Bound<'_, Core>) -> PyResult<Py<PyAny>> {
         static PUSH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let py = dispatcher.py();
-        // Whether a push waits is no reason to work without a loop.
-        RUNNING.find(py, "asyncio", "get_running_loop")?.call0()?;
-        match self.now(py) {
-            Ok(Some(handle)) => {
-                mem::take(self.listeners.get_mut()).tell(py, Ok(&handle));
-                return Ok(Py::new(py, Ready(handle))?.into_any());
-            }
-            Ok(None) => {}
-            Err(error) => {
-                mem::take(self.listeners.get_mut()).tell(py, Err(&error));
-                return Err(error);
-            }
-        }
-        let push = PUSH.find(py, "forebay._aio", "push")?;
+        let push = PUSH.find(dispatcher.py(), "forebay._aio", "push")?;
         Ok(push.call1((dispatcher, self))?.unbind())
-    }
-
-    /// Pushes the job if that means no waiting; None if it does, and then it is to be sent.
-    fn now(&mut self, py: Python<'_>) -> PyResult<Option<Py<Handle>>> {
-        let job = self.take(py)?;
-        if self.shared.push_waits(std::slice::from_ref(&job)) {
-            *self.job.get_mut() = Some(job);
-            return Ok(None);
-        }
-        graveyard::drain(py);
-        let _near = Near::new(py);
-        match self.shared.core.try_push(job) {
-            Ok(pushed) => Handle::new(py, &self.shared, pushed).map(Some),
-            Err(refused) if refused.kind() == ErrorKind::Full => {
-                let error = exception(py, refused.error());
-                let job = refused.into_job();
-                if self.patience(&job).is_none() {
-                    return Err(error);
-                }
-                *self.job.get_mut() = Some(job);
-                Ok(None)
-            }
-            Err(refused) => Err(exception(py, refused.error())),
-        }
     }
 
     fn take(&self, py: Python<'_>) -> PyResult<NewJob<'static>> {
         let gone = || raise(py, ErrorKind::Invalid, "the job has been pushed before".into());
         self.job.lock().take().ok_or_else(gone)
-    }
-
-    fn patience(&self, job: &NewJob<'_>) -> Option<Duration> {
-        let wait = self.wait.or_else(|| self.shared.core.patience(job));
-        wait.filter(|wait| !wait.is_zero())
     }
 }
 
@@ -143,31 +151,12 @@ impl Submission {
             let job = self.take(py)?;
             let (number, mail) = (outbox.next.fetch_add(1, Ordering::Relaxed), outbox.mail.clone());
             let tell = move |answer| mail.drop_in(number, answer);
-            let sent = match self.patience(&job) {
+            let sent = match patience(&self.shared, &job, self.wait) {
                 Some(patience) => self.shared.core.submit_within(job, patience, tell),
                 None => self.shared.core.submit(job, tell),
             };
             sent.or_raise(py).map(|()| number)
         })
-    }
-}
-
-/// A push that has been made: whoever awaits it goes on at once.
-#[pyclass(frozen, module = "forebay._forebay")]
-pub struct Ready(Py<Handle>);
-
-#[pymethods]
-impl Ready {
-    fn __await__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
-    }
-
-    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
-        Err(PyStopIteration::new_err(self.0.clone_ref(py)))
     }
 }
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,35 @@ def test_an_awaited_push_becomes_a_handle(opened: Opened, tmp_path: Path) -> Non
             assert not (await d.apush("double", 4, key="one")).created
 
         run(main())
+
+
+def test_a_push_that_was_made_is_awaited_in_every_way(opened: Opened) -> None:
+    d = opened()
+
+    async def main() -> None:
+        made = d.apush("k", 1)
+        assert isinstance(made, Awaitable)
+        handle = await made
+        assert await made is handle
+        assert (await asyncio.wait_for(d.apush("k", 2), LIMIT)).created
+        with pytest.raises(StopIteration) as end:
+            next(made.__await__())
+        assert end.value.value is handle
+        with pytest.raises(TypeError, match="cannot create"):
+            type(made)()
+        # Each holds its handle and its class once, and only while it lives.
+        kind, held = type(made), sys.getrefcount(handle)
+        counts = [sys.getrefcount(kind)]
+        more = [d.apush("k", n) for n in range(100)]
+        counts.append(sys.getrefcount(kind))
+        del more
+        counts.append(sys.getrefcount(kind))
+        assert [count - counts[0] for count in counts] == [0, 100, 0]
+        del made
+        left = sys.getrefcount(handle)
+        assert left == held - 1
+
+    run(main())
 
 
 def test_errors_are_those_of_a_push(opened: Opened, tmp_path: Path) -> None:
