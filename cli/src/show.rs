@@ -79,7 +79,7 @@ pub(crate) fn seen_from(source: &Source, mut answer: Value) -> Value {
     let Some(reasons) = answer["reasons"].as_array_mut() else {
         return answer;
     };
-    let elsewhere = ["no_handler", "no_worker", "limit", "waiting"];
+    let elsewhere = ["queue_not_served", "no_handler", "no_worker", "limit", "waiting"];
     let before = reasons.len();
     reasons.retain(|reason| !elsewhere.contains(&reason["name"].as_str().unwrap_or_default()));
     // A pause that is in the file says enough.

@@ -56,6 +56,8 @@ pub enum Why {
     },
     /// Its queue is paused.
     QueuePaused(Arc<str>),
+    /// Workers take the jobs of other queues only, as [`Dispatcher::serve`] has said.
+    QueueNotServed(Arc<str>),
     /// No handler for its kind is registered here.
     NoHandler(Arc<str>),
     /// The dispatcher is stopping.
@@ -131,6 +133,7 @@ impl Why {
             Why::Blocked(_) => "blocked",
             Why::NotYet { .. } => "not_yet",
             Why::QueuePaused(_) => "queue_paused",
+            Why::QueueNotServed(_) => "queue_not_served",
             Why::NoHandler(_) => "no_handler",
             Why::DispatcherStopping => "dispatcher_stopping",
             Why::Limit { .. } => "limit",
@@ -161,6 +164,7 @@ impl fmt::Display for Why {
                 write!(f, "its next attempt starts {} from now", time(after))
             }
             Why::QueuePaused(queue) => write!(f, "queue {queue:?} is paused; resume it"),
+            Why::QueueNotServed(queue) => write!(f, "no worker here serves queue {queue:?}"),
             Why::NoHandler(kind) => write!(f, "no handler for kind {kind:?} is registered here"),
             Why::DispatcherStopping => f.write_str("the dispatcher is stopping and starts nothing"),
             Why::Limit { what, limit } => write!(f, "{what} runs as many bodies as it may ({limit})"),
@@ -377,11 +381,11 @@ impl Inner {
         if counts.paused {
             reasons.push(Why::QueuePaused(name.clone()));
         }
-        reasons.extend(
-            self.relays
-                .find(counts.queue)
-                .map(|relay| self.why_relayed(&relay)),
-        );
+        match self.relays.find(counts.queue) {
+            Some(relay) => reasons.push(self.why_relayed(&relay)),
+            None if self.served.leaves_out(counts.queue) => reasons.push(Why::QueueNotServed(name.clone())),
+            None => {}
+        }
         reasons
     }
 

@@ -34,6 +34,7 @@ mod relays;
 mod renewal;
 mod restore;
 mod room;
+mod served;
 mod settle;
 mod slots;
 mod stop;
@@ -88,6 +89,7 @@ use hooks::HookList;
 use kinds::{Defaults, Kinds};
 use queues::{Bounds, Own, check_capable};
 use relays::Relays;
+use served::Served;
 use slots::Slots;
 use stop::{AtStop, StopOnce};
 use submit::Submissions;
@@ -127,6 +129,7 @@ pub(crate) struct Inner {
     pub(crate) hooks: HookList,
     pub(crate) dumps: Dumps,
     pub(crate) relays: Relays,
+    served: Served,
     submissions: Submissions,
     pub(crate) birth: Birth,
     /// Which dispatcher of this process, from 1.
@@ -211,6 +214,7 @@ impl Dispatcher {
             hooks: HookList::default(),
             dumps: Dumps::default(),
             relays: Relays::default(),
+            served: Served::default(),
             submissions: Submissions::default(),
             birth: Birth::here(),
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),

@@ -57,7 +57,7 @@ impl Dispatcher {
         let set = Arc::new(KindSet::new());
         set.add(id);
         self.give_kind(id, set.clone());
-        let mut consumer = self.consumer(set);
+        let mut consumer = self.worker(set);
         let runtime = runtime.clone();
         let make = move |lease: Arc<Lease>| -> Body {
             let body = handler(lease);

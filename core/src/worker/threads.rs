@@ -25,7 +25,7 @@ pub(super) fn start(dispatcher: &Dispatcher) -> Result<()> {
     }
     let (alive, mut pool) = (Arc::<Alive>::default(), Vec::new());
     for i in 0..dispatcher.options().concurrency {
-        let (mut consumer, alive) = (dispatcher.consumer(dispatcher.handled()), alive.clone());
+        let (mut consumer, alive) = (dispatcher.worker(dispatcher.handled()), alive.clone());
         alive.threads.fetch_add(1, Ordering::SeqCst);
         let thread = crate::threads::spawn(&format!("worker-{i}"), move || {
             work(&mut consumer);
