@@ -61,9 +61,15 @@ def dispatcher(using: str = "default") -> Dispatcher:
 def push_on_commit(task: Task[P, Any, Any], /, *args: P.args, **kwargs: P.kwargs) -> None:
     """Pushes a job when the transaction of the default database commits; at once if there is none.
 
-    If it is rolled back nothing is pushed. If the process dies between the commit and the push, the job is
-    lost: where that matters, keep a row that tells what is still to be pushed. Options come with the task:
+    If it is rolled back nothing is pushed. Options come with the task:
     `push_on_commit(send_receipt.options(delay=60), order.pk)`.
+
+    Two stores are written, one after the other, and nothing joins them. The job is lost, and the row stays,
+    if the process dies between the commit and the push; and if the push is refused, because the queue is full
+    or the file cannot be written, which is raised where the transaction ends and leaves out what else was to
+    follow the commit. Where that matters let the row itself say that its job is still owed, and have
+    something that comes by regularly push what is: with `key=f"receipt-{order.pk}"`, in both places, the
+    second push of a job finds the first one.
 
     For another database say `transaction.on_commit(lambda: task.push(...), using="other")`. In a `TestCase`
     of Django's nothing commits: push within `self.captureOnCommitCallbacks(execute=True)`.
