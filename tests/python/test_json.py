@@ -191,6 +191,34 @@ def test_random_values_come_back() -> None:
         assert repr(from_json(text)) == repr(json.loads(text)), f"seed {seed}"
 
 
+def test_texts_of_all_lengths_with_something_odd_at_every_place() -> None:
+    for length in range(35):
+        for odd in ("", '"', "\\", "\n", "\x1f", "\x7f", "é", "\U0001f600"):
+            for place in range(length if odd else 1):
+                text = "abcdefghijklmnopqrstuvwxyzABCDEFGHI"[:length]
+                text = text[:place] + odd + text[place + 1 :] if odd else text
+                written = to_json([text, {text: text}])
+                assert written == expected([text, {text: text}])
+                assert from_json(written) == [text, {text: text}]
+
+
+def test_names_that_are_nearly_the_same_are_not_mixed_up() -> None:
+    names = ["n" * length for length in range(40)]
+    names += [name[:place] + "x" + name[place + 1 :] for name in names for place in range(len(name))]
+    for _ in range(2):
+        for name in names:
+            assert from_json(to_json({name: 1, f"{name}y": 2})) == {name: 1, f"{name}y": 2}
+
+
+def test_numbers_of_all_lengths() -> None:
+    for length in range(1, 25):
+        for digits in ("9" * length, "1" + "0" * (length - 1)):
+            for text in (digits, f"-{digits}"):
+                assert from_json(text.encode()) == int(text)
+                assert to_json(int(text)) == text.encode()
+                assert repr(from_json(f"{text}.5".encode())) == repr(float(f"{text}.5"))
+
+
 def test_what_cannot_be_written_is_named_by_its_path() -> None:
     for value, where in [
         ({"a": [0, 1, 2, {"b": object()}]}, "$.a[3].b: a object"),

@@ -13,11 +13,45 @@ const LONGEST: usize = 32;
 /// How many names there is room for.
 const PLACES: usize = 256;
 
-/// A name as it stands in a text, and as an object.
+/// A name as an object, and what its text is told by.
 struct Name {
+    label: Label,
     text: [u8; LONGEST],
-    len: usize,
     object: Py<PyString>,
+}
+
+/// The length of a text, its first eight bytes and its last. Up to 16 bytes that is all of it.
+#[derive(Clone, Copy, PartialEq)]
+struct Label {
+    first: u64,
+    last: u64,
+    len: usize,
+}
+
+impl Label {
+    #[inline]
+    fn of(text: &[u8]) -> Self {
+        let (first, last) = match (text.first_chunk(), text.last_chunk()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => (text.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+        };
+        let len = text.len();
+        Self { first, last, len }
+    }
+
+    /// Whether it may be the label of another text as well.
+    #[inline]
+    fn is_part(&self) -> bool {
+        self.len > 16
+    }
+
+    /// Where the name belongs. Whoever makes names collide makes them slow, and no more.
+    #[inline]
+    fn place(&self) -> usize {
+        let mixed =
+            (self.first ^ self.last.rotate_left(23) ^ self.len as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> 32) as usize % PLACES
+    }
 }
 
 /// The names that came last.
@@ -33,38 +67,33 @@ impl Names {
     }
 
     /// The object for this name.
+    #[inline]
     pub fn get<'py>(&mut self, py: Python<'py>, text: &str) -> Bound<'py, PyString> {
         let bytes = text.as_bytes();
-        if bytes.len() > LONGEST {
-            return PyString::new(py, text);
-        }
-        let place = &mut self.0[place(bytes)];
-        if let Some(name) = place
-            && name.len == bytes.len()
-            && name.text[..name.len] == *bytes
+        let label = Label::of(bytes);
+        if let Some(name) = &self.0[label.place()]
+            && name.label == label
+            && (!label.is_part() || name.text[..label.len] == *bytes)
         {
             return name.object.bind(py).clone();
         }
+        self.keep(py, text, label)
+    }
+
+    /// An object for a name that is not there.
+    #[cold]
+    fn keep<'py>(&mut self, py: Python<'py>, text: &str, label: Label) -> Bound<'py, PyString> {
         let object = PyString::new(py, text);
-        let mut kept = [0; LONGEST];
-        kept[..bytes.len()].copy_from_slice(bytes);
-        // The former one is a plain string: nothing of Python runs when it goes.
-        *place = Some(Name {
-            text: kept,
-            len: bytes.len(),
-            object: object.clone().unbind(),
-        });
+        if label.len <= LONGEST {
+            let mut kept = [0; LONGEST];
+            kept[..label.len].copy_from_slice(text.as_bytes());
+            // The former one is a plain string: nothing of Python runs when it goes.
+            self.0[label.place()] = Some(Name {
+                label,
+                text: kept,
+                object: object.clone().unbind(),
+            });
+        }
         object
     }
-}
-
-/// Where a name belongs, by its first and its last bytes. Whoever makes names collide makes them slow, and no more.
-fn place(name: &[u8]) -> usize {
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
-        (Some(first), Some(last)) => (word(first), word(last)),
-        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
-    };
-    let mixed = (first ^ last.rotate_left(23) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 32) as usize % PLACES
 }

@@ -9,6 +9,9 @@ use super::DEEPEST;
 use super::names::Names;
 use super::scan::plain;
 
+/// So many digits always fit into an `i64`.
+const EXACT: usize = 18;
+
 /// Reads one value. Each step answers `None` for what it leaves to the `json` module: what is not JSON, and
 /// what is not quite JSON but read by that module all the same.
 pub struct Reader<'py, 'a> {
@@ -212,13 +215,20 @@ impl<'py, 'a> Reader<'py, 'a> {
 
     fn number(&mut self) -> Option<Bound<'py, PyAny>> {
         let start = self.at;
-        self.at += usize::from(self.peek()? == b'-');
-        match self.peek()? {
-            b'0' => self.at += 1,
-            _ => self.digits()?,
+        let negative = self.peek()? == b'-';
+        self.at += usize::from(negative);
+        let first = self.at;
+        let value = self.digits()?;
+        let digits = self.at - first;
+        // Not a number that begins with a 0 and goes on: JSON has none.
+        if digits > 1 && self.text.as_bytes()[first] == b'0' {
+            return None;
         }
         if !matches!(self.peek(), Some(b'.' | b'e' | b'E')) {
-            return self.int(start);
+            return match digits <= EXACT {
+                true => self.int(if negative { -value } else { value }),
+                false => self.long(start),
+            };
         }
         if self.peek() == Some(b'.') {
             self.at += 1;
@@ -233,24 +243,29 @@ impl<'py, 'a> Reader<'py, 'a> {
         Some(PyFloat::new(self.py, text.parse().ok()?).into_any())
     }
 
-    /// The whole number from `start` to here.
-    fn int(&self, start: usize) -> Option<Bound<'py, PyAny>> {
+    fn int(&self, small: i64) -> Option<Bound<'py, PyAny>> {
+        // SAFETY: the thread is attached, and the answer is a new reference, or null without memory.
+        unsafe { Bound::from_owned_ptr_or_err(self.py, ffi::PyLong_FromLongLong(small)).ok() }
+    }
+
+    /// The whole number from `start` to here, of any length.
+    #[cold]
+    fn long(&self, start: usize) -> Option<Bound<'py, PyAny>> {
         let text = &self.text[start..self.at];
-        match text.parse::<i64>() {
-            // SAFETY: the thread is attached, and the answer is a new reference, or null without memory.
-            Ok(small) => unsafe {
-                Bound::from_owned_ptr_or_err(self.py, ffi::PyLong_FromLongLong(small)).ok()
-            },
+        match text.parse() {
+            Ok(small) => self.int(small),
             Err(_) => self.py.get_type::<PyInt>().call1((text,)).ok(),
         }
     }
 
-    /// One digit, or several.
-    fn digits(&mut self) -> Option<()> {
-        let start = self.at;
-        while let Some(b'0'..=b'9') = self.peek() {
+    /// One digit, or several. What they are as a number is true for up to [`EXACT`] of them.
+    #[inline]
+    fn digits(&mut self) -> Option<i64> {
+        let (start, mut value) = (self.at, 0_i64);
+        while let Some(digit @ b'0'..=b'9') = self.peek() {
+            value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
             self.at += 1;
         }
-        (self.at > start).then_some(())
+        (self.at > start).then_some(value)
     }
 }
