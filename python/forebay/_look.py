@@ -7,6 +7,7 @@ import time
 from typing import Any, TypedDict
 
 from forebay import _forebay
+from forebay._types import WorkerArguments
 from forebay.dispatcher import Dispatcher
 
 _LOOKS = 512
@@ -24,6 +25,7 @@ class Started(TypedDict):
     durability: str
     threads: int
     processes: int
+    queues: list[str] | None
     grace: str
     handlers: dict[str, dict[str, str]]
 
@@ -56,20 +58,19 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def started(
-    dispatcher: Dispatcher, target: str, threads: int | None, grace: float | None, processes: int = 1
-) -> Started:
-    """What a worker has before it."""
-    settings = dispatcher.settings
+def started(dispatcher: Dispatcher, arguments: WorkerArguments) -> Started:
+    """What a worker process has before it."""
+    settings, threads, grace = dispatcher.settings, arguments["threads"], arguments["grace"]
     return Started(
         at_us=now_us(),
         version=_forebay.__version__,
         pid=os.getpid(),
-        target=target,
+        target=arguments["target"],
         url=os.fspath(dispatcher._url),
         durability=dispatcher.durability,
         threads=dispatcher.concurrency if threads is None else min(threads, dispatcher.concurrency),
-        processes=processes,
+        processes=1,
+        queues=arguments["queues"],
         grace=settings["grace"] if grace is None else f"{grace:g}s",
         handlers={
             kind: {name: text for name, text in options.items() if text != "default"}

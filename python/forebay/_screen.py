@@ -44,6 +44,9 @@ class Screen:
     has_foot = False
     """Whether it has a line that others must not print into."""
 
+    def loaded(self, error: BaseException | None) -> None:
+        """The program is loaded, or as much of it as there was before this error."""
+
     def started(self, about: Started) -> None:
         """A worker begins."""
 
@@ -179,7 +182,7 @@ class Live(Screen):
         kept = about["durability"]
         head = f"forebay {about['version']}  {about['target']}  {about['url']}"
         print(self._paint(harmless(head), BUSY) + (f" ({kept})" if kept != "memory" else ""))
-        print(self._paint(f"  {_size(about)}; Ctrl-C stops, a second one at once", DIM))
+        print(self._paint(f"  {harmless(_size(about))}; Ctrl-C stops, a second one at once", DIM))
         width = max(map(len, about["handlers"]))
         for kind, options in about["handlers"].items():
             said = "  ".join(f"{name}={text}" for name, text in options.items())
@@ -319,7 +322,9 @@ def harmless(text: str) -> str:
 def _size(about: Started) -> str:
     each = f"{about['processes']} processes with " if about["processes"] > 1 else ""
     threads = "1 thread" if about["threads"] == 1 else f"{about['threads']} threads"
-    return f"{each}{threads}, grace {about['grace']}"
+    queues = about["queues"]
+    only = f", only {'queue' if len(queues) == 1 else 'queues'} {', '.join(queues)}" if queues else ""
+    return f"{each}{threads}, grace {about['grace']}{only}"
 
 
 def _stopping(counts: Counts, grace: str) -> str:

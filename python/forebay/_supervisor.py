@@ -4,6 +4,9 @@ Each child is a `forebay worker` of its own, in a session of its own, so that a 
 alone, which passes it on once. A socket joins it to this process: the child tells its looks, and hears by the
 end of the socket that this process is gone, whatever ended it; then it stops as after a SIGTERM. Children
 share nothing but the file, which is why one that is killed loses nothing.
+
+With `--reload` there may be one alone, and a change of the program has all stop, and start again. A program
+that cannot be loaded is one that waits for its next change.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import IO, Any, cast
 
-from forebay import _screen, _worker
+from forebay import _reload, _screen, _worker
 from forebay._look import ZERO, Counts, Looks, Started, Totals
 from forebay._types import WorkerArguments
 from forebay.dispatcher import Dispatcher
@@ -42,6 +45,9 @@ class _Child:
         # Whether it has said that it stops, and whether it is to do so at once.
         self._stops, self._hurries = False, False
         self._born = 0.0
+        self.born_ns = 0
+        self.serves = False
+        """Whether it has found the dispatcher, in its present life or its last."""
         self._pipe: socket.socket | None = None
         self._rest = b""
         self.output: IO[bytes] | None = None
@@ -50,6 +56,7 @@ class _Child:
     def start(self, words: list[str], selector: selectors.BaseSelector, above: bool) -> None:
         """Its next life; `above` if what it prints is shown by this process, whose screen has a foot."""
         ours, theirs = socket.socketpair()
+        self._born, self.born_ns = time.monotonic(), time.time_ns()
         with theirs:
             environment = os.environ | {_worker.CHILD: str(theirs.fileno())}
             if above:
@@ -69,7 +76,7 @@ class _Child:
             selector.register(output, selectors.EVENT_READ, self)
         ours.setblocking(False)
         self._pipe, self._rest, self.due = ours, b"", None
-        self._born, self._stops = time.monotonic(), False
+        self._stops = self.serves = False
         selector.register(ours, selectors.EVENT_READ, self)
 
     def hear(self, selector: selectors.BaseSelector) -> list[dict[str, Any]]:
@@ -167,6 +174,10 @@ class Supervisor:
         self._handed_back = 0
         self._stopping = False
         self._code = 0
+        self._watch = _reload.Watch() if arguments["reload"] else None
+        self._next_look = time.monotonic() + _reload.PERIOD
+        # Whether all are to end because the program has changed, and whether it waits for that.
+        self._reloading = self._broken = False
 
     def run(self) -> int:
         """Serves until somebody stops it, and returns the exit code."""
@@ -198,6 +209,8 @@ class Supervisor:
     def _step(self, signals: socket.socket) -> bool:
         """Waits for something to happen and deals with it; false when nothing more will."""
         due = [child.due for child in self._children if child.due is not None]
+        if self._watch is not None:
+            due.append(self._next_look)
         wait = max(0.0, min(due) - time.monotonic()) if due else None
         for key, _ in self._selector.select(wait):
             if key.data is not None and key.fileobj is key.data.output:
@@ -214,13 +227,41 @@ class Supervisor:
             self._bury(child)
             if child.due is not None and child.due <= time.monotonic():
                 self._start(child)
-        return any(child.process is not None or child.due is not None for child in self._children)
+        if self._watch is not None and not self._stopping:
+            self._reload(self._watch)
+        return self._broken or any(
+            child.process is not None or child.due is not None for child in self._children
+        )
+
+    def _reload(self, watch: _reload.Watch) -> None:
+        """Has all end when the program has changed, and start when they have."""
+        now = time.monotonic()
+        if not self._reloading and now >= self._next_look:
+            self._next_look = now + _reload.PERIOD
+            if (file := watch.changed()) is not None:
+                self._screen.note(f"{os.path.relpath(file)} has changed; starting again", file=file)
+                self._reloading = True
+                for child in self._children:
+                    child.due = None
+                    child.tell(signal.SIGTERM)
+        if self._reloading and all(child.process is None for child in self._children):
+            watch.renew()
+            self._reloading = self._broken = False
+            # The counts of a memory begin anew; and whoever was told to end did not die.
+            self._looks = None
+            for child in self._children:
+                child.deaths = 0
+            self._start(self._children[0])
 
     def _start(self, child: _Child) -> None:
         said = self._arguments
         words = [sys.executable, "-m", "forebay", "worker", said["target"]]
         interval = self._screen.interval if said["interval"] is None else said["interval"]
-        words.append(f"--interval={1000 * interval:.0f}ms")
+        words += [f"--interval={1000 * interval:.0f}ms", f"--processes={said['processes']}"]
+        if said["reload"]:
+            words.append("--reload")
+        if said["queues"] is not None:
+            words.append(f"--queues={','.join(said['queues'])}")
         if said["threads"] is not None:
             words.append(f"--threads={said['threads']}")
         if said["grace"] is not None:
@@ -229,6 +270,10 @@ class Supervisor:
 
     def _told(self, child: _Child, told: dict[str, Any]) -> None:
         event = told.pop("event")
+        if event == "files":
+            if self._watch is not None:
+                self._watch.add(told["files"], child.born_ns)
+            return
         if event == "started":
             self._started(child, told)
             return
@@ -248,15 +293,20 @@ class Supervisor:
                 self._screen.look(self._counts)
 
     def _started(self, child: _Child, told: dict[str, Any]) -> None:
+        child.serves = True
+        pid = told["pid"]
         if child.deaths:
-            pid = told["pid"]
             self._screen.note(f"process {child.number} is back, as {pid}", process=child.number, pid=pid)
+        elif self._about is not None and child is self._children[0]:
+            self._screen.note(f"loaded again, by {pid}", process=child.number, pid=pid)
         if self._about is None:
             self._about = cast(Started, told | {"processes": len(self._children), "pid": os.getpid()})
             self._screen.started(self._about)
-            for other in self._children[1:]:
-                if not self._stopping:
-                    self._start(other)
+        if self._stopping or self._reloading:
+            return
+        for other in self._children:
+            if other.process is None and other.due is None:
+                self._start(other)
 
     def _signal(self, number: signal.Signals) -> None:
         if number == signal.SIGCHLD:
@@ -268,7 +318,7 @@ class Supervisor:
                 child.hurry()
 
     def _stop(self) -> None:
-        self._stopping = True
+        self._stopping, self._broken = True, False
         for child in self._children:
             child.due = None
             child.tell(signal.SIGTERM)
@@ -285,6 +335,10 @@ class Supervisor:
         if self._stopping:
             # One that had not begun to listen is ended by the signal itself.
             self._code = max(self._code, code)
+        elif self._reloading:
+            pass
+        elif self._waits_for_a_change(child, code):
+            self._broken = True
         elif self._about is None and code in (_worker.USAGE, _worker.BROKEN):
             # It has told why, and every other one would.
             self._code = code
@@ -296,17 +350,27 @@ class Supervisor:
             text = f"process {child.number} {how}; a new one starts in {pause:g}s"
             self._screen.note(text, process=child.number, exit_code=code)
 
+    def _waits_for_a_change(self, child: _Child, code: int) -> bool:
+        """Whether it ended because the program cannot be loaded, as one is while somebody writes it."""
+        if self._watch is None or child.serves:
+            return False
+        if code != _worker.BROKEN and not (code == _worker.USAGE and self._about is not None):
+            return False
+        self._watch.widen()
+        self._screen.note("waiting for the program to change", exit_code=code)
+        return True
+
 
 def child(arguments: WorkerArguments, number: int) -> int:
     """Runs one of the processes, which has the socket of this number, and returns its exit code."""
     # Nothing that a handler starts is to keep it open.
     os.set_inheritable(number, False)
     with socket.socket(fileno=number) as pipe:
-        screen = _Told(pipe)
-        dispatcher = _worker.find(arguments["target"], screen)
+        screen = _Told(pipe, arguments["reload"])
+        dispatcher = _worker.find(arguments, screen)
         if isinstance(dispatcher, int):
             return dispatcher
-        if dispatcher.settings["shared"] != "true":
+        if arguments["processes"] > 1 and dispatcher.settings["shared"] != "true":
             text = f"{arguments['target']} has its jobs to itself, and several processes cannot share them;"
             screen.wrong(
                 f"{text} open a file with shared=True, as Dispatcher('sqlite:jobs.db', shared=True)", 2
@@ -334,13 +398,22 @@ def _listen(pipe: socket.socket, dispatcher: Dispatcher) -> None:
 class _Told(_screen.Screen):
     """A screen that is another process."""
 
-    def __init__(self, to: socket.socket) -> None:
+    def __init__(self, to: socket.socket, tells_files: bool) -> None:
         self._pipe = to
+        self._tells_files = tells_files
+        self._modules = 0
+
+    def loaded(self, error: BaseException | None) -> None:
+        # Modules may be loaded later as well, by handlers.
+        if self._tells_files and (error is not None or len(sys.modules) != self._modules):
+            self._modules = len(sys.modules)
+            self._tell("files", files=_reload.files(error))
 
     def started(self, about: Started) -> None:
         self._tell("started", **about)
 
     def look(self, counts: Counts) -> None:
+        self.loaded(None)
         self._tell("counts", **counts)
 
     def stopping(self, counts: Counts, grace: str) -> None:

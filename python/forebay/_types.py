@@ -153,6 +153,10 @@ class WorkerArguments(TypedDict):
     """How many threads run sync handlers; None is as many as jobs may run at once."""
     processes: int
     """How many processes work."""
+    queues: list[str] | None
+    """The only queues that are served; None is every one."""
+    reload: bool
+    """Whether to start again when a file of the program changes."""
     grace: float | None
     """How long running jobs have to end after a stop, in seconds; None leaves it to the dispatcher."""
     interval: float | None

@@ -9,7 +9,7 @@ import traceback
 from forebay import _exit, _look, _screen, _target
 from forebay._types import WorkerArguments
 from forebay.dispatcher import Dispatcher
-from forebay.errors import ClosedError
+from forebay.errors import ClosedError, InvalidError
 
 USAGE, BROKEN, INTERRUPTED = 2, 1, 130
 
@@ -22,7 +22,7 @@ def main(arguments: WorkerArguments) -> int:
             from forebay import _supervisor
 
             return _supervisor.child(arguments, int(number))
-        if arguments["processes"] > 1:
+        if arguments["processes"] > 1 or arguments["reload"]:
             from forebay import _supervisor
 
             return _supervisor.Supervisor(arguments, screen).run()
@@ -38,22 +38,28 @@ CHILD = "FOREBAY_WORKER_SOCKET"
 
 
 def _alone(arguments: WorkerArguments, screen: _screen.Screen) -> int:
-    dispatcher = find(arguments["target"], screen)
+    dispatcher = find(arguments, screen)
     if isinstance(dispatcher, int):
         return dispatcher
     return leave(serve(dispatcher, arguments, screen))
 
 
-def find(target: str, screen: _screen.Screen) -> Dispatcher | int:
-    """The dispatcher; or an exit code, after it was told what is wrong."""
+def find(arguments: WorkerArguments, screen: _screen.Screen) -> Dispatcher | int:
+    """The dispatcher, which knows its queues; or an exit code, after it was told what is wrong."""
     try:
-        return _target.find(target)
-    except _target.NoTarget as error:
+        dispatcher = _target.find(arguments["target"])
+        if (queues := arguments["queues"]) is not None:
+            dispatcher.serve(queues)
+    except (_target.NoTarget, InvalidError) as error:
+        screen.loaded(error)
         screen.wrong(str(error), USAGE)
         return USAGE
     except _target.BrokenTarget as error:
+        screen.loaded(error.__cause__)
         traceback.print_exception(*_target.trace_of(error))
         return BROKEN
+    screen.loaded(None)
+    return dispatcher
 
 
 def serve(
@@ -65,7 +71,7 @@ def serve(
     """Serves it until somebody stops it, and returns the exit code."""
     threads, grace = arguments["threads"], arguments["grace"]
     looks = looks or _look.Looks(_look.totals(dispatcher.stats()))
-    screen.started(about := _look.started(dispatcher, arguments["target"], threads, grace))
+    screen.started(about := _look.started(dispatcher, arguments))
     interval = screen.interval if arguments["interval"] is None else arguments["interval"]
     done = threading.Event()
     watch = (dispatcher, looks, screen, max(0.01, interval), about["grace"], done)

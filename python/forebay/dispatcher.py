@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import (
     TYPE_CHECKING,
@@ -341,8 +341,22 @@ class Dispatcher(Core):
 
     # ---- life -------------------------------------------------------------------------------------------
 
-    def start(self, threads: int | None = None) -> None:
+    def serve(self, queues: Sequence[str]) -> None:
+        """Has the workers of this dispatcher take jobs of these queues only.
+
+        The others are for whoever else has the file: other processes, which serve them or every queue. Pushes
+        go to any queue as before, and so do consumers of the program's own. Say it once, before the start:
+        `with`, `async with`, `start`, `run` or `arun`; the last three take the same as `queues`.
+
+        Raises:
+            InvalidError: There is no queue, or a name cannot be one, or it was said before or too late.
+        """
+        super().serve(queues)
+
+    def start(self, threads: int | None = None, *, queues: Sequence[str] | None = None) -> None:
         """Starts worker threads, as many as jobs may run at once unless `threads` says less.
+
+        With `queues` they serve these only, as `serve` says.
 
         Threads are started once there is a handler for them: those for sync handlers, and one with an event
         loop, `forebay-worker-loop`, for async ones. To run those on a loop of your own, use `async with`
@@ -355,6 +369,8 @@ class Dispatcher(Core):
             )
         self.check_open()
         with self._starting:
+            if queues is not None:
+                self.serve(queues)
             if self._wanted:
                 return
             self._wanted = self.concurrency if threads is None else threads
@@ -390,10 +406,16 @@ class Dispatcher(Core):
                 )
                 self._loop_thread.start()
 
-    def run(self, threads: int | None = None, *, grace: Delay | None = None) -> None:
+    def run(
+        self,
+        threads: int | None = None,
+        *,
+        queues: Sequence[str] | None = None,
+        grace: Delay | None = None,
+    ) -> None:
         """Starts the workers and waits until somebody stops the dispatcher; then stops it.
 
-        `threads` is as for `start`, `grace` as for `stop`.
+        `threads` and `queues` are as for `start`, `grace` as for `stop`.
 
         On the main thread, SIGINT and SIGTERM are such somebodies: the first one lets running jobs finish
         within the grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. Another
@@ -403,7 +425,7 @@ class Dispatcher(Core):
         with self._sigterm():
             try:
                 try:
-                    self.start(threads)
+                    self.start(threads, queues=queues)
                     # In slices: a signal that comes on the way into a wait does not end it.
                     while not self._stopped.acquire(timeout=_SLICE):
                         pass
@@ -478,8 +500,10 @@ class Dispatcher(Core):
         """
         self._warn_of_lost(await self.astop(), error)
 
-    async def arun(self) -> None:
+    async def arun(self, *, queues: Sequence[str] | None = None) -> None:
         """Starts on this event loop, as `async with` does, waits until somebody asks for a stop, and stops.
+
+        With `queues` it serves these only, as `serve` says.
 
         On the main thread SIGINT and SIGTERM ask for it: the first one lets running jobs finish within the
         grace, a second SIGINT hands them back at once and raises KeyboardInterrupt. A signal that the program
@@ -488,6 +512,8 @@ class Dispatcher(Core):
         """
         from forebay import _async
 
+        if queues is not None:
+            self.serve(queues)
         await _async.run(self)
 
     async def astop(self, grace: Delay | None = None) -> StopReport:

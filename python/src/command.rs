@@ -33,6 +33,12 @@ struct Worker {
     /// How many processes run jobs; more than one need a file that is opened with shared=True
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
     processes: u16,
+    /// Serve these queues only, as mail,reports [default: every queue]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    queues: Option<Vec<String>>,
+    /// Start again when a file of the program changes, for whoever is writing it
+    #[arg(long)]
+    reload: bool,
     /// How long running jobs have to end after a stop, as 30s or 5m [default: as the dispatcher says]
     #[arg(long, value_name = "TIME", value_parser = forebay::parse_duration)]
     grace: Option<Duration>,
@@ -76,6 +82,8 @@ impl Worker {
         dict.set_item("target", self.target)?;
         dict.set_item("threads", self.threads)?;
         dict.set_item("processes", self.processes)?;
+        dict.set_item("queues", self.queues)?;
+        dict.set_item("reload", self.reload)?;
         dict.set_item("grace", self.grace.map(|time| time.as_secs_f64()))?;
         dict.set_item("interval", self.interval.map(|time| time.as_secs_f64()))?;
         dict.set_item("quiet", self.quiet)?;

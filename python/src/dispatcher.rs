@@ -281,6 +281,11 @@ impl Core {
         })
     }
 
+    /// Has workers take jobs of these queues only.
+    fn serve(&self, py: Python<'_>, queues: Vec<String>) -> PyResult<()> {
+        guard(py, || self.core().serve(queues).or_raise(py))
+    }
+
     /// Where an event loop gets the answers of its pushes.
     fn outbox(&self, py: Python<'_>) -> PyResult<Outbox> {
         guard(py, || Outbox::new(py, &self.shared))

@@ -96,7 +96,7 @@ pub enum Asked {
 impl Station {
     /// For the async handlers of this dispatcher.
     pub fn new(py: Python<'_>, shared: &Arc<Shared>, on: Loop) -> PyResult<Py<Self>> {
-        let mut consumer = shared.core.consumer(shared.async_kinds.clone());
+        let mut consumer = shared.core.worker(shared.async_kinds.clone());
         consumer.descriptor().or_raise(py)?;
         // From now on it hears of leases that should stop.
         consumer.stopped(0).or_raise(py)?;

@@ -42,7 +42,7 @@ pub struct Worker {
 impl Worker {
     /// A worker for the handlers of this dispatcher.
     pub fn new(shared: &Arc<Shared>) -> Self {
-        let consumer = shared.core.consumer(shared.kinds.clone());
+        let consumer = shared.core.worker(shared.kinds.clone());
         Self {
             shared: shared.clone(),
             consumer: Mutex::new(Some(consumer)),

@@ -443,3 +443,84 @@ def test_what_has_ended_is_counted_from_the_first_look() -> None:
     looks = Looks(Totals(**(ZERO | {"done": 100, "failed": 7})))
     took = looks.take(Totals(**(ZERO | {"done": 130, "failed": 8, "running": 2})))
     assert (took["done"], took["failed"], took["running"]) == (30, 1, 2)
+
+
+@pytest.mark.parametrize("words", [(), ("--processes", "2")], ids=["alone", "several"])
+def test_only_these_queues_are_served(worker: Started, file: Dispatcher, words: tuple[str, ...]) -> None:
+    other = file.push("double", 1, queue="c")
+    running = worker("app:d", "--json", "--queues", "a,b", *words)
+    assert running.event("started")["queues"] == ["a", "b"]
+    for queue in ("a", "b"):
+        assert file.push("double", 2, queue=queue).result(LIMIT) == 4
+    running.process.send_signal(signal.SIGTERM)
+    assert running.event("stopped")["done"] == 2
+    assert running.end() == (0, "")
+    assert other.status == "queued"
+
+
+def test_queues_that_make_no_sense_are_refused(worker: Started, app: Path) -> None:
+    code, errors = worker("app:d", "--queues", "").end()
+    assert (code, "queue name is empty" in errors) == (2, True), errors
+    (app / "said.py").write_text("from app import d\nd.serve(['a'])\n")
+    code, errors = worker("said", "--queues", "b").end()
+    assert (code, "say it once" in errors) == (2, True), errors
+
+
+CHANGES = """
+import forebay
+import part
+d = forebay.Dispatcher({url})
+@d.handler(max_attempts=1)
+def answer(_):
+    return part.ANSWER
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("--processes", "2")], ids=["alone", "several"])
+def test_a_change_of_the_program_starts_it_again(
+    worker: Started, file: Dispatcher, app: Path, words: tuple[str, ...]
+) -> None:
+    # Another length each time: within a second Python takes a file of the same length for the same.
+    (app / "part.py").write_text("ANSWER = 1\n")
+    (app / "app.py").write_text(CHANGES.format(url="'sqlite:jobs.db', shared=True"))
+    running = worker("app:d", "--json", "--reload", *words)
+    running.event("started")
+    assert file.push("answer").result(LIMIT) == 1
+    (app / "part.py").write_text("ANSWER = 22\n")
+    told = running.event("note")
+    assert (told["text"], told["file"]) == ("part.py has changed; starting again", str(app / "part.py"))
+    assert running.event("note")["text"].startswith("loaded again, by ")
+    assert file.push("answer").result(LIMIT) == 22
+    running.process.send_signal(signal.SIGTERM)
+    running.event("stopped")
+    assert running.end() == (0, "")
+
+
+def test_what_cannot_be_loaded_waits_for_the_next_change(worker: Started, app: Path) -> None:
+    text = CHANGES.format(url="") + "assert part.ANSWER != 333\n"
+    (app / "app.py").write_text(text + "d.push('answer')\n")
+    running = worker("app:d", "--json", "--reload", "--interval", "10ms")
+    assert running.event("note")["text"] == "waiting for the program to change"
+    # It is not there yet, and nobody has loaded it.
+    (app / "part.py").write_text("ANSWER = 1\n")
+    assert running.event("note")["file"] == str(app / "part.py")
+    running.event("started")
+    running.until(r'"counts", .*"done": 1')
+    (app / "part.py").write_text("ANSWER = 333\n")
+    assert running.event("note")["file"] == str(app / "part.py")
+    assert running.event("note")["text"] == "waiting for the program to change"
+    (app / "part.py").write_text("ANSWER =\n")
+    assert running.event("note")["file"] == str(app / "part.py")
+    assert running.event("note")["text"] == "waiting for the program to change"
+    (app / "part.py").write_text("ANSWER = 4444\n")
+    running.event("note")
+    assert running.event("note")["text"].startswith("loaded again, by ")
+    running.process.send_signal(signal.SIGINT)
+    code, errors = running.end()
+    assert code == 0
+    for error in ("ModuleNotFoundError: No module named 'part'", "AssertionError", "SyntaxError"):
+        assert errors.count(error) == 1
+
+
+def test_a_wrong_name_is_not_waited_for(worker: Started) -> None:
+    assert worker("app:mak", "--reload").end() == (2, "forebay: app has no 'mak'; did you mean make?\n")

@@ -25,7 +25,7 @@ class Rehearsed(Dispatcher):
 
     _stage: Stage
 
-    def start(self, threads: int | None = None) -> None:
+    def start(self, threads: int | None = None, *, queues: object = None) -> None:
         """Starts nothing: `Stage.drain` runs jobs."""
 
     def _staff(self, **_: bool) -> None:
