@@ -3,11 +3,9 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::task::Waker;
 
 use crossbeam_queue::SegQueue;
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::consumer::Hail;
 use super::lease::Lease;
@@ -18,6 +16,8 @@ use crate::bell::Bell;
 use crate::engine::Claimed;
 use crate::job::{Extras, JobRef};
 use crate::outcome::Outcome;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use crate::sync::quick::{Mutex, MutexGuard, RwLock};
 use crate::time::Timestamp;
 
 /// Why a handler should stop.

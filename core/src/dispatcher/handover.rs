@@ -200,6 +200,9 @@ impl Inner {
     }
 }
 
+#[cfg(all(test, shuttle))]
+mod shuttle_tests;
+
 #[cfg(all(test, not(shuttle)))]
 mod tests {
     use super::*;

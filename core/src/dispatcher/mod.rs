@@ -145,7 +145,7 @@ pub(crate) struct Inner {
     highs: Mutex<Vec<bool>>,
     /// Whether any queue has options of its own.
     own_options: AtomicBool,
-    phase: AtomicU8,
+    phase: crate::sync::atomic::AtomicU8,
     prune_armed: AtomicBool,
     /// Whether payloads leave the memory, so that every one must be encodable.
     must_encode: AtomicBool,
@@ -225,7 +225,7 @@ impl Dispatcher {
             adjusting: Mutex::default(),
             highs: Mutex::default(),
             own_options: AtomicBool::new(false),
-            phase: AtomicU8::new(OPEN),
+            phase: crate::sync::atomic::AtomicU8::new(OPEN),
             prune_armed: AtomicBool::new(false),
             must_encode: AtomicBool::new(!can.host_objects),
             sweeper: Mutex::new(None),
