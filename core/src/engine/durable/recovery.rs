@@ -17,12 +17,15 @@ use crate::engine::memory::MemoryEngine;
 use crate::engine::memory::journal::Takeoff;
 use crate::engine::sql::{failure, row, schema};
 use crate::error::{Error, ErrorKind, Result};
-use crate::job::Job;
+use crate::job::{Job, State};
 use crate::planted::{Bug, planted};
+use crate::time::Timestamp;
 
-/// Whether the rows are in the order in which their jobs may start; if so, reading them needs no sorting.
-const ORDERED: &str = "SELECT count(*) FROM (SELECT run_at, lag(run_at) OVER (ORDER BY row) AS before \
-                       FROM jobs WHERE finished IS NULL AND spilled IS NULL) WHERE run_at < before";
+/// Whether the rows are in the order in which their jobs may start, and then reading them needs no sorting; and the
+/// last instant at which one of them was queued, which had come by the end of the last run.
+const ORDERED: &str = "SELECT count(*) FILTER (WHERE run_at < before), max(run_at) FILTER (WHERE state = 'queued') \
+                       FROM (SELECT run_at, state, lag(run_at) OVER (ORDER BY row) AS before \
+                       FROM jobs WHERE finished IS NULL AND spilled IS NULL)";
 const CRASHED: &str = "UPDATE jobs SET state = 'running', attempt = max(attempt, ?2), fence = max(fence, ?3), \
                        started = ?4, max_attempts = coalesce(max_attempts, ?5), crashes = crashes + 1, spilled = NULL WHERE row = ?1 AND finished IS NULL";
 /// Fences that are above what the former runs of this file can have given: of jobs that came from elsewhere.
@@ -151,7 +154,12 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
     if !planted(Bug::RowsAgain) {
         engine.skip_rows(last);
     }
-    let disorder: i64 = db.query_row(ORDERED, [], |r| r.get(0)).map_err(failed)?;
+    let (disorder, last_queued) = db
+        .query_row(ORDERED, [], |r| {
+            Ok((r.get::<_, i64>(0)?, r.get::<_, Option<i64>>(1)?))
+        })
+        .map_err(failed)?;
+    let past = Timestamp::from_micros(last_queued.unwrap_or(i64::MIN));
     let order = if disorder == 0 { "row" } else { "run_at, row" };
     let columns = row::COLUMNS;
     let live =
@@ -162,6 +170,10 @@ pub(crate) fn load(store: &mut Sqlite, engine: &MemoryEngine, opened: Opened) ->
         read(db, &text, &name, &mut |row, mut job| {
             if !planted(Bug::FencesAgain) {
                 job.fence = job.fence.max(floor);
+            }
+            // That a job's time has come is not written: it stands before those that were queued after that.
+            if job.state == State::Scheduled && job.run_at <= past {
+                job.state = State::Queued;
             }
             if planted(Bug::StrangeKindDropped) && &*job.kind == "strange" {
                 return Ok(());

@@ -144,6 +144,34 @@ fn an_answered_push_survives_a_crash_and_keeps_its_order() {
     assert_eq!(rig.crashed().open().get(late.id).unwrap().state, State::Queued);
 }
 
+/// That a job's time has come is not written: the file has it as scheduled.
+#[test]
+fn what_has_become_due_stands_before_what_was_pushed_later() {
+    let rig = Rig::new();
+    let url = format!("sqlite:{}?clock=manual", rig.path().display());
+    let open = || Dispatcher::open(&url, Options::default()).unwrap();
+    let d = open();
+    let pushed = |job: NewJob<'_>| d.push(job).unwrap().id;
+    let due = pushed(job().delay(Duration::from_secs(10)));
+    let keyed = pushed(job().delay(Duration::from_secs(10)).concurrency_key("key"));
+    let later = pushed(job().delay(Duration::from_secs(30)));
+    d.advance(Duration::from_secs(20)).unwrap();
+    let after = [pushed(job()), pushed(job().concurrency_key("key"))];
+    stop(&d);
+    let d = open();
+    assert_eq!(d.state(due).unwrap(), State::Queued);
+    assert_eq!(d.state(later).unwrap(), State::Scheduled);
+    let counts = d.stats().unwrap().total();
+    assert_eq!((counts.queued, counts.scheduled), (4, 1));
+    let ran = run_all(&d);
+    let place = |id: &JobId| ran.iter().position(|it| it == id).unwrap();
+    assert!(
+        place(&due) < place(&after[0]) && place(&keyed) < place(&after[1]),
+        "{ran:?}"
+    );
+    stop(&d);
+}
+
 #[test]
 fn what_a_stop_hands_back_is_first_when_the_file_is_opened_again() {
     let rig = Rig::new();
