@@ -416,7 +416,7 @@ typedef struct fby_job_spec {
   struct fby_bytes kind;
   // What it carries: any bytes, which are copied.
   struct fby_bytes payload;
-  // What the payload is, as a MIME type; empty is "application/octet-stream".
+  // What the payload is, as a MIME type of at most 255 bytes; empty is "application/octet-stream".
   struct fby_bytes content_type;
   // The queue; empty is the option queue.
   struct fby_bytes queue;
@@ -449,11 +449,11 @@ typedef struct fby_job_spec {
   struct fby_bytes concurrency_key;
   // Headers, which travel with the job.
   const struct fby_header *headers;
-  // How many they are.
+  // How many they are: at most 256.
   size_t header_count;
   // Tokens: the job is blocked until fby_signal has delivered each of them once.
   const struct fby_bytes *waits_for;
-  // How many they are.
+  // How many they are: at most 1024.
   size_t waits_for_count;
 } fby_job_spec;
 

@@ -29,7 +29,7 @@ pub struct fby_job_spec {
     pub kind: fby_bytes,
     /// What it carries: any bytes, which are copied.
     pub payload: fby_bytes,
-    /// What the payload is, as a MIME type; empty is "application/octet-stream".
+    /// What the payload is, as a MIME type of at most 255 bytes; empty is "application/octet-stream".
     pub content_type: fby_bytes,
     /// The queue; empty is the option queue.
     pub queue: fby_bytes,
@@ -62,11 +62,11 @@ pub struct fby_job_spec {
     pub concurrency_key: fby_bytes,
     /// Headers, which travel with the job.
     pub headers: *const fby_header,
-    /// How many they are.
+    /// How many they are: at most 256.
     pub header_count: usize,
     /// Tokens: the job is blocked until fby_signal has delivered each of them once.
     pub waits_for: *const fby_bytes,
-    /// How many they are.
+    /// How many they are: at most 1024.
     pub waits_for_count: usize,
 }
 

@@ -181,8 +181,32 @@ pub(crate) fn check_payload(payload: &Payload, max: usize) -> Result<()> {
         Some(len) if len > max => Err(Error::invalid(format!(
             "payload has {len} bytes; option max_payload allows {max}"
         ))),
-        _ => Ok(()),
+        _ => payload.given_type().map_or(Ok(()), check_content_type),
     }
+}
+
+/// Checks what a caller says that a payload is.
+fn check_content_type(text: &str) -> Result<()> {
+    let (len, max) = (text.len(), NewJob::MAX_CONTENT_TYPE);
+    if len > max {
+        let text = format!("content type has {len} bytes; {max} are allowed");
+        return Err(Error::invalid(text));
+    }
+    if text.chars().any(char::is_control) {
+        let text = format!("content type {text:?} has a control character");
+        return Err(Error::invalid(text));
+    }
+    Ok(())
+}
+
+/// Refuses a list of more than it may be.
+fn check_count(len: usize, max: usize, what: &str) -> Result<()> {
+    if len > max {
+        return Err(Error::invalid(format!(
+            "{len} {what} are given; {max} are allowed"
+        )));
+    }
+    Ok(())
 }
 
 /// A job to be pushed: a kind, a payload, and what the caller wants to say about them.
@@ -352,7 +376,8 @@ impl<'a> NewJob<'a> {
         self
     }
 
-    /// A header: a name and a text that travel with the job (trace ids, tenant, ...).
+    /// A header: a name and a text that travel with the job (trace ids, tenant, ...). At most
+    /// [`MAX_HEADERS`](Self::MAX_HEADERS).
     #[inline]
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.rare_mut().headers.push((name.into(), value.into()));
@@ -371,7 +396,8 @@ impl<'a> NewJob<'a> {
         self
     }
 
-    /// The job is blocked until a signal has delivered each of its tokens once.
+    /// The job is blocked until a signal has delivered each of its tokens once. At most
+    /// [`MAX_TOKENS`](Self::MAX_TOKENS).
     #[inline]
     pub fn waits_for(mut self, token: impl Into<Token>) -> Self {
         self.rare_mut().waits.push(token.into());
@@ -412,6 +438,12 @@ impl<'a> NewJob<'a> {
 
     /// The longest value of a header, in bytes.
     pub const MAX_HEADER: usize = 8 * 1024;
+    /// The most headers of a job.
+    pub const MAX_HEADERS: usize = 256;
+    /// The most tokens that a job can wait for.
+    pub const MAX_TOKENS: usize = 1024;
+    /// The longest content type, in bytes. It has no control characters.
+    pub const MAX_CONTENT_TYPE: usize = 255;
 }
 
 impl Rare<'_> {
@@ -425,6 +457,7 @@ impl Rare<'_> {
         if let Some(policy) = &self.retry {
             policy.check()?;
         }
+        check_count(self.headers.len(), NewJob::MAX_HEADERS, "headers")?;
         for (name, value) in &self.headers {
             check_name(name, "header")?;
             if value.len() > NewJob::MAX_HEADER {
@@ -434,6 +467,7 @@ impl Rare<'_> {
                 )));
             }
         }
+        check_count(self.waits.len(), NewJob::MAX_TOKENS, "tokens")?;
         for token in &self.waits {
             check_name(token, "token")?;
         }
@@ -717,6 +751,30 @@ mod tests {
         assert_eq!(d.list(&filter).unwrap().next(&filter), None, "all are on it");
     }
 
+    fn many_headers(count: usize) -> NewJob<'static> {
+        NewJob::new("k", ()).with_headers(vec![("h".into(), "v".into()); count])
+    }
+
+    fn many_tokens(count: usize) -> NewJob<'static> {
+        (0..count).fold(NewJob::new("k", ()), |job, _| job.waits_for("t"))
+    }
+
+    fn typed(content_type: String) -> NewJob<'static> {
+        let payload = Payload::copy(b"x", content_type.into(), 10);
+        NewJob::new("k", payload.expect("it is short"))
+    }
+
+    #[test]
+    fn as_many_as_may_be_are_accepted() {
+        for job in [
+            many_headers(NewJob::MAX_HEADERS),
+            many_tokens(NewJob::MAX_TOKENS),
+            typed("t".repeat(NewJob::MAX_CONTENT_TYPE)),
+        ] {
+            job.check(10).expect("it is within its bounds");
+        }
+    }
+
     #[test]
     fn bad_jobs_are_refused_with_the_mend() {
         let ok = || NewJob::new("k", ());
@@ -730,6 +788,10 @@ mod tests {
                 ok().retry(RetryPolicy::DEFAULT.with_jitter(f64::NAN)),
                 "between 0 and 1",
             ),
+            (many_headers(NewJob::MAX_HEADERS + 1), "257 headers"),
+            (many_tokens(NewJob::MAX_TOKENS + 1), "1025 tokens"),
+            (typed("t".repeat(NewJob::MAX_CONTENT_TYPE + 1)), "256 bytes"),
+            (typed("text/\n".into()), "control"),
             (ok().header("h", "x".repeat(NewJob::MAX_HEADER + 1)), "bytes"),
             (NewJob::new("k", vec![0; 11]), "max_payload"),
         ] {

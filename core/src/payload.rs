@@ -248,6 +248,17 @@ impl Payload {
         }
     }
 
+    /// What the bytes are, if a caller has said so in words of its own.
+    pub(crate) fn given_type(&self) -> Option<&str> {
+        match self.0.view() {
+            View::Large(Encoded {
+                content_type: Cow::Owned(text),
+                ..
+            }) => Some(text),
+            _ => None,
+        }
+    }
+
     /// The host's object, if the payload is one of type `T`.
     #[must_use]
     #[inline]
