@@ -20,6 +20,8 @@ use crate::time::Timestamp;
 
 /// How long an adaptive limit of a key is remembered that nothing is heard of.
 pub(super) const MEMORY: Duration = Duration::from_secs(60);
+/// So many keys with a limit are looked at under one lock, which every end of an attempt of a key needs.
+const SLICE: usize = 256;
 
 /// What is remembered of keys. The lock is held while the engine is told of a limit, so that the last to decide is
 /// the last to tell; the engine calls nobody back.
@@ -168,19 +170,49 @@ impl Inner {
         if known.queues.is_empty() {
             return;
         }
+        let mut limited = Vec::new();
         if known.sweep <= now {
             known.sweep = now.after(MEMORY);
             for (queue, keys) in &mut known.queues {
-                keys.retain(|name, key| !self.forget_key(*queue, name, key, now));
+                // The engine is asked about those with a limit, which takes its time: not for all under one lock.
+                keys.retain(|name, key| {
+                    let idle = key.is_idle(now);
+                    if idle && key.told.is_some() {
+                        limited.push((*queue, name.clone()));
+                    }
+                    !idle || key.told.is_some()
+                });
                 keys.shrink_to(keys.len() * 2);
             }
             known.queues.retain(|_, keys| !keys.is_empty());
         }
+        drop(known);
+        for slice in limited.chunks(SLICE) {
+            self.forget_limited(slice, now);
+        }
+        let known = self.gates.keys.0.lock();
         let next = (!known.queues.is_empty()).then_some(known.sweep);
         drop(known);
         if let Some(next) = next {
             self.wake_at(next);
         }
+    }
+
+    /// Forgets those of these keys of which there is nothing to remember now.
+    fn forget_limited(&self, slice: &[(QueueId, Box<str>)], now: Timestamp) {
+        let mut known = self.gates.keys.0.lock();
+        for (queue, name) in slice {
+            let Some(keys) = known.queues.get_mut(queue) else {
+                continue;
+            };
+            let forgotten = keys
+                .get_mut(name)
+                .is_some_and(|key| self.forget_key(*queue, name, key, now));
+            if forgotten {
+                keys.remove(name);
+            }
+        }
+        known.queues.retain(|_, keys| !keys.is_empty());
     }
 
     /// Whether a key is forgotten now; its limit is taken away then. One with a limit is kept while it has jobs: a
