@@ -348,6 +348,25 @@ mod tests {
     }
 
     #[test]
+    fn a_cancel_between_the_claim_and_the_lease_is_heard() {
+        let (d, mut consumer, first) = rig(2);
+        let body = first.into_body();
+        let inner = consumer.inner.clone();
+        let (standing, outcome) = (body.standing(false), Outcome::done());
+        let mut transition = decide(&standing, outcome, &RetryPolicy::DEFAULT, 0.0);
+        let applied = consumer.ask.turn_over(&inner, &mut transition, inner.now());
+        assert_eq!(applied.unwrap(), Applied::Yes);
+        let second = consumer.ask.claimed[0].job.id;
+        assert_eq!(d.cancel(second).unwrap(), State::Running);
+        let lease = consumer.ask.follow(&inner, body).expect("it was claimed");
+        assert_eq!(lease.stop_reason(), Some(StopReason::Cancelled));
+        assert!(d.0.cells.nothing_unheard());
+        succeed(&mut consumer, lease);
+        assert_eq!(d.state(second).unwrap(), State::Cancelled);
+        assert_idle(&d);
+    }
+
+    #[test]
     fn who_is_to_stop_is_asked_first() {
         let (d, mut consumer, first) = rig(2);
         d.cancel(first.id()).unwrap();
