@@ -222,9 +222,15 @@ impl fmt::Display for QueueExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (name, counts) = (&self.queue.name, &self.queue.counts);
         let (waiting, running) = (counts.waiting(), counts.running);
+        let wait = if waiting == 1 {
+            "job that waits"
+        } else {
+            "jobs that wait"
+        };
+        let run = if running == 1 { "runs" } else { "run" };
         write!(
             f,
-            "queue {name:?} has {waiting} jobs that wait and {running} that run: "
+            "queue {name:?} has {waiting} {wait} and {running} that {run}: "
         )?;
         write_all(&self.reasons, f)?;
         for (i, (reason, jobs)) in self.shed().into_iter().enumerate() {
