@@ -91,7 +91,7 @@ use queues::{Bounds, Own, check_capable};
 use relays::Relays;
 use served::Served;
 use slots::Slots;
-use stop::{AtStop, StopOnce};
+use stop::{AtStop, Ending, StopOnce};
 use submit::Submissions;
 use sweeper::AtAdvance;
 
@@ -151,7 +151,7 @@ pub(crate) struct Inner {
     must_encode: AtomicBool,
     sweeper: Mutex<Option<JoinHandle<()>>>,
     renewal: Mutex<Option<JoinHandle<()>>>,
-    at_stop: Mutex<Vec<AtStop>>,
+    at_stop: Mutex<Vec<Ending>>,
     at_advance: Mutex<Vec<AtAdvance>>,
     stop_once: ReentrantMutex<StopOnce>,
     /// Whether worker threads have been started.
@@ -461,7 +461,17 @@ impl Dispatcher {
 
     /// Adds something that must end with the dispatcher.
     pub(crate) fn at_stop(&self, end: AtStop) {
-        self.0.at_stop.lock().push(end);
+        self.at_stop_unless(Box::new(|| false), end);
+    }
+
+    /// The same of something that may have ended before: whoever adds one takes out those that have.
+    pub(crate) fn at_stop_unless(&self, is_over: Box<dyn Fn() -> bool + Send>, end: AtStop) {
+        let mut all = self.0.at_stop.lock();
+        let over: Vec<_> = all.extract_if(.., |ending| (ending.is_over)()).collect();
+        all.push(Ending { is_over, end });
+        drop(all);
+        // What they hold may run code of the host as it goes: not under the lock.
+        drop(over);
     }
 
     /// Adds something that a thread does where the clock runs, and else whoever moves it.

@@ -37,6 +37,12 @@ pub(crate) struct StopOnce {
 /// Something that must end with the dispatcher: worker threads, a dump file.
 pub(crate) type AtStop = Box<dyn FnOnce(&Dispatcher, Deadline) -> Result<()> + Send>;
 
+/// One of those, and whether it has ended before.
+pub(crate) struct Ending {
+    pub(crate) is_over: Box<dyn Fn() -> bool + Send>,
+    pub(crate) end: AtStop,
+}
+
 impl Dispatcher {
     /// Stops: hands out no more jobs, waits up to `grace` for running ones, hands the others back, ends
     /// the threads, and writes the dump file if there is one.
@@ -158,7 +164,7 @@ impl Dispatcher {
             let Some(end) = self.0.at_stop.lock().pop() else {
                 return result;
             };
-            let ended = end(self, deadline);
+            let ended = (end.end)(self, deadline);
             result = result.and(ended);
         }
     }
@@ -295,7 +301,7 @@ mod tests {
 
     use parking_lot::Mutex;
 
-    use crate::{Dispatcher, ErrorKind, Options};
+    use crate::{Dispatcher, ErrorKind, ForwardOptions, Lease, Options};
 
     const GRACE: Duration = Duration::from_secs(60);
 
@@ -336,6 +342,21 @@ mod tests {
             d.stop(GRACE).unwrap();
             assert!(gone.load(Ordering::SeqCst));
         });
+    }
+
+    #[test]
+    fn what_has_ended_is_not_kept_for_the_stop() {
+        for clock in ["", "?clock=manual"] {
+            let d = Dispatcher::open(&format!("memory:{clock}"), Options::default()).unwrap();
+            let before = d.0.at_stop.lock().len();
+            for _ in 0..10 {
+                let sink = |_: &[Lease]| Ok(());
+                let forwarder = d.forward("q", sink, ForwardOptions::default()).unwrap();
+                forwarder.stop(GRACE).unwrap();
+            }
+            assert_eq!(d.0.at_stop.lock().len(), before + 1, "{clock}");
+            d.stop(GRACE).unwrap();
+        }
     }
 
     #[test]

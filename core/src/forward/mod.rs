@@ -70,7 +70,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Control {
     stopping: AtomicBool,
-    /// Whether the thread has ended.
+    /// Whether the thread has ended, or whoever passes on without one.
     ended: AtomicBool,
     /// Rings when one of the two becomes true.
     bell: Bell,
@@ -131,12 +131,15 @@ impl Dispatcher {
                 theirs.upgrade().map_or(Ok(false), |shared| shared.due())
             }));
         }
-        let ending = shared.clone();
-        self.at_stop(Box::new(move |_, _| {
-            // What is under way now was handed back, or its answer is stored. A sink that hangs is left to itself.
-            ending.stop(Deadline::after(Duration::from_secs(1)));
-            Ok(())
-        }));
+        let (ending, over) = (shared.clone(), shared.control.clone());
+        self.at_stop_unless(
+            Box::new(move || over.is_over()),
+            Box::new(move |_, _| {
+                // What is under way now was handed back, or its answer is stored. A sink that hangs is left to itself.
+                ending.stop(Deadline::after(Duration::from_secs(1)));
+                Ok(())
+            }),
+        );
         Ok(Forwarder(shared))
     }
 }
@@ -191,6 +194,7 @@ impl Shared {
             if self.control.stopping.load(Ordering::SeqCst) {
                 // Who stopped it did not wait for this delivery.
                 drop(place.take());
+                self.control.ended.store(true, Ordering::SeqCst);
                 return next.map(|_| Timestamp::MAX);
             }
             match next? {
@@ -259,6 +263,9 @@ impl Shared {
         };
         let idle = drain.is_some();
         drop(drain.and_then(|mut drain| drain.take()));
+        if idle {
+            self.control.ended.store(true, Ordering::SeqCst);
+        }
         idle
     }
 }
@@ -283,6 +290,10 @@ impl Control {
                 return;
             }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ended.load(Ordering::SeqCst)
     }
 
     fn wait_ended(&self, deadline: Deadline) -> bool {
