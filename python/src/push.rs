@@ -60,18 +60,18 @@ impl PushOptions {
     fn set(&mut self, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
         match name {
             "id" => self.id = Some(read::id(value)?),
-            "queue" => self.queue = Some(value.extract()?),
+            "queue" => self.queue = Some(read::text(name, value)?),
             "priority" => self.priority = Some(priority(value)?),
             "delay" => self.run_at = Some(When::After(read::duration(name, value)?)),
             "run_at" => self.run_at = Some(when(name, value)?),
             "deadline" => self.deadline = Some(when(name, value)?),
-            "key" => self.key = Some(value.extract()?),
-            "concurrency_key" => self.concurrency_key = Some(value.extract()?),
+            "key" => self.key = Some(read::text(name, value)?),
+            "concurrency_key" => self.concurrency_key = Some(read::text(name, value)?),
             "max_attempts" => self.max_attempts = Some(attempts(value)?),
             "timeout" => self.timeout = Some(read::duration(name, value)?),
             "retry" => self.retry = Some(retry(value)?),
             "headers" => self.headers = headers(value)?,
-            "waits_for" => self.waits_for = value.extract()?,
+            "waits_for" => self.waits_for = waits_for(value)?,
             "durability" => self.durability = Some(durability(value)?),
             "wait" => self.wait = Some(read::duration(name, value)?),
             _ => {
@@ -196,13 +196,16 @@ fn when(name: &str, value: &Bound<'_, PyAny>) -> PyResult<When> {
 
 fn priority(value: &Bound<'_, PyAny>) -> PyResult<Priority> {
     let (low, high) = (Priority::MIN, Priority::MAX);
-    let wide: i64 = value.extract()?;
-    Priority::try_from(wide).map_err(|_| {
-        invalid(
-            value.py(),
-            format!("priority is {wide}; it must be from {low} to {high}"),
-        )
-    })
+    match value.extract() {
+        Ok(priority) => Ok(priority),
+        Err(error) if error.is_instance_of::<PyTypeError>(value.py()) => {
+            Err(read::wrong("priority", value, "a whole number"))
+        }
+        Err(_) => {
+            let text = format!("priority is {value}; it must be from {low} to {high}");
+            Err(invalid(value.py(), text))
+        }
+    }
 }
 
 /// How often a job may run: a number, or `"unlimited"`.
@@ -213,20 +216,35 @@ fn attempts(value: &Bound<'_, PyAny>) -> PyResult<u32> {
 
 /// A retry policy in its text form.
 fn retry(value: &Bound<'_, PyAny>) -> PyResult<RetryPolicy> {
-    RetryPolicy::parse(value.cast::<PyString>()?.to_str()?).or_raise(value.py())
+    RetryPolicy::parse(&read::text("retry", value)?).or_raise(value.py())
 }
 
 fn durability(value: &Bound<'_, PyAny>) -> PyResult<Durability> {
-    let text = value.cast::<PyString>()?;
-    Durability::read(text.to_str()?).map_err(|why| invalid(value.py(), format!("durability: {why}")))
+    let text = read::text("durability", value)?;
+    Durability::read(&text).map_err(|why| invalid(value.py(), format!("durability: {why}")))
 }
 
 fn headers(value: &Bound<'_, PyAny>) -> PyResult<Vec<(String, String)>> {
-    value
-        .cast::<PyMapping>()?
-        .items()?
-        .iter()
-        .map(|item| item.extract())
+    let Ok(headers) = value.cast::<PyMapping>() else {
+        return Err(read::wrong("headers", value, "a mapping of texts to texts"));
+    };
+    let header = |item: Bound<'_, PyAny>| {
+        let (name, value): (Bound<'_, PyAny>, Bound<'_, PyAny>) = item.extract()?;
+        let name = read::text("the name of a header", &name)?;
+        let value = read::text(&format!("the header {name:?}"), &value)?;
+        Ok((name, value))
+    };
+    headers.items()?.iter().map(header).collect()
+}
+
+fn waits_for(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
+    let wrong = || read::wrong("waits_for", value, "a list of tokens");
+    if value.is_instance_of::<PyString>() {
+        return Err(wrong());
+    }
+    let tokens = value.try_iter().map_err(|_| wrong())?;
+    tokens
+        .map(|token| read::text("a token of waits_for", &token?))
         .collect()
 }
 

@@ -239,6 +239,22 @@ fn option_text(name: &str, value: &Bound<'_, PyAny>, none: &str) -> PyResult<Str
     })
 }
 
+/// An argument that must be text.
+pub fn text(name: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
+    match value.cast::<PyString>() {
+        Ok(text) => text.to_str().map(str::to_owned),
+        Err(_) => Err(wrong(name, value, "text")),
+    }
+}
+
+/// The error of an argument of a wrong type: what to give instead.
+pub fn wrong(name: &str, value: &Bound<'_, PyAny>, give: &str) -> PyErr {
+    match value.get_type().name() {
+        Ok(kind) => PyTypeError::new_err(format!("{name} is a {kind}; give {give}")),
+        Err(error) => error,
+    }
+}
+
 /// States from one name, or several.
 pub fn states(value: &Bound<'_, PyAny>) -> PyResult<Vec<State>> {
     let names = match value.cast::<PyString>() {
