@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
 import re
 import types
@@ -159,3 +160,31 @@ def signature(function: Callable[..., Any], fresh: bool) -> inspect.Signature | 
     except (TypeError, ValueError):
         return None
     return called.replace(parameters=list(called.parameters.values())[1:])
+
+
+def whereabouts(handler: Any) -> tuple[Callable[[str, str], Any], tuple[str, str]]:
+    """How a handler is pickled: as a function, by its module and its name there.
+
+    Raises:
+        TypeError: It is not to be found there, as one in a function, or one with options of its own.
+    """
+    function = handler.__wrapped__
+    place = (getattr(function, "__module__", None) or "", getattr(function, "__qualname__", ""))
+    try:
+        found = find(*place)
+    except Exception:
+        found = None
+    if found is not handler:
+        raise TypeError(
+            f"the handler of kind {handler.kind!r} cannot be pickled: it is not what {'.'.join(place)} is; "
+            "give it a name in its module, and options where it is pushed"
+        )
+    return find, place
+
+
+def find(module: str, name: str) -> Any:
+    """What has this name in a module."""
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found

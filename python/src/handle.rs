@@ -168,6 +168,15 @@ impl Handle {
         })
     }
 
+    /// It does not change, so that one is as good as two.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'_, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
     /// It belongs to its process.
     fn __reduce__(&self) -> PyResult<Py<PyAny>> {
         let text = "a forebay.Handle cannot be pickled: it belongs to the dispatcher of this process; send \

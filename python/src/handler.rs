@@ -6,6 +6,7 @@ use forebay::{KindId, NewJob};
 use pyo3::ffi;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyClassInitializer, PyTraverseError};
 
@@ -16,6 +17,7 @@ use crate::format::Format;
 use crate::given::{self, Given, Method};
 use crate::handle::Handle;
 use crate::handlers::Registered;
+use crate::imports::Imported;
 use crate::outbox;
 use crate::push::{self, PushOptions};
 use crate::rehearse;
@@ -216,6 +218,22 @@ impl Handler {
             ..*self
         };
         other.into_object(py)
+    }
+
+    /// It does not change, so that one is as good as two.
+    fn __copy__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __deepcopy__<'py>(slf: Bound<'py, Self>, _memo: &Bound<'_, PyAny>) -> Bound<'py, Self> {
+        slf
+    }
+
+    /// It is pickled as functions are: by where it is found.
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        static WHEREABOUTS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let whereabouts = WHEREABOUTS.find(slf.py(), "forebay._function", "whereabouts")?;
+        whereabouts.call1((slf,))
     }
 
     fn __repr__(&self) -> String {
