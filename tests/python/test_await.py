@@ -339,9 +339,9 @@ def test_what_a_handle_is(d: Dispatcher) -> None:
     assert handle != str(handle.id)
     assert {handle, again, other} == {handle, other}
     assert repr(handle) == f"<forebay.Handle {handle.id}>"
-    for copied in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match=r"cannot be pickled: .* send\s+str\(handle.id\)"):
-            copied(handle)
+    assert copy.copy(handle) is copy.deepcopy(handle) is handle
+    with pytest.raises(TypeError, match=r"cannot be pickled: .* send\s+str\(handle.id\)"):
+        pickle.dumps(handle)
     with pytest.raises(
         forebay.WaitTimeout, match=r"still queued .* wait longer, cancel it, or let explain say"
     ):

@@ -109,7 +109,7 @@ def test_a_file_that_others_write_is_asked(opened: Opened, tmp_path: Path) -> No
     d, other = (opened(url=tmp_path / "jobs.db", shared=True, capacity=4) for _ in range(2))
     other.push("k")
     assert d.pressure() == 0.25
-    assert "has 1 jobs that wait" in d.explain_queue()
+    assert "has 1 job that waits" in d.explain_queue()
 
 
 def test_explain_queue_says_why_nothing_starts(opened: Opened, gate: Gate) -> None:
@@ -125,7 +125,7 @@ def test_explain_queue_says_why_nothing_starts(opened: Opened, gate: Gate) -> No
     d.start()
     gate.reached()
     d.push("work", 2)
-    assert "1 that run: the dispatcher runs as many bodies as it may (1)" in d.explain_queue()
+    assert "1 that runs: the dispatcher runs as many bodies as it may (1)" in d.explain_queue()
 
 
 def test_a_queue_with_a_rate_starts_no_faster(opened: Opened) -> None:
