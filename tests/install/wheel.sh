@@ -2,7 +2,8 @@
 # Looks at a wheel, and installs it into a bare environment of every interpreter there is:
 # tests/install/wheel.sh WHEEL
 #
-# PY is the interpreter whose pip installs. Found are python3.11 and newer in the path and among those of pyenv.
+# Each brings its own pip: an older one of another version of Python fails. Found are python3.11 and newer in the path
+# and among those of pyenv. PY is the interpreter that unpacks.
 set -euo pipefail
 wheel=$(realpath "$1")
 here=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
@@ -51,9 +52,9 @@ for python in $(compgen -c python3. | grep -E '^python3\.[0-9]+$' | sort -Vu) \
     "$python" -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue
     version=$("$python" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])')
     [ ! -e "$scratch/$version" ] || continue
-    "$python" -m venv --without-pip "$scratch/$version"
-    "$PY" -m pip --python "$scratch/$version/bin/python" install --quiet --no-index --no-deps "$wheel"
+    "$python" -m venv "$scratch/$version"
     bin=$scratch/$version/bin
+    "$bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$wheel"
     (
         cd "$scratch"
         "$bin/python" -I -W error "$here/smoke.py"
