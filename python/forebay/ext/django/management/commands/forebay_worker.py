@@ -37,6 +37,8 @@ class Command(BaseCommand):
                 f"no job is declared for {alias!r}: write @job functions in the jobs.py of an installed app"
             )
         self.stdout.write(f"{alias}: {_settings.read(alias)['URL']}, {len(kinds)} kinds: {', '.join(kinds)}")
+        # Whoever reads it by a pipe is to see it now, not when the worker ends.
+        self.stdout.flush()
         if check:
             dispatcher.stop(0)
             return
