@@ -136,6 +136,11 @@ pub(crate) fn migrate(db: &mut Connection, path: &str) -> Result<()> {
 /// # Errors
 /// As [`migrate`].
 pub(crate) fn check(db: &Connection, path: &str) -> Result<usize> {
+    // One look: another process may be making the tables, and what is seen of them must fit together.
+    let _one = match db.is_autocommit() {
+        true => Some(db.unchecked_transaction().map_err(|e| failure(&e, path))?),
+        false => None,
+    };
     let version = number(db, "user_version", path)?;
     let ours = number(db, "application_id", path)?;
     let tables = "SELECT count(*) FROM sqlite_schema";
