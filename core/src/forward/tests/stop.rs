@@ -2,16 +2,32 @@
 
 use super::*;
 
+/// A sink that says that it was called, and answers when it is told to go on.
+struct Hanging {
+    said: mpsc::Sender<()>,
+    wait: mpsc::Receiver<()>,
+    answer: fn() -> Result<(), SinkError>,
+}
+
+impl Sink for Hanging {
+    fn deliver(&mut self, _: &[Lease]) -> Result<(), SinkError> {
+        self.said.send(()).unwrap();
+        let _ = self.wait.recv_timeout(SOON);
+        (self.answer)()
+    }
+}
+
+/// Such a sink, where it is heard, and who tells it to go on.
+fn hanging(answer: fn() -> Result<(), SinkError>) -> (Hanging, mpsc::Receiver<()>, mpsc::Sender<()>) {
+    let (said, heard) = mpsc::channel();
+    let (go, wait) = mpsc::channel();
+    (Hanging { said, wait, answer }, heard, go)
+}
+
 #[test]
 fn a_dispatcher_that_stops_takes_its_forwarder_along() {
     let d = Dispatcher::in_memory().unwrap();
-    let (said, heard) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let sink = move |batch: &[Lease]| {
-        said.send(batch.len()).unwrap();
-        let _ = wait.recv_timeout(SOON);
-        Err(SinkError::down(1, "stopped in the middle"))
-    };
+    let (sink, heard, go) = hanging(|| Err(SinkError::down(1, "stopped in the middle")));
     d.forward("out", sink, options()).unwrap();
     let jobs: Vec<_> = (0..4).map(job).collect();
     let pushed = d.push_many(&jobs).unwrap();
@@ -38,13 +54,7 @@ fn a_dispatcher_that_stops_takes_its_forwarder_along() {
 #[test]
 fn a_stop_takes_jobs_from_a_sink_that_hangs() {
     let d = Dispatcher::in_memory().unwrap();
-    let (said, heard) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let sink = move |batch: &[Lease]| {
-        said.send(batch.len()).unwrap();
-        let _ = wait.recv_timeout(SOON);
-        Ok(())
-    };
+    let (sink, heard, go) = hanging(|| Ok(()));
     let forwarder = d.forward("out", sink, options()).unwrap();
     let pushed = d.push_many(&[job(0), job(1)]).unwrap();
     heard.recv_timeout(SOON).unwrap();
@@ -71,13 +81,7 @@ fn a_stop_that_counts_for_handlers_uses_up_nothing() {
         ..Options::default()
     };
     let d = Dispatcher::open("memory:", options).unwrap();
-    let (said, heard) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let sink = move |_: &[Lease]| {
-        said.send(()).unwrap();
-        let _ = wait.recv_timeout(SOON);
-        Ok(())
-    };
+    let (sink, heard, go) = hanging(|| Ok(()));
     let forwarder = d.forward("out", sink, self::options()).unwrap();
     let id = d.push(job(0)).unwrap().id;
     heard.recv_timeout(SOON).unwrap();
@@ -92,13 +96,7 @@ fn a_stop_that_counts_for_handlers_uses_up_nothing() {
 #[test]
 fn two_who_stop_it_wait_as_long_as_each_of_them_says() {
     let d = Dispatcher::in_memory().unwrap();
-    let (said, heard) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let sink = move |_: &[Lease]| {
-        said.send(()).unwrap();
-        let _ = wait.recv();
-        Ok(())
-    };
+    let (sink, heard, go) = hanging(|| Ok(()));
     let forwarder = d.forward("out", sink, options()).unwrap();
     d.push(job(0)).unwrap();
     heard.recv_timeout(SOON).unwrap();
@@ -150,13 +148,7 @@ fn a_stop_hears_of_a_thread_that_ended_by_a_panic() {
 #[test]
 fn a_stop_does_not_wait_for_a_pass_that_hangs() {
     let stage = Stage::new();
-    let (said, heard) = mpsc::channel();
-    let (go, wait) = mpsc::channel::<()>();
-    let sink = move |_: &[Lease]| {
-        said.send(()).unwrap();
-        let _ = wait.recv();
-        Ok(())
-    };
+    let (sink, heard, go) = hanging(|| Ok(()));
     let forwarder = stage.forward(sink);
     stage.push(0..9);
     let (answer, answered) = mpsc::channel();
