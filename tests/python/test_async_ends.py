@@ -15,8 +15,10 @@ d = forebay.Dispatcher(grace=600)
 @d.handler(pass_job=True)
 async def waits(job, until):
     say("running")
+    told = await asyncio.to_thread(job.wait_stop)
     if until == "told":
-        return await asyncio.to_thread(job.wait_stop)
+        return told
+    say("stopping")
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -59,6 +61,8 @@ def test_a_second_sigint_hands_back() -> None:
         ) as script:
             script.expect("running")
             script.send(signal.SIGTERM)
+            # Of two signals that are pending at once, the one with the lower number is delivered first.
+            script.expect("stopping")
             script.send(signal.SIGINT)
             script.expect("cancelled")
             script.expect("queued")
