@@ -245,6 +245,29 @@ mod tests {
         assert_eq!(bytes.map(Result::unwrap).collect::<Vec<_>>(), [0, 7]);
     }
 
+    /// Who looks while the tables are made sees a file of ours, or an empty one.
+    #[test]
+    fn a_file_is_ours_while_another_makes_its_tables() {
+        let folder = crate::engine::durable::testing::Folder::new();
+        for round in 0..20 {
+            let path = folder.path(&format!("{round}.db"));
+            let open = || {
+                let db = Connection::open(&path).unwrap();
+                db.busy_timeout(std::time::Duration::from_secs(60)).unwrap();
+                db
+            };
+            let mut maker = open();
+            maker.execute_batch("PRAGMA journal_mode = WAL").unwrap();
+            let looker = open();
+            std::thread::scope(|scope| {
+                let look = move || while check(&looker, "x").unwrap() < VERSION {};
+                let looking = scope.spawn(look);
+                migrate(&mut maker, "x").unwrap();
+                looking.join().unwrap();
+            });
+        }
+    }
+
     #[test]
     fn files_of_others_and_of_the_future_are_left_alone() {
         let mut db = fresh();
