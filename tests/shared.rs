@@ -12,8 +12,9 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Barrier};
+use std::thread;
 use std::time::Duration;
 
 use forebay::engine::Engine;
@@ -592,6 +593,37 @@ fn a_killed_owner_leaves_a_file_to_share() {
     let job = d.get(lease.id()).expect("it runs");
     assert_eq!(job.crashes, 1, "{job:?}");
     lease.complete(Outcome::done()).expect("the store answers");
+}
+
+/// However many come at once to a file whose owner was killed: one sets it right, and all share it.
+#[test]
+fn many_come_to_what_a_killed_owner_left() {
+    const MANY: usize = 8;
+    for round in 0..10 {
+        let folder = Scratch::in_memory();
+        let path = folder.path("jobs.db");
+        let mut owner = Process::start("owner", &path, 0);
+        assert_eq!(owner.hear()[0], "took");
+        owner.kill();
+        let url = format!("sqlite:{}?shared=true", path.display());
+        let come = Barrier::new(MANY);
+        let open = || {
+            come.wait();
+            Dispatcher::open(&url, Options::default()).map_err(|e| e.to_string())
+        };
+        let sharers: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..MANY).map(|_| scope.spawn(open)).collect();
+            threads
+                .into_iter()
+                .map(|t| t.join().expect("nobody panics"))
+                .collect()
+        });
+        for sharer in &sharers {
+            let d = sharer.as_ref().unwrap_or_else(|e| panic!("round {round}: {e}"));
+            let jobs = d.list(&Filter::default()).expect("the store answers").jobs;
+            assert_eq!((jobs.len(), jobs[0].crashes), (1, 1), "round {round}");
+        }
+    }
 }
 
 /// Waits until something can be read from a descriptor, for so many milliseconds at the most.

@@ -42,7 +42,7 @@ use self::store::{Pause, Sqlite, Store};
 use self::writer::Writer;
 use super::memory::MemoryEngine;
 pub(crate) use super::sql::lock;
-use super::sql::lock::{Hold, Lock};
+use super::sql::lock::{Hold, Lock, one_by_one};
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
     KeyStanding, Load, Located, Overdue, Parcel, QueueCounts, Resident, Retention, Signals, Tick, Victim,
@@ -71,20 +71,20 @@ pub struct Settings {
 }
 
 /// Sets right what an owner left that died, so that the file can be shared: what ran is counted and marked as
-/// when it is opened to be owned.
+/// when it is opened to be owned. Of many who come at once, one does so while the others wait.
 ///
 /// # Errors
 /// As [`DurableEngine::open`].
 pub(crate) fn settle(path: &Path) -> Result<()> {
-    if !recovery::died(path)? {
-        return Ok(());
-    }
     let settings = Settings {
         keep_finished: usize::MAX,
         write_behind: Duration::ZERO,
         resident: 0,
     };
-    DurableEngine::open(path, settings)?.close()
+    one_by_one(path, || match recovery::died(path)? {
+        true => DurableEngine::open(path, settings)?.close(),
+        false => Ok(()),
+    })
 }
 
 /// The durable engine of one process. See the [module's text](self).

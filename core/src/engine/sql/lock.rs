@@ -56,17 +56,7 @@ impl Lock {
     pub(crate) fn take(path: &Path, hold: Hold) -> Result<Self> {
         let beside = beside(path, "lock");
         let failed = |e| Error::new(ErrorKind::Storage, format!("{beside:?} cannot be locked")).caused_by(e);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&beside);
-        let mut file = opened.map_err(|e| {
-            let text = format!("{beside:?} cannot be opened; its directory must exist and be writable");
-            Error::new(ErrorKind::Storage, text).caused_by(e)
-        })?;
+        let mut file = lock_file(&beside)?;
         if let Err(error) = try_lock(&file, OWNER, hold) {
             return Err(match error.raw_os_error() {
                 Some(libc::EAGAIN | libc::EACCES) => in_use(path, &mut file),
@@ -86,33 +76,6 @@ impl Lock {
             path,
             birth: Birth::here(),
         })
-    }
-
-    /// Runs `body` while none of the others who share the database runs theirs, in any process; waits for that. Where
-    /// locks are the process's, two of one process may do so at once.
-    ///
-    /// # Errors
-    /// `Storage`, also if another one takes longer than `patience`.
-    pub(crate) fn one_by_one<T>(&self, patience: Duration, body: impl FnOnce() -> Result<T>) -> Result<T> {
-        let failed = |e| {
-            let text = format!("{:?} cannot be opened: another process is opening it", self.path);
-            Error::new(ErrorKind::Storage, text).caused_by(e)
-        };
-        let deadline = Deadline::after(patience);
-        while let Err(e) = try_lock(&self.file, DOOR, Hold::Alone) {
-            let busy = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR));
-            if !busy || deadline.passed() {
-                return Err(failed(e));
-            }
-            // Nobody can be woken by another process's lock without a thread that waits for it.
-            std::thread::park_timeout(Duration::from_millis(2));
-        }
-        let result = body();
-        let mut door = range(DOOR, Hold::Alone);
-        door.l_type = libc::F_UNLCK as _;
-        // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
-        unsafe { libc::fcntl(self.file.as_raw_fd(), SET_LOCK, &raw const door) };
-        result
     }
 
     /// How many seats there are.
@@ -135,8 +98,6 @@ impl Lock {
 }
 
 impl Drop for Lock {
-    /// Lets go of it at once: a child that was forked just now, and has not yet begun its own program, has the
-    /// open file too.
     fn drop(&mut self) {
         if !self.birth.is_here() {
             // The lock is the parent's: it belongs to the open file, which parent and child have in common.
@@ -148,15 +109,57 @@ impl Drop for Lock {
         }
         drop(open);
         let mut whole = range(OWNER, Hold::Alone);
-        (whole.l_type, whole.l_len) = (libc::F_UNLCK as _, 0);
-        // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
-        unsafe { libc::fcntl(self.file.as_raw_fd(), SET_LOCK, &raw const whole) };
+        whole.l_len = 0;
+        unlock(&self.file, whole);
     }
+}
+
+/// Runs `body` while none of the others who come to share the database at `path` runs theirs, in any process; waits
+/// for that. Where locks are the process's, two of one process may do so at once.
+///
+/// # Errors
+/// Those of `body`; `Storage`, also if another one takes longer than [`PATIENCE`].
+pub(crate) fn one_by_one<T>(path: &Path, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    let file = lock_file(&beside(path, "lock"))?;
+    let failed = |e| {
+        let text = format!("{path:?} cannot be opened: another process is still opening it; end that one");
+        Error::new(ErrorKind::Storage, text).caused_by(e)
+    };
+    let deadline = Deadline::after(PATIENCE);
+    while let Err(e) = try_lock(&file, DOOR, Hold::Alone) {
+        let busy = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR));
+        if !busy || deadline.passed() {
+            return Err(failed(e));
+        }
+        // Nobody can be woken by another process's lock without a thread that waits for it.
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let result = body();
+    unlock(&file, range(DOOR, Hold::Alone));
+    result
+}
+
+/// How long one who comes waits for those who came before. One of them may have to read all jobs.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The lock file, which is made if it is not there.
+fn lock_file(path: &Path) -> Result<File> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path);
+    opened.map_err(|e| {
+        let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
+        Error::new(ErrorKind::Storage, text).caused_by(e)
+    })
 }
 
 /// The byte that says how the database is had.
 const OWNER: i64 = 0;
-/// The byte that whoever shares the database has while it opens it.
+/// The byte that whoever comes to share the database has meanwhile.
 const DOOR: i64 = FIRST_SEAT - 1;
 /// The byte of the first seat, far behind the text.
 const FIRST_SEAT: i64 = 1 << 20;
@@ -239,6 +242,14 @@ fn try_lock(file: &File, byte: i64, hold: Hold) -> std::io::Result<()> {
     } else {
         Err(std::io::Error::last_os_error())
     }
+}
+
+/// Lets go of a range at once, whoever else has the open file: a child that was forked just now, and has not yet begun
+/// its own program.
+fn unlock(file: &File, mut range: libc::flock) {
+    range.l_type = libc::F_UNLCK as _;
+    // SAFETY: the descriptor is open and the range is valid for the time of the call. It cannot fail.
+    unsafe { libc::fcntl(file.as_raw_fd(), SET_LOCK, &raw const range) };
 }
 
 /// Whether locks belong to open files.

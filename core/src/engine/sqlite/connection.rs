@@ -12,7 +12,7 @@ use crate::engine::sql::{failure, schema};
 use crate::error::Result;
 
 /// How long opening waits for other processes.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Statements that a connection keeps prepared.
 const PREPARED: usize = 64;
 /// Connections that are kept to look with.

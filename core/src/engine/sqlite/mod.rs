@@ -61,7 +61,7 @@ use self::wake::{Told, Wake};
 use self::work::{Clock, Fault, Step, Work};
 use self::writer::Writer;
 use super::sql::failure;
-use super::sql::lock::{Hold, Lock};
+use super::sql::lock::{Hold, Lock, one_by_one};
 use super::sql::statements as sql;
 use super::{
     Applied, Batch, BatchReceipt, Capabilities, Claim, Coordinator, Engine, Held, Insert, Inserted, JobRef,
@@ -140,8 +140,7 @@ impl SqliteEngine {
         let seat = lock.sit();
         let text = path.display().to_string();
         // One after the other: what one has half made is no database of ours to another.
-        let create = || connection::create(path, &text);
-        let mut db = lock.one_by_one(connection::PATIENCE, create)?;
+        let mut db = one_by_one(path, || connection::create(path, &text))?;
         let node = nodes::join(&mut db, &text, &lock, seat, sharing.node.as_deref(), now)?;
         let wake = Wake::open(path, seat, |seat| lock.is_taken(seat))?;
         let store = Arc::new(Store {
