@@ -165,8 +165,8 @@ class Live(Screen):
         self._to = to
         self._colours = not os.environ.get("NO_COLOR")
         self._lock = threading.RLock()
-        # What the foot says, and whether it is there now.
-        self._foot, self._shown = "", False
+        # What the foot says, whether it is there now, and whether the program is in the middle of a line.
+        self._foot, self._shown, self._inside = "", False, False
         self._drawn = 0.0
         self._own: list[tuple[str, TextIO]] = []
         for name in ("stdout", "stderr"):
@@ -232,8 +232,9 @@ class Live(Screen):
         with self._lock:
             self.erase()
             written = to.write(text)
-            # In the middle of a line is no place for the foot.
-            if text.endswith("\n"):
+            # In the middle of a line is no place for the foot: it would take the line away with it.
+            self._inside = not text.endswith("\n") if text else self._inside
+            if not self._inside:
                 to.flush()
                 if time.monotonic() - self._drawn > _REST:
                     self.draw()
@@ -247,7 +248,7 @@ class Live(Screen):
 
     def draw(self) -> None:
         """Shows the foot."""
-        if self._foot:
+        if self._foot and not self._inside:
             self._put(self._foot)
             self._shown, self._drawn = True, time.monotonic()
 
