@@ -34,7 +34,7 @@ from forebay._forebay import (
     JobInfo,
     Worker,
 )
-from forebay.errors import InvalidError, WaitTimeout
+from forebay.errors import ClosedError, InvalidError, WaitTimeout
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -422,10 +422,13 @@ class Dispatcher(Core):
         SIGTERM changes nothing: who ends a group of processes may send it twice. It is left alone if the
         program has a handler of its own for it.
         """
+        self.check_open()
         with self._sigterm():
             try:
                 try:
-                    self.start(threads, queues=queues)
+                    # Somebody may ask for the stop before there is anything to stop.
+                    with suppress(ClosedError):
+                        self.start(threads, queues=queues)
                     # In slices: a signal that comes on the way into a wait does not end it.
                     while not self._stopped.acquire(timeout=_SLICE):
                         pass

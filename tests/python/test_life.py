@@ -46,13 +46,29 @@ def test_the_context_manager_starts_and_stops() -> None:
     with Dispatcher(concurrency=2) as d:
         seen = d.handler(kind="seen")(threading.get_ident)
         assert seen.push().result(LIMIT) != threading.get_ident()
-        workers = [t for t in threading.enumerate() if t.name.startswith("forebay-worker-")]
-        assert len(workers) == 2
+        workers = list(d._threads)
+        assert [t in threading.enumerate() for t in workers] == [True, True]
+        assert all(t.name.startswith("forebay-worker-") for t in workers)
         assert not any(t.daemon for t in workers)
     assert d.stopping
     assert not any(t.is_alive() for t in workers)
     with pytest.raises(forebay.ClosedError, match="has stopped"):
         d.push("seen")
+
+
+def test_a_run_that_is_stopped_before_it_starts_returns() -> None:
+    class Early(Dispatcher):
+        def start(self, *args: Any, **options: Any) -> None:
+            # As the handler of a signal does, or another thread.
+            self.request_stop()
+            super().start(*args, **options)
+
+    d = Early(concurrency=2)
+    waiting = d.handler(kind="k")(lambda: None).push()
+    d.run()
+    assert (d.stopping, waiting.status) == (True, "queued")
+    with pytest.raises(forebay.ClosedError):
+        d.run()
 
 
 def test_handles(d: Dispatcher, gate: Gate) -> None:
