@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 from forebay import _reload, _screen, _worker
-from forebay._look import ZERO, Counts, Looks, Started, Totals
+from forebay._look import ZERO, Counts, Looks, Started, Totals, totals
 from forebay._types import WorkerArguments
 from forebay.dispatcher import Dispatcher
 
@@ -107,8 +107,8 @@ class _Child:
             self._end_output(selector)
         return bool(data)
 
-    def buried(self, selector: selectors.BaseSelector) -> tuple[int, list[dict[str, Any]]] | None:
-        """How it ended, with the last it told, if it has ended."""
+    def ended(self, selector: selectors.BaseSelector) -> tuple[int, list[dict[str, Any]]] | None:
+        """How it ended, with the last it told, if it has ended; `bury` it after that."""
         if self.process is None or (code := self.process.poll()) is None:
             return None
         last: list[dict[str, Any]] = []
@@ -119,9 +119,12 @@ class _Child:
         while self.output is not None and self.print(selector):
             pass
         self._end_output(selector)
+        return code, last
+
+    def bury(self) -> None:
+        """Its life is over, and what it told in it has been heard."""
         self.process = None
         self.deaths = 1 if time.monotonic() - self._born > _WELL else self.deaths + 1
-        return code, last
 
     def _end_output(self, selector: selectors.BaseSelector) -> None:
         if self.output is not None:
@@ -202,7 +205,7 @@ class Supervisor:
             self._selector.close()
             ours.close()
             theirs.close()
-        if self._counts is not None:
+        if self._counts is not None and self._about is not None:
             self._screen.stopped(self._counts, self._handed_back)
         return self._code
 
@@ -289,7 +292,8 @@ class Supervisor:
             if self._looks is None:
                 self._looks = Looks(now)
             self._counts = self._looks.take(now)
-            if event == "counts":
+            # The first counts come before the child serves: what ends is counted from there.
+            if event == "counts" and self._about is not None:
                 self._screen.look(self._counts)
 
     def _started(self, child: _Child, told: dict[str, Any]) -> None:
@@ -327,11 +331,12 @@ class Supervisor:
 
     def _bury(self, child: _Child) -> None:
         """Deals with the end of a child, if it has ended."""
-        if (ended := child.buried(self._selector)) is None:
+        if (ended := child.ended(self._selector)) is None:
             return
         code, last = ended
         for told in last:
             self._told(child, told)
+        child.bury()
         if self._stopping:
             # One that had not begun to listen is ended by the signal itself.
             self._code = max(self._code, code)
@@ -376,6 +381,7 @@ def child(arguments: WorkerArguments, number: int) -> int:
                 f"{text} open a file with shared=True, as Dispatcher('sqlite:jobs.db', shared=True)", 2
             )
             return _worker.USAGE
+        screen.look(Looks(ZERO).take(totals(dispatcher.stats())))
         listener = threading.Thread(target=_listen, args=(pipe, dispatcher), name="forebay-listener")
         listener.start()
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import traceback
+from contextlib import suppress
 
 from forebay import _exit, _look, _screen, _target
 from forebay._types import WorkerArguments
@@ -69,24 +70,29 @@ def serve(
     looks: _look.Looks | None = None,
 ) -> int:
     """Serves it until somebody stops it, and returns the exit code."""
-    threads, grace = arguments["threads"], arguments["grace"]
     looks = looks or _look.Looks(_look.totals(dispatcher.stats()))
-    screen.started(about := _look.started(dispatcher, arguments))
-    interval = screen.interval if arguments["interval"] is None else arguments["interval"]
-    done = threading.Event()
-    watch = (dispatcher, looks, screen, max(0.01, interval), about["grace"], done)
-    watcher = threading.Thread(target=_watch, args=watch, name="forebay-screen")
-    watcher.start()
-    code = 0
-    try:
-        dispatcher.run(threads, grace=grace)
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    finally:
-        dispatcher.request_stop()
-        done.set()
-        watcher.join()
-    report = dispatcher.stop()
+    # Whoever is told that it has started may stop it from then on, also before it runs.
+    with dispatcher._sigterm():
+        screen.started(about := _look.started(dispatcher, arguments))
+        interval = screen.interval if arguments["interval"] is None else arguments["interval"]
+        done = threading.Event()
+        watch = (dispatcher, looks, screen, max(0.01, interval), about["grace"], done)
+        watcher = threading.Thread(target=_watch, args=watch, name="forebay-screen")
+        code = 0
+        try:
+            watcher.start()
+            dispatcher.run(arguments["threads"], grace=arguments["grace"])
+        except KeyboardInterrupt:
+            # The first one is no error, wherever it came.
+            code = INTERRUPTED if dispatcher.stopping else 0
+        except ClosedError:
+            pass  # It was asked to stop before it ran.
+        finally:
+            dispatcher.request_stop()
+            done.set()
+            with suppress(RuntimeError):  # It was not started.
+                watcher.join()
+        report = dispatcher.stop()
     screen.stopped(looks.take(_look.totals(dispatcher.stats())), report.handed_back)
     return code
 
@@ -100,18 +106,20 @@ def _watch(
     done: threading.Event,
 ) -> None:
     """The body of the thread that looks at the counts, until all is done."""
-    # A consumer that asks for nothing hears of the stop, and when a look is due.
-    stop = dispatcher.consumer([])
-    try:
-        while True:
-            screen.look(looks.take(_look.totals(dispatcher.stats())))
-            stop.next(interval)
-    except ClosedError:
-        pass
-    del stop
+    with suppress(ClosedError):
+        _look_on(dispatcher, looks, screen, interval)
     screen.stopping(looks.take(_look.totals(dispatcher.stats())), grace)
     while not done.wait(interval):
         screen.look(looks.take(_look.totals(dispatcher.stats())))
+
+
+def _look_on(dispatcher: Dispatcher, looks: _look.Looks, screen: _screen.Screen, interval: float) -> None:
+    """Looks at the counts until the dispatcher stops, and raises ClosedError then."""
+    # A consumer that asks for nothing hears of the stop, and when a look is due.
+    stop = dispatcher.consumer([])
+    while True:
+        screen.look(looks.take(_look.totals(dispatcher.stats())))
+        stop.next(interval)
 
 
 def leave(code: int) -> int:
