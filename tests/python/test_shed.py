@@ -222,7 +222,7 @@ def test_the_interpreter_ends_while_jobs_are_shed() -> None:
     for _ in range(ROUNDS):
         code, out, err = run(
             """
-            d = forebay.Dispatcher(concurrency=2, capacity=10, on_full="drop_oldest", grace=1)
+            d = forebay.Dispatcher(concurrency=2, capacity=10, on_full="drop_oldest", grace="600s")
             enough = threading.Semaphore(0)
 
             @d.handler

@@ -15,10 +15,12 @@ SERVICE = """
     def work(job):
         running.release()
         say(f"told {job.wait_stop()}")
+    heard = threading.Semaphore(0)
     @d.handler(pass_job=True)
     def stubborn(job):
         running.release()
         say(f"told {job.wait_stop(stopping=False)}")
+        heard.release()
 
     def when(semaphore, *acts):
         def run():
@@ -73,6 +75,8 @@ def test_the_second_ctrl_c_hands_back() -> None:
     try:
         d.run()
     except KeyboardInterrupt:
+        # A stop that hands back waits for handlers, but not for long.
+        assert heard.acquire(timeout=60)
         say(f"interrupted {handle.status} {handle.job().attempt}")
     """
     always(SERVICE, code, "handle = None", out="told lease_lost\ninterrupted queued 0\n")
@@ -120,9 +124,9 @@ def test_run_on_another_thread_ends_with_a_stop() -> None:
     service.start()
     short.push()
     assert running.acquire(timeout=60)
-    d.drain(20)
+    d.drain(60)
     d.request_stop()
-    service.join(20)
+    service.join(60)
     assert not service.is_alive()
     say(signal.getsignal(signal.SIGTERM).name)
     """
@@ -189,11 +193,11 @@ def test_ctrl_c_ends_a_stop() -> None:
         running.release()
         d.stop()
     except KeyboardInterrupt:
-        say(f"interrupted {d.stop(0).handed_back}")
+        handed_back = d.stop(0).handed_back
+        assert heard.acquire(timeout=60)
+        say(f"interrupted {handed_back}")
     """
-    for code_, out, err in repeat(SERVICE, code):
-        assert (code_, err) == (0, "")
-        assert sorted(out.splitlines()) == ["interrupted 1", "told lease_lost"]
+    always(SERVICE, code, out="told lease_lost\ninterrupted 1\n")
 
 
 def test_a_ctrl_c_that_nobody_catches_ends_the_program() -> None:

@@ -607,7 +607,7 @@ with forebay.Dispatcher(by_reference=False) as d:
     @d.handler
     def task(a: int, b: "str | None" = None, *c: float, **d: dict[str, object]) -> list[int | None]:
         return [a]
-    assert task.push(1, b="x").result(20) == [1]
+    assert task.push(1, b="x").result(60) == [1]
 print("forebay._typed" in sys.modules, "decimal" in sys.modules)
 """
     assert run(code) == (0, "False False\n", "")

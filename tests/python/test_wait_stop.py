@@ -55,23 +55,27 @@ def test_a_timeout_ends_the_wait(opened: Opened, told: dict[str, Any]) -> None:
 
 
 def test_a_stop_ends_the_wait_unless_it_is_no_reason(d: Dispatcher) -> None:
-    begun = threading.Semaphore(0)
+    begun, ended = threading.Semaphore(0), threading.Semaphore(0)
     reasons: list[str | None] = []
 
     @d.handler(pass_job=True)
     def wait(job: forebay.Job, stopping: bool) -> None:
         begun.release()
         reasons.append(job.wait_stop(stopping=stopping))
+        ended.release()
 
     d.start()
-    wait.push(True)
-    stubborn = wait.push(False)
+    willing, stubborn = wait.push(True), wait.push(False)
     for _ in range(2):
         assert begun.acquire(timeout=LIMIT)
     d.request_stop()
+    willing.result(LIMIT)
     with pytest.raises(forebay.WaitTimeout):
         stubborn.result(timeout=0)
     assert d.stop(grace=0.05).handed_back == 1
+    # It hears of it at once, and a stop does not wait for it for long.
+    assert ended.acquire(timeout=LIMIT)
+    assert ended.acquire(timeout=LIMIT)
     assert reasons == ["stopping", "lease_lost"]
     assert stubborn.status == "queued"
 
@@ -89,12 +93,18 @@ def test_another_thread_may_wait_for_the_handler(d: Dispatcher) -> None:
     heard: list[str | None] = []
     jobs: list[forebay.Job] = []
 
+    def listen(job: forebay.Job) -> None:
+        try:
+            heard.append(job.wait_stop(LIMIT))
+        except forebay.StaleLease:
+            heard.append("too late")
+
     @d.handler(pass_job=True)
     def work(job: forebay.Job) -> None:
-        thread = threading.Thread(target=lambda: heard.append(job.wait_stop(LIMIT)))
+        thread = threading.Thread(target=listen, args=(job,))
         thread.start()
         jobs.append(job)
-        # It may wait already or not yet.
+        # It may wait already or not yet, and the attempt may have ended before it does.
         threads.append(thread)
 
     threads: list[threading.Thread] = []
@@ -104,7 +114,8 @@ def test_another_thread_may_wait_for_the_handler(d: Dispatcher) -> None:
     for thread in threads:
         thread.join(LIMIT)
         assert not thread.is_alive()
-    assert set(heard) <= {"lease_lost"}
+    assert len(heard) == 50
+    assert set(heard) <= {"lease_lost", "too late"}
     with pytest.raises(forebay.StaleLease, match="has ended"):
         jobs[0].wait_stop(LIMIT)
 
