@@ -16,7 +16,7 @@ die() {
     exit 1
 }
 
-# 2.8 MB when SQLite had lost what nobody here asks it for (.cargo/config.toml).
+# It fits since SQLite has lost what nobody here asks it for (.cargo/config.toml).
 MOST=3000000
 size=$(stat -c %s "$wheel")
 ((size <= MOST)) || die "$(basename "$wheel") has $size bytes, more than $MOST"
