@@ -22,15 +22,17 @@ REPEATS = 60 if ROUNDS == 3 else 5 * ROUNDS
 AT_ONCE = 6
 """How many of them at a time: most of them wait, and what races should meet a busy machine."""
 
-HEAD = """
+HEAD = f"""
 import faulthandler, os, signal, sys, threading, time, warnings
 faulthandler.enable()
 # Python 3.12 warns of every fork beside threads; that it works all the same is what the tests show.
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 import forebay
+LIMIT = {LIMIT}
 def say(text):
     os.write(1, (text + "\\n").encode())
 """
+"""How programs begin; what they wait for, they wait for at most `LIMIT` seconds."""
 
 
 def program(*parts: str) -> str:

@@ -132,7 +132,7 @@ def test_a_child_of_a_fork_leaves_the_jobs_alone() -> None:
                 return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
             with d:
-                say(str(forks.push().result(20)))
+                say(str(forks.push().result(LIMIT)))
             """
         )
         assert (code, out, err) == (0, "7\n", "")

@@ -55,11 +55,11 @@ def test_every_method_refuses_in_the_child() -> None:
         own = forebay.Dispatcher()
         own.handler(kind="double")(lambda n: 2 * n)
         own.start()
-        assert own.push("double", 21).result(20) == 42
+        assert own.push("double", 21).result(LIMIT) == 42
         sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    d.drain(20)
-    assert [h.result(20) for h in handles] == list(range(1000))
+    d.drain(LIMIT)
+    assert [h.result(LIMIT) for h in handles] == list(range(1000))
     """
     assert run(PARENT, code) == (0, "", "")
 
@@ -73,7 +73,7 @@ def test_the_child_of_a_busy_parent_ends() -> None:
             sys.exit(0)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         handles = [work.push(n) for n in range(100)]
-    d.drain(20)
+    d.drain(LIMIT)
     """
     always(PARENT, code, rounds=FEW)
 
@@ -86,8 +86,8 @@ def test_a_handler_may_fork() -> None:
         if child == 0:
             return "in the child, to nobody"
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert forks.push().result(20) == 0
-    d.drain(20)
+    assert forks.push().result(LIMIT) == 0
+    d.drain(LIMIT)
     """
     always(PARENT, code)
 
@@ -100,11 +100,11 @@ def test_a_child_works_with_a_dispatcher_of_its_own() -> None:
         if child == 0:
             with forebay.Dispatcher(concurrency=2) as own:
                 double = own.handler(kind="double")(lambda n: 2 * n)
-                assert [double.push(n).result(20) for n in range(10)] == list(range(0, 20, 2))
+                assert [double.push(n).result(LIMIT) for n in range(10)] == list(range(0, 20, 2))
             sys.exit(7)
         handles = [work.push(n) for n in range(100)]
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
-    d.drain(20)
+    d.drain(LIMIT)
     """
     always(PARENT, code, rounds=FEW)
 
@@ -120,8 +120,8 @@ def test_a_program_started_beside_workers_that_run() -> None:
     shells = [shell.push(n) for n in range(10)]
     mine = subprocess.run(["/bin/echo", "mine"], preexec_fn=os.getpid, capture_output=True)
     assert (mine.stdout, mine.stderr) == (b"mine\\n", b"")
-    assert [s.result(20) for s in shells] == [(b"%d\\n" % n, b"") for n in range(10)]
-    d.drain(20)
+    assert [s.result(LIMIT) for s in shells] == [(b"%d\\n" % n, b"") for n in range(10)]
+    d.drain(LIMIT)
     """
     always(PARENT, code, rounds=FEW)
 
@@ -133,7 +133,7 @@ import forebay
 def child(n):
     # One process for each.
     with forebay.Dispatcher(concurrency=2) as d:
-        return d.handler(kind="double")(lambda n: 2 * n).push(n).result(20)
+        return d.handler(kind="double")(lambda n: 2 * n).push(n).result(60)
 
 if __name__ == "__main__":
     method, rounds = sys.argv[1], int(sys.argv[2])
@@ -169,7 +169,7 @@ def test_a_child_does_not_wait_for_what_a_thread_of_the_parent_was_importing() -
     class Slow(types.ModuleType):
         def __getattr__(self, name):
             begun.set()
-            go.wait(20)
+            go.wait(LIMIT)
             return getattr(errors, name)
     def unknown():
         try:
@@ -180,11 +180,11 @@ def test_a_child_does_not_wait_for_what_a_thread_of_the_parent_was_importing() -
     sys.modules["forebay.errors"] = Slow("forebay.errors")
     thread = threading.Thread(target=unknown)
     thread.start()
-    assert begun.wait(20)
+    assert begun.wait(LIMIT)
     sys.modules["forebay.errors"] = errors
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(int(LIMIT))
         unknown()
         os._exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7

@@ -224,7 +224,7 @@ def test_a_child_of_a_fork_has_no_forwarder() -> None:
         d = forebay.Dispatcher()
         d.push("line", queue="log")
         forwarder = d.forward("log", lambda jobs: None)
-        d.drain(20)
+        d.drain(LIMIT)
         child = os.fork()
         if child == 0:
             for call in (forwarder.stop, lambda: d.forward("other", print)):
@@ -252,7 +252,7 @@ def test_the_interpreter_ends_while_jobs_are_passed_on() -> None:
                 d.push("line", object(), queue="log")
                 d.push("line", object(), queue="broken")
             for _ in range(100):
-                assert enough.acquire(timeout=60)
+                assert enough.acquire(timeout=LIMIT)
             say("passed on")
             """
         )
