@@ -104,14 +104,31 @@ def test_a_stop_cancels_when_the_grace_has_passed() -> None:
             handle, other = waits.handler.push(), ends.push()
             await waits.running.acquire()
             await waits.running.acquire()
-            stop = asyncio.ensure_future(d.astop(0.2))
+            stop = asyncio.ensure_future(d.astop(LIMIT))
             assert await other == "stopping"
             assert waits.cancelled == []
+            # The grace is over now, as if it had been shorter.
+            await asyncio.to_thread(d.stop, 0)
             report = await stop
             assert (report.handed_back, report.waiting) == (1, 1)
             assert waits.reasons == ["lease_lost"]
             assert handle.status == "queued"
             assert await d.astop() == report
+
+    with pytest.warns(RuntimeWarning, match="1 jobs still waited"):
+        asyncio.run(main())
+
+
+def test_a_grace_passes() -> None:
+    async def main() -> None:
+        d = Dispatcher()
+        waits = Waits(d)
+        async with d:
+            handle = waits.handler.push()
+            await waits.running.acquire()
+            report = await d.astop(0.01)
+            assert (report.handed_back, report.waiting) == (1, 1)
+            assert (waits.reasons, handle.status) == (["lease_lost"], "queued")
 
     with pytest.warns(RuntimeWarning, match="1 jobs still waited"):
         asyncio.run(main())

@@ -99,10 +99,15 @@ def test_sigterm_in_run_hands_over(tmp_path: Path) -> None:
             return n
         while True:
             job.check()
-    work.push(0), work.push(1), work.push(2)
+    def cut_short():
+        # The grace ends when one of them has made use of it, and not before.
+        ends.result()
+        d.stop(0)
+    work.push(0), (ends := work.push(1)), work.push(2)
+    threading.Thread(target=cut_short).start()
     d.run()
     """
-    with Script(opening(tmp_path, concurrency=2, grace="100ms"), service) as script:
+    with Script(opening(tmp_path, concurrency=2, grace="600s"), service) as script:
         assert sorted([script.line(), script.line()]) == ["running 0\n", "running 1\n"]
         script.send(SIGTERM)
         assert script.end() == (0, "", "")
@@ -125,7 +130,7 @@ def test_an_end_with_running_handlers_gives_their_jobs_back(tmp_path: Path) -> N
     ready = threading.Event()
     d.start()
     hangs.push()
-    assert ready.wait(20)
+    assert ready.wait(LIMIT)
     """
     exit_code, out, err = run(opening(tmp_path, grace="50ms"), code)
     assert (exit_code, out) == (0, "")
@@ -169,7 +174,7 @@ def test_who_runs_beside_it_runs_again(tmp_path: Path) -> None:
         threading.Event().wait()
     waits.push()
     d.start()
-    assert beside.wait(20)
+    assert beside.wait(LIMIT)
     kills.push("once")
     threading.Event().wait()
     """
@@ -222,7 +227,7 @@ def test_the_child_of_a_fork_is_refused(tmp_path: Path) -> None:
             sys.exit(7)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     handles += [work.push(n) for n in range(50, 100)]
-    assert [h.result(20) for h in handles] == list(range(100))
+    assert [h.result(LIMIT) for h in handles] == list(range(100))
     """
     for _ in range(ROUNDS):
         folder = tmp_path / str(_)
@@ -244,7 +249,7 @@ here = Path({str(tmp_path)!r})
 def child(n):
     with forebay.Dispatcher(here / f"{{n}}.db") as d:
         d.push("kept", n)
-        return d.handler(kind="double")(lambda n: 2 * n).push(n).result(20)
+        return d.handler(kind="double")(lambda n: 2 * n).push(n).result({LIMIT})
 
 if __name__ == "__main__":
     with forebay.Dispatcher(here / "jobs.db") as d:
