@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any
 import forebay
 import pytest
 import uvloop
-from conftest import LIMIT, Gate
+from conftest import LIMIT, Gate, descriptors
 from forebay import Dispatcher
 
 Opened = Callable[..., Dispatcher]
@@ -30,18 +29,38 @@ def here() -> int:
     return threading.get_ident()
 
 
-def names() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("forebay-worker"))
+class Started:
+    """The worker threads that there are since it was made: those of other tests may still be about to end."""
+
+    def __init__(self) -> None:
+        self._before = set(threading.enumerate())
+
+    def threads(self) -> list[threading.Thread]:
+        """Those that run."""
+        new = set(threading.enumerate()) - self._before
+        return [thread for thread in new if thread.name.startswith("forebay-worker")]
+
+    def names(self) -> list[str]:
+        """How they are called."""
+        return sorted(thread.name for thread in self.threads())
+
+    def end(self) -> None:
+        """Waits until none of them is left."""
+        for thread in self.threads():
+            thread.join(LIMIT)
+        assert self.names() == []
 
 
 def test_on_the_loop_of_the_caller() -> None:
+    started = Started()
+
     async def main() -> None:
         async with Dispatcher(concurrency=2) as d:
             handler, sync = d.handler(where), d.handler(here)
             assert await handler.push() == (threading.get_ident(), id(asyncio.get_running_loop()))
             assert await sync.push() != threading.get_ident()
-            assert names() == ["forebay-worker-0", "forebay-worker-1"]
-        assert names() == []
+            assert started.names() == ["forebay-worker-0", "forebay-worker-1"]
+        started.end()
         with pytest.raises(forebay.ClosedError):
             handler.push()
 
@@ -49,16 +68,17 @@ def test_on_the_loop_of_the_caller() -> None:
 
 
 def test_on_a_loop_of_its_own() -> None:
+    started = Started()
     with Dispatcher(concurrency=2) as d:
-        assert names() == [], "nothing is started for handlers that are not there"
+        assert started.names() == [], "nothing is started for handlers that are not there"
         handler = d.handler(where)
         thread, loop = handler.push().result(LIMIT)
         assert (thread, loop) == handler.push().result(LIMIT)
         assert thread != threading.get_ident()
-        assert names() == ["forebay-worker-loop"]
+        assert started.names() == ["forebay-worker-loop"]
         d.handler(here).push().result(LIMIT)
-        assert names() == ["forebay-worker-0", "forebay-worker-1", "forebay-worker-loop"]
-    assert names() == []
+        assert started.names() == ["forebay-worker-0", "forebay-worker-1", "forebay-worker-loop"]
+    started.end()
 
 
 def test_a_start_before_a_block_counts() -> None:
@@ -263,11 +283,10 @@ def test_one_loop_after_the_other() -> None:
         async with Dispatcher() as d:
             return await d.handler(where).push()
 
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     for _ in range(5):
         asyncio.run(main())
-    gc.collect()
-    assert len(os.listdir("/proc/self/fd")) <= before
+    assert descriptors() <= before
 
 
 def leave_open(d: Dispatcher, handler: Any, *args: Any) -> Any:

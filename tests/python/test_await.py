@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
-import os
 import pickle
 import threading
 import weakref
@@ -16,7 +15,7 @@ from typing import Any
 import forebay
 import pytest
 import uvloop
-from conftest import LIMIT, Gate
+from conftest import LIMIT, Gate, descriptors
 from forebay import Dispatcher
 
 Opened = Callable[..., Dispatcher]
@@ -37,10 +36,6 @@ def run(request: pytest.FixtureRequest) -> Run:
     """Runs a coroutine, on each kind of loop."""
     chosen: Run = request.param
     return chosen
-
-
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 async def listening(d: Dispatcher, wanted: int) -> None:
@@ -132,7 +127,6 @@ def test_ten_thousand_are_told_in_one_go(d: Dispatcher, run: Run) -> None:
 
     async def main() -> None:
         handles = [d.push("k", n) for n in range(10_000)]
-        gc.collect()
         before = descriptors()
         waiters = [asyncio.ensure_future(handle.aresult()) for handle in handles]
         await listening(d, 10_000)
@@ -205,7 +199,6 @@ def test_a_loop_that_is_closed_first_leaves_nothing_behind(run: Run) -> None:
         del waits, handle
         return weakref.ref(asyncio.get_running_loop())
 
-    gc.collect()
     before = descriptors()
     for _ in range(10):
         loop = run(main(d))
