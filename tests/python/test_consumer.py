@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 from collections.abc import Callable
 
@@ -222,26 +223,25 @@ def test_a_stop_hands_back_and_ends_the_wait(d: Dispatcher) -> None:
 
 
 def test_a_consumer_is_asked_by_one_thread_at_a_time(d: Dispatcher) -> None:
-    consumer, heard = d.consumer(), threading.Event()
+    consumer, closed = d.consumer(), threading.Event()
 
     def wait() -> None:
         with pytest.raises(ClosedError):
             consumer.next()
+        closed.set()
 
-    def refused() -> None:
-        while not heard.is_set():
-            try:
-                consumer.next(0)
-            except InvalidError:
-                heard.set()
-
-    threads = [threading.Thread(target=wait), threading.Thread(target=refused)]
-    for thread in threads:
-        thread.start()
-    assert heard.wait(LIMIT)
+    before = d.stats()["sleeps"]
+    thread = threading.Thread(target=wait)
+    thread.start()
+    # Whoever is asleep is in the midst of asking.
+    until = time.monotonic() + LIMIT
+    while d.stats()["sleeps"] == before:
+        assert time.monotonic() < until, "nobody waits"
+    with pytest.raises(InvalidError, match="one per thread"):
+        consumer.next(0)
     d.stop(0)
-    for thread in threads:
-        thread.join(LIMIT)
+    assert closed.wait(LIMIT)
+    thread.join(LIMIT)
 
 
 def test_a_kind_is_declared_without_a_handler(opened: Callable[..., Dispatcher]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable
 
@@ -113,11 +114,12 @@ def test_workers_that_stand_by_end_with_the_others(opened: Opened) -> None:
 def test_a_runner_that_ends_its_thread_leaves_the_rest_to_others(opened: Opened) -> None:
     d = opened(concurrency=3)
     quick = d.handler(kind="quick")(lambda n: n)
-    left = iter([True, True])
+    left, gone = iter([True, True]), queue.Queue[threading.Thread]()
 
     @d.handler
     def leaves() -> None:
         if next(left, False):
+            gone.put(threading.current_thread())
             raise SystemExit
 
     d.start()
@@ -127,6 +129,8 @@ def test_a_runner_that_ends_its_thread_leaves_the_rest_to_others(opened: Opened)
         leaves.push()
     handles += [quick.push(n) for n in range(BURST)]
     assert [h.result(LIMIT) for h in handles] == [*range(BURST)] * 3
+    for _ in range(2):
+        gone.get(timeout=LIMIT).join(LIMIT)
     assert sum(thread.is_alive() for thread in d._threads) == 1
 
 
@@ -165,8 +169,8 @@ def test_a_fork_in_the_midst_of_quick_jobs() -> None:
                 for n in range(2000):
                     quick.push(n)
                 forked.append(forks.push())
-            assert [h.result(20) for h in forked] == [7] * 5
-            d.drain(20)
+            assert [h.result(LIMIT) for h in forked] == [7] * 5
+            d.drain(LIMIT)
             d.stop()
             say("done")
             """
