@@ -38,6 +38,7 @@ use crate::dispatcher::{Dispatcher, RestoredJob};
 use crate::engine::Inserted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
+use crate::fork::Birth;
 use crate::history::LineAttempt;
 use crate::id::JobId;
 use crate::job::{Extras, Job, State};
@@ -460,7 +461,8 @@ fn job(line: Line) -> Result<RestoredJob> {
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
-    _lock: fs::File,
+    lock: fs::File,
+    birth: Birth,
 }
 
 impl File {
@@ -491,7 +493,22 @@ impl File {
         lock.set_len(0).map_err(failed)?;
         writeln!(&lock, "{}", std::process::id()).map_err(failed)?;
         Aside::remove_leftovers(&path);
-        Ok(Self { path, _lock: lock })
+        Ok(Self {
+            path,
+            lock,
+            birth: Birth::here(),
+        })
+    }
+}
+
+impl Drop for File {
+    /// Lets go of it at once: children that were forked have the open file, too, and with it the lock.
+    fn drop(&mut self) {
+        // In such a child the lock is the parent's.
+        if self.birth.is_here() {
+            // What cannot be unlocked is when the last one closes it.
+            let _ = self.lock.unlock();
+        }
     }
 }
 

@@ -56,3 +56,50 @@ fn watch() {
 fn watch() {
     let _ = Once::new();
 }
+
+/// Children for tests.
+#[cfg(all(test, unix, not(miri), not(shuttle)))]
+pub(crate) mod testing {
+    /// A child of a fork that sleeps, and has open whatever was open here. It is killed when this is dropped, and ends
+    /// by itself after a minute.
+    pub(crate) struct Child(libc::pid_t);
+
+    impl Child {
+        pub(crate) fn new() -> Self {
+            // SAFETY: the child calls nothing but what is safe in one.
+            match unsafe { libc::fork() } {
+                // SAFETY: as above; `_exit` ends it without the destructors of the parent.
+                0 => unsafe {
+                    libc::alarm(60);
+                    libc::pause();
+                    libc::_exit(0)
+                },
+                pid => {
+                    assert!(pid > 0, "no child can be had");
+                    Self(pid)
+                }
+            }
+        }
+
+        /// Whether it has not ended.
+        pub(crate) fn lives(&self) -> bool {
+            // SAFETY: all zeros is a valid siginfo_t, and it may be written; the child is not reaped.
+            unsafe {
+                let mut ended: libc::siginfo_t = std::mem::zeroed();
+                let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+                libc::waitid(libc::P_PID, self.0 as libc::id_t, &raw mut ended, how) == 0
+                    && ended.si_pid() == 0
+            }
+        }
+    }
+
+    impl Drop for Child {
+        fn drop(&mut self) {
+            // SAFETY: the child is ours, and nobody else waits for it.
+            unsafe {
+                libc::kill(self.0, libc::SIGKILL);
+                libc::waitpid(self.0, std::ptr::null_mut(), 0);
+            }
+        }
+    }
+}

@@ -47,8 +47,9 @@ pub fn serve(dispatcher: &Dispatcher, file: &Path) -> Result<()> {
     };
     let thread = threads::spawn("control", move || door.keep())?;
     dispatcher.at_stop(Box::new(move |_, _| {
-        // The thread is blocked until the other end of its pair is closed.
-        drop(ours);
+        // The thread is blocked until the other end of its pair is shut: to close it would not do while a child that
+        // was forked has it open, too.
+        let _ = ours.shutdown(std::net::Shutdown::Both);
         threads::join(thread);
         drop(bound);
         Ok(())
@@ -106,7 +107,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Where clients come in.
 struct Door {
     listener: UnixListener,
-    /// Readable, because closed, when it is over.
+    /// Readable, because its other end is shut, when it is over.
     wake: UnixStream,
     peers: Mutex<Vec<Peer>>,
     dispatcher: Dispatcher,
@@ -120,7 +121,7 @@ struct Peer {
 }
 
 impl Door {
-    /// Lets clients in until the wake socket closes, then ends them.
+    /// Lets clients in until the wake socket is shut, then ends them.
     fn keep(self) {
         let mut patience = -1;
         while !self.wait(patience) {

@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::time::Duration;
 use super::*;
 use crate::dispatcher::Dispatcher;
 use crate::error::{ErrorKind, Result};
+use crate::fork::testing::Child;
 use crate::job::NewJob;
 use crate::time::Deadline;
 
@@ -315,6 +317,20 @@ fn a_stop_ends_it() {
     assert!(!text.contains("done"), "{text}");
 }
 
+/// A child that was forked has the owner's sockets, too, and may live for ever.
+#[test]
+fn a_stop_waits_for_no_forked_child() {
+    let owner = Owner::new();
+    let mut silent = owner.connect();
+    owner.still_answers();
+    let child = Child::new();
+    owner.d.stop(Duration::ZERO).unwrap();
+    let mut text = String::new();
+    silent.read_to_string(&mut text).unwrap();
+    assert!(child.lives(), "the stop has waited for it");
+    assert!(Client::connect(&owner.file, LONG).unwrap().is_none());
+}
+
 #[test]
 fn the_last_handle_ends_it() {
     let folder = folder();
@@ -330,7 +346,11 @@ fn the_last_handle_ends_it() {
 fn a_socket_that_was_left_is_replaced() {
     let folder = folder();
     let file = folder.join("jobs.db");
-    drop(UnixListener::bind(socket_path(&file)).unwrap());
+    let left = UnixListener::bind(socket_path(&file)).unwrap();
+    // To close it would not do while a child that another test forked has it open, too.
+    // SAFETY: the descriptor is open.
+    assert_eq!(unsafe { libc::shutdown(left.as_raw_fd(), libc::SHUT_RDWR) }, 0);
+    drop(left);
     assert!(Client::connect(&file, LONG).unwrap().is_none(), "nobody listens");
     let d = Dispatcher::in_memory().unwrap();
     serve(&d, &file).unwrap();

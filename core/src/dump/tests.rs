@@ -13,7 +13,7 @@ use crate::event::EventKind;
 use crate::names::Names;
 use crate::outcome::Outcome;
 use crate::time::{Clock, Deadline, Timestamp};
-use crate::{Dispatcher, JobId, ManualClock, NewJob, Options, engine::memory::MemoryEngine};
+use crate::{Dispatcher, JobId, ManualClock, NewJob, Options, State, engine::memory::MemoryEngine};
 
 /// A folder of its own for a test, gone afterwards.
 pub(super) struct Folder(pub(super) PathBuf);
@@ -79,6 +79,26 @@ fn line(number: u32, field: &str, value: &str) -> String {
         .map(|(name, value)| format!("{name:?}:{value}"))
         .collect();
     format!("{{{}}}", fields.join(","))
+}
+
+/// A child that was forked has the file of the lock open, too, and may live for ever.
+#[test]
+#[cfg(unix)]
+fn a_forked_child_does_not_keep_the_file() {
+    let folder = Folder::new();
+    let open = || {
+        let options = Options {
+            dump_file: Some(folder.file()),
+            ..Options::default()
+        };
+        Dispatcher::open("memory:", options)
+    };
+    let d = open().unwrap();
+    let id = d.push(NewJob::new("k", ())).unwrap().id;
+    let child = crate::fork::testing::Child::new();
+    d.stop(Duration::ZERO).unwrap();
+    assert_eq!(open().unwrap().state(id).unwrap(), State::Queued);
+    assert!(child.lives());
 }
 
 /// A pipe may never end, or never begin: nobody waits for what is no file.
