@@ -315,6 +315,10 @@ class Queue(RuleBasedStateMachine):
         self.d.pause()
 
     def resume(self) -> None:
+        # Only a job that could run shows that there is a pause.
+        if not any(job.state == "queued" for job in self.model.jobs):
+            self.push_one("a", 0, 3, 0, None, True, None)
+            self.tick()
         self.claim_one(None)
         self.model.paused = False
         self.d.resume()
