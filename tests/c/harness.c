@@ -1,5 +1,7 @@
 #include "harness.h"
 
+#include <dirent.h>
+#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -153,7 +155,7 @@ char *scratch(const char *name) {
 }
 
 void remove_files(const char *path) {
-    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve", ".sock"};
+    static const char *const besides[] = {"", "-wal", "-shm", ".lock", ".flight", ".reserve", ".sock", ".wake"};
     size_t i;
     for (i = 0; i < sizeof besides / sizeof besides[0]; i++) {
         char file[700];
@@ -169,6 +171,30 @@ int slow(void) {
 int rounds(int slowly, int plainly, int nightly) {
     if (slow()) return slowly;
     return getenv("FBY_TEST_NIGHTLY") != NULL ? nightly : plainly;
+}
+
+int entries(const char *folder) {
+    DIR *dir = opendir(folder);
+    int n = 0;
+    CHECK(dir != NULL);
+    while (readdir(dir) != NULL) n++;
+    closedir(dir);
+    return n;
+}
+
+/* A thread that has ended, and has been joined, may be listed for a moment still. */
+void await_no_more(const char *folder, int most) {
+    struct timespec now, until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += SOON_MS / 1000;
+    while (entries(folder) > most) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec > until.tv_sec) {
+            fprintf(stderr, "\n%d entries in %s, %d at most are expected\n", entries(folder), folder, most);
+            failed(__FILE__, __LINE__, "they go in time");
+        }
+        sched_yield();
+    }
 }
 
 static void *run_worker(void *data) {

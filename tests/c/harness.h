@@ -77,6 +77,10 @@ void remove_files(const char *path); /* a durable file with all that stands besi
 extern const char *program;       /* the path of this program */
 int rounds(int slowly, int plainly, int nightly); /* how often to repeat what is a matter of luck */
 int slow(void);                  /* whether the program runs in something that makes it slow */
+int entries(const char *folder); /* how many there are: of /proc/self/task, threads */
+void await_no_more(const char *folder, int most); /* until there are no more entries than that */
+#define THREADS "/proc/self/task"
+#define FILES "/proc/self/fd"
 
 typedef struct {
     pthread_t thread;

@@ -1,7 +1,6 @@
 /* Event loops: consumers whose descriptor is waited for. */
 #include "harness.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
@@ -179,15 +178,6 @@ static void a_consumer_may_ask_for_other_kinds(void) {
 
 enum { CROWD = 1000 };
 
-static int threads(void) {
-    DIR *tasks = opendir("/proc/self/task");
-    int count = 0;
-    CHECK(tasks != NULL);
-    while (readdir(tasks) != NULL) count++;
-    closedir(tasks);
-    return count;
-}
-
 typedef struct {
     fby_dispatcher *d;
     int jobs;
@@ -203,7 +193,7 @@ static void a_thousand_consumers_wait_in_one_loop(void) {
     fby_dispatcher *d = open_with("memory:?concurrency=64&keep_finished=100000");
     static fby_consumer *crowd[CROWD];
     struct epoll_event events[64];
-    int loop = epoll_create1(EPOLL_CLOEXEC), before = threads(), i, n, woken;
+    int loop = epoll_create1(EPOLL_CLOEXEC), before = entries(THREADS), i, n, woken;
     int jobs = slow() ? 500 : 5000, done = 0;
     crowd_pusher p;
     worker pusher;
@@ -219,7 +209,7 @@ static void a_thousand_consumers_wait_in_one_loop(void) {
         CHECK(epoll_ctl(loop, EPOLL_CTL_ADD, fd_of(crowd[i]), &event) == 0);
         CHECK(work_off(d, crowd[i]) == 0);
     }
-    CHECK(threads() == before);
+    await_no_more(THREADS, before);
     CHECK(epoll_wait(loop, events, 64, 0) == 0);
     /* One push is announced to one of them, since all ask for the same. */
     push(d, "k");
@@ -235,7 +225,7 @@ static void a_thousand_consumers_wait_in_one_loop(void) {
         for (i = 0; i < n; i++) done += (int)work_off(d, crowd[events[i].data.u32]);
     }
     end(&pusher);
-    CHECK(threads() == before);
+    await_no_more(THREADS, before);
     OK(fby_drain(d, SOON_MS, &err));
     for (i = 0; i < CROWD; i++) fby_consumer_free(crowd[i]);
     CHECK(done == jobs);
