@@ -14,6 +14,7 @@ import "C"
 
 import (
 	"context"
+	"errors"
 	"os"
 	"runtime"
 	"sync"
@@ -118,6 +119,11 @@ func (c *Consumer) Poll(ctx context.Context, max int) ([]*Delivery, error) {
 		})
 		if len(found) > 0 || err != nil {
 			return found, err
+		}
+		if errors.Is(waited, os.ErrDeadlineExceeded) {
+			// By this context, or late by that of a former poll. Before the look at this one, so that its end is not lost.
+			c.bell.SetReadDeadline(time.Time{})
+			waited = nil
 		}
 		if ctx.Err() != nil {
 			return nil, ctx.Err()

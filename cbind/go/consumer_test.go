@@ -3,6 +3,7 @@ package forebay_test
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -87,6 +88,37 @@ func TestAPollEndsWithItsContextAndWithTheDispatcher(t *testing.T) {
 	consumer.Close()
 	_, err = consumer.TryPoll(1)
 	equal(t, errors.Is(err, forebay.ErrInvalid), true)
+}
+
+// What the end of a context has begun comes to its poll's end or after it: the next poll must not end by that.
+func TestAPollDoesNotEndWithTheContextOfAFormerOne(t *testing.T) {
+	d := open(t, "memory:")
+	consumer := consume(t, d, forebay.ConsumerOptions{})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range 100 {
+		push(t, d, "k", "")
+		first, err := consumer.Poll(ended, 1)
+		if err != nil && !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		pushed := make(chan struct{})
+		if len(first) > 0 {
+			go func() {
+				defer close(pushed)
+				runtime.Gosched()
+				push(t, d, "k", "")
+			}()
+		} else {
+			close(pushed)
+		}
+		second, err := consumer.Poll(in(t), 1)
+		ok(t, err)
+		receive(t, pushed)
+		for _, job := range append(first, second...) {
+			ok(t, job.Finish(in(t), nil))
+		}
+	}
 }
 
 func TestSuccessorsComeWithTheAnswerOrNotAtAll(t *testing.T) {

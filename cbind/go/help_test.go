@@ -10,7 +10,7 @@ import (
 )
 
 // soon is how long a test waits for what must happen.
-const soon = 30 * time.Second
+const soon = time.Minute
 
 // open opens a dispatcher that the end of the test closes.
 func open(t testing.TB, url string, options ...forebay.Option) *forebay.Dispatcher {
