@@ -2,7 +2,6 @@
 #include "harness.hpp"
 
 #include <sys/wait.h>
-#include <unistd.h>
 
 namespace {
 
@@ -62,7 +61,7 @@ void a_child_gets_exceptions_and_ends_clean() {
     (*jobs)[0].done();
     CHECK(jobs->finish() == 0 && d->state(polled) == forebay::state::succeeded);
     d->stop(soon);
-    std::remove(dump.c_str());
+    remove_files(dump);
 }
 
 const test_case cases[] = {

@@ -6,6 +6,7 @@
 
 #include <forebay.hpp>
 #include <poll.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -119,13 +120,19 @@ inline bool readable(int fd, std::chrono::milliseconds within) {
     return ::poll(&waits, 1, static_cast<int>(within.count())) == 1 && (waits.revents & POLLIN) != 0;
 }
 
+// Removes a file, and what stands beside it if it holds jobs.
+inline void remove_files(const std::string &path) {
+    for (const char *beside : {"", "-wal", "-shm", ".lock", ".flight", ".reserve", ".sock", ".wake"}) {
+        std::remove((path + beside).c_str());
+    }
+}
+
 // The path of a file of this run that is not there.
 inline std::string scratch(const std::string &name) {
     const char *folder = std::getenv("TMPDIR");
-    const std::string path = std::string(folder ? folder : "/tmp") + "/forebay-cpp-" +
-                             std::to_string(static_cast<unsigned long>(std::hash<std::thread::id>()(
-                                 std::this_thread::get_id()))) + "-" + name;
-    std::remove(path.c_str());
+    const std::string path =
+        std::string(folder ? folder : "/tmp") + "/forebay-cpp-" + std::to_string(::getpid()) + "-" + name;
+    remove_files(path);
     return path;
 }
 

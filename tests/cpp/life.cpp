@@ -39,8 +39,8 @@ void errors_have_a_class_and_a_code() {
     // A code that this header does not know is an error without a class of its own.
     CHECK(THROWN(forebay::error, forebay::detail::check(99, nullptr)).code() == 99);
     CHECK(THROWN(forebay::error, forebay::detail::check(FBY_E_PANIC, nullptr)).code() == FBY_E_PANIC);
-    std::remove(path.c_str());
-    std::remove(text.c_str());
+    remove_files(path);
+    remove_files(text);
 }
 
 void the_options_are_the_dispatchers() {
@@ -144,7 +144,7 @@ void unfinished_jobs_are_dumped_and_restored() {
     other.push("k");
     const auto first = other.restore(path), second = other.restore(path);
     CHECK(first.jobs == 2 && first.known == 0 && second.jobs == 0 && second.known == 2 && other.size("default") == 3);
-    std::remove(path.c_str());
+    remove_files(path);
 }
 
 void a_stop_says_what_is_left() {
@@ -180,7 +180,7 @@ void a_file_keeps_what_was_pushed() {
     d.start();
     CHECK(d.wait(id, soon).view() == "kept");
     d.drain(soon);
-    std::remove(path.c_str());
+    remove_files(path);
 }
 
 void a_queue_is_passed_on() {
@@ -195,7 +195,7 @@ void a_queue_is_passed_on() {
     d.stop(soon);
     const forebay::dispatcher target("sqlite:" + path);
     CHECK(target.size("inbox") == 1 && target.get(id).queue() == "inbox");
-    std::remove(path.c_str());
+    remove_files(path);
 }
 
 void values_are_as_expected() {

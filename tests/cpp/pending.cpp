@@ -6,6 +6,9 @@ namespace {
 using namespace std::chrono_literals;
 using forebay::job;
 
+// A job may be answered for while its handler is on its way out: what that refers to is made before the dispatcher,
+// whose end waits for it.
+
 // A dispatcher whose handler of "k" gives its deliveries away.
 struct desk {
     desk() : d(open()) {
@@ -53,8 +56,8 @@ void the_answer_may_come_before_the_handler_returns() {
 }
 
 void what_is_returned_after_giving_a_job_away_does_not_count() {
-    const auto d = open();
     std::promise<forebay::pending> given;
+    const auto d = open();
     d.handle("k", [&given](const job &j) {
         given.set_value(j.defer());
         return "not this";
@@ -90,8 +93,8 @@ void what_nobody_answers_has_failed() {
 }
 
 void a_handler_may_throw_after_it_has_given_its_job_away() {
-    const auto d = open();
     std::promise<forebay::pending> given;
+    const auto d = open();
     d.handle("k", [&given](const job &j) {
         given.set_value(j.defer());
         throw forebay::fatal("changed my mind");
@@ -105,8 +108,8 @@ void a_handler_may_throw_after_it_has_given_its_job_away() {
 }
 
 void an_answer_that_cannot_be_used_can_be_given_again() {
-    const forebay::dispatcher d("memory:?max_payload=8");
     std::promise<forebay::pending> given;
+    const forebay::dispatcher d("memory:?max_payload=8");
     d.handle("k", [&given](const job &j) { given.set_value(j.defer()); });
     d.start();
     const auto id = d.push("k");
