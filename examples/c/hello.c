@@ -32,9 +32,9 @@ int main(void) {
     check(fby_register(d, job.kind, NULL, greet, NULL, NULL, &err), err);
     check(fby_start(d, &err), err);
     check(fby_push(d, &job, FBY_DEFAULT, &id, NULL, &err), err);
-    check(fby_wait(d, &id, 5000, NULL, &result, &err), err);
+    check(fby_wait(d, &id, 60000, NULL, &result, &err), err);
     printf("%.*s\n", (int)fby_buffer_bytes(result).len, (const char *)fby_buffer_bytes(result).ptr);
     fby_buffer_free(result);
-    check(fby_stop(d, 5000, NULL, &err), err);
+    check(fby_stop(d, 60000, NULL, &err), err);
     fby_release(d);
 }
