@@ -52,11 +52,14 @@ def worker() -> Callable[[Path, str], AbstractContextManager[subprocess.Popen[st
     @contextmanager
     def worker(program: Path, url: str) -> Iterator[subprocess.Popen[str]]:
         with subprocess.Popen([program, url], stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            yield process
-            process.terminate()
-            assert process.wait(LIMIT) in (0, -signal.SIGKILL)
+            try:
+                assert process.stdout is not None
+                assert process.stdout.readline() == "ready\n"
+                yield process
+                process.terminate()
+                assert process.wait(LIMIT) in (0, -signal.SIGKILL)
+            finally:
+                process.kill()
 
     return worker
 

@@ -49,8 +49,11 @@ class Client:
     def hear(self) -> str:
         """The next line, noted; nothing once the daemon has gone. Pushes are accepted in their order."""
         try:
-            line = self.lines.readline().rstrip("\n")
+            line, whole, _ = self.lines.readline().partition("\n")
         except ConnectionResetError:
+            return ""
+        if not whole:
+            # It went in the middle of what it had to say.
             return ""
         match line.split(" ", 2):
             case ["accepted", id]:

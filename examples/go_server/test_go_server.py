@@ -28,8 +28,11 @@ class Shop:
 
     def __init__(self, program: Path, folder: Path) -> None:
         self.program, self.folder = program, folder
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        # Bound, and never listened on: the port is nobody else's between two processes, who may listen on it.
+        self.reserved = socket.socket()
+        self.reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.reserved.bind(("127.0.0.1", 0))
+        self.port = self.reserved.getsockname()[1]
         self.processes: list[subprocess.Popen[str]] = []
 
     @property
@@ -79,6 +82,7 @@ class Shop:
             if process.poll() is None:
                 process.kill()
             process.communicate(timeout=LIMIT)
+        self.reserved.close()
 
 
 def ready(process: subprocess.Popen[str]) -> None:
@@ -117,6 +121,9 @@ def test_no_order_is_lost_by_a_deploy_or_a_crash(program: Path, tmp_path: Path, 
 
         def deploy() -> None:
             first.send_signal(how)
+            if how == signal.SIGKILL:
+                # What it had is let go piece by piece: the file, and then the port.
+                first.wait(LIMIT)
             ready(shop.open())
 
         ids = customers(shop, deploy)
