@@ -21,6 +21,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cctype>
+#include <cerrno>
 #include <fstream>
 #include <iostream>
 #include <mutex>
@@ -158,6 +159,7 @@ request read_request(int fd) {
     char some[4096];
     for (std::size_t end = std::string::npos, length = 0; end == std::string::npos || text.size() < end + 4 + length;) {
         const ssize_t got = recv(fd, some, sizeof some, 0);
+        if (got < 0 && errno == EINTR) continue;  // the process was stopped and goes on
         if (got <= 0 || text.size() > 1 << 20) return {};
         text.append(some, static_cast<std::size_t>(got));
         if (end != std::string::npos || (end = text.find("\r\n\r\n")) == std::string::npos) continue;

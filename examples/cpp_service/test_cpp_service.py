@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,10 +52,10 @@ class Service:
         return self.until(lambda: self.ask("GET", f"/hooks/{id}"), lambda answer: answer.status == 200).text
 
     def until(self, ask: Callable[[], Answer], good: Callable[[Answer], bool]) -> Answer:
-        for _ in range(10_000):
-            if good(answer := ask()):
-                return answer
-        raise AssertionError(answer)
+        end = time.monotonic() + LIMIT
+        while not good(answer := ask()):
+            assert time.monotonic() < end, answer
+        return answer
 
     def end(self, how: signal.Signals) -> str:
         """Ends it, and gives its last words."""
