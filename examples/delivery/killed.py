@@ -36,8 +36,8 @@ def draw(moods: random.Random, kills_left: int, files_left: int, filling: bool) 
         return Moment("while it filled the queue", 0, moods.uniform(0.05, 0.6))
     if moods.random() < 0.2:
         return Moment("while it opened the queue", 0, moods.uniform(0.05, 0.5))
-    share = 2 * files_left // (kills_left + 1)
-    return Moment("while it delivered", moods.randint(1, max(1, share)), moods.uniform(0, 0.05))
+    share = max(0, min(2 * files_left // (kills_left + 1), files_left - 1))
+    return Moment("while it delivered", moods.randint(min(1, share), share), moods.uniform(0, 0.05))
 
 
 class Life:

@@ -130,9 +130,10 @@ def main(argv: list[str] | None = None) -> int:
         for path in python_sources(arguments.root):
             # The id is the path's own: after a kill the next one begins again, and no file is queued twice.
             deliver.options(id=uuid.uuid5(uuid.NAMESPACE_URL, path)).push(path)
+    # Before anything is said: whoever hears it may ask for the end.
+    signal.signal(signal.SIGTERM, lambda *_: dispatcher.request_stop())
     say(event="started", restored=restored, waiting=dispatcher.len())
 
-    signal.signal(signal.SIGTERM, lambda *_: dispatcher.request_stop())
     if arguments.store:
         dispatcher.start()
         deliver_all(dispatcher)

@@ -20,7 +20,7 @@ import pytest
 import receiver
 from receiver import Fate, Faults, Rejected, file_path, parse_head
 
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
 NO_FAULTS = ("--refuse-for=0", "--unavailable=0", "--reset=0", "--lost-reply=0", "--stall=0")
 
 
@@ -107,10 +107,9 @@ def start() -> Iterator[Start]:
 
 
 def test_refuses_until_it_listens(start: Start) -> None:
-    receiver = start(*NO_FAULTS, "--refuse-for=1")
     with pytest.raises(ConnectionRefusedError):
-        receiver.put("a.py", b"x")
-    assert receiver.listening().put("a.py", b"x")[0] == 201
+        start(*NO_FAULTS, "--refuse-for=3600").put("a.py", b"x")
+    assert start(*NO_FAULTS, "--refuse-for=0.05").listening().put("a.py", b"x")[0] == 201
 
 
 def test_the_port_is_its_own_while_it_refuses(start: Start) -> None:
@@ -214,6 +213,9 @@ def test_a_stall_outlasts_the_sender_and_is_no_delivery(start: Start) -> None:
     with pytest.raises(TimeoutError):
         connection.getresponse()
     connection.close()
+    # It may not have come to the request before the sender gave up.
+    while receiver.report()["counts"]["requests"] == 0:
+        pass
     report = receiver.report()
     assert report["files"] == {}
     assert report["counts"]["stalled"] == 1
@@ -275,7 +277,7 @@ def test_a_wrong_request_gets_its_status(start: Start, request_bytes: bytes, sta
     receiver = start(*NO_FAULTS).listening()
     try:
         answer = receiver.raw(request_bytes)
-    except ConnectionResetError:
+    except (ConnectionResetError, BrokenPipeError):
         # What was still unread when the receiver closed: a sender may then see the reset first.
         answer = f"HTTP/1.1 {status} ".encode()
     assert answer.startswith(f"HTTP/1.1 {status} ".encode())
