@@ -124,6 +124,13 @@ def test_an_attempt_that_was_answered_is_not_made_again(tmp_path: Path) -> None:
     assert [job.attempt for job in there][:2] == [1, 1]
 
 
+def test_the_last_answer_may_be_heard_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("forebay.testing._crash._LATE", 0)
+    crashed = crash(one_by_one, at="answered", nth=JOBS, url=tmp_path / "jobs.db")
+    assert crashed.answered == crashed.claimed
+    assert finished(crashed)[1] == []
+
+
 class Whole:
     """A handler that is an object."""
 

@@ -46,7 +46,7 @@ count pushes and attempts.
 _CORE = ("writing", "written")
 _ENDS = ("succeeded", "failed", "retried", "returned", "cancelled")
 _LATE = 2.0
-"""How long the last answer may take after the function has returned, in seconds."""
+"""How long jobs may still run after the function has returned, in seconds."""
 
 
 class Crashed(NamedTuple):
@@ -206,6 +206,7 @@ class _Child:
         self._lock = threading.Lock()
         self._bodies: set[CodeType] = set()
         self._begun: list[FrameType] = []
+        self._ears: list[tuple[Dispatcher, threading.Thread]] = []
 
     def run(
         self,
@@ -231,8 +232,8 @@ class _Child:
                 with stand_in(replaced, dispatcher):
                     function(*args, **kwargs)
             if self._at == "answered":
-                dispatcher.flush()
                 threading.Event().wait(_LATE)
+                self._hear_out()
             self.tell("over", "its function returned before")
         except BaseException:
             self.tell("over", f"its function raised before\n{traceback.format_exc()}")
@@ -271,7 +272,9 @@ class _Child:
         )
         if self._at == "answered":
             events = opened.subscribe(capacity=1 << 16)
-            threading.Thread(target=self._hear, args=(opened, events), daemon=True).start()
+            ear = threading.Thread(target=self._hear, args=(opened, events), daemon=True)
+            self._ears.append((opened, ear))
+            ear.start()
         return opened
 
     def _push(
@@ -310,6 +313,12 @@ class _Child:
                 dispatcher.flush()
                 self.tell("answered", str(event.id))
                 self.come("answered")
+
+    def _hear_out(self) -> None:
+        """Hears of what has been answered and was not heard yet: events end with their dispatcher."""
+        for dispatcher, ear in self._ears:
+            dispatcher.stop()
+            ear.join()
 
 
 _child: _Child | None = None
