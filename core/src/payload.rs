@@ -571,7 +571,7 @@ mod tests {
     #[cfg(all(unix, not(miri), not(shuttle)))]
     fn the_child_of_a_fork_is_never_held_up() {
         /// A child that is held up is ended by this.
-        const SECONDS: u32 = 20;
+        const SECONDS: u32 = 60;
         fn child(kept: Payload) -> ! {
             // SAFETY: `alarm` only sets a timer.
             unsafe { libc::alarm(SECONDS) };

@@ -213,7 +213,7 @@ fn an_old_worker_leaves_new_kinds_alone() {
 #[test]
 fn a_full_queue_brakes_its_pushers() {
     let d = Dispatcher::open(
-        "memory:?capacity=3&on_full=block(20s)&concurrency=2",
+        "memory:?capacity=3&on_full=block(60s)&concurrency=2",
         Options::default(),
     )
     .unwrap();

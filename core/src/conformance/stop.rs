@@ -323,7 +323,7 @@ pub fn an_empty_claim_under_way_holds_nothing_up(make: Make<'_>) {
         });
         until("the claim", || gate.held.load(Ordering::SeqCst) == 1);
         scope.spawn(|| {
-            stage.d.stop(Duration::from_secs(30)).unwrap();
+            stage.d.stop(LONG * 10).unwrap();
             said.send(()).unwrap();
         });
         until("the stop", || stage.d.stopping());
