@@ -218,6 +218,7 @@ macro_rules! conformance_cases {
                 a_watcher_has_a_descriptor
                 what_is_forgotten_is_told
                 a_stop_ends_the_watch
+                an_end_counts_however_late_the_look
                 a_crowd_is_watched;
             stop:
                 a_stopped_dispatcher_only_answers_questions

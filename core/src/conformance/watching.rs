@@ -1,11 +1,15 @@
 //! Watchers: the end of each of many jobs is told once, without a thread.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use super::Make;
 use super::stage::{SECOND, Stage, at_once, job, soon, until};
+use super::wrap::Watched;
 use crate::config::QueueOptions;
 use crate::dispatcher::Watcher;
 use crate::ends::WatchedEnd;
@@ -237,6 +241,45 @@ pub fn a_stop_ends_the_watch(make: Make<'_>) {
     assert_eq!(watcher.add(waiting, 3).unwrap_err().kind(), ErrorKind::Closed);
     watcher.add(running, 4).unwrap();
     assert_eq!(poll(&watcher), [(4, Some(State::Succeeded))]);
+}
+
+/// Whoever has seen a job run, and is then held up until it has ended and the stop is over, hears of its end.
+pub fn an_end_counts_however_late_the_look(make: Make<'_>) {
+    type Then = Mutex<Option<(usize, Box<dyn FnOnce() + Send>)>>;
+    for (watches, looks) in [(false, 1), (false, 2), (true, 1), (true, 2), (true, 3)] {
+        let then: Arc<Then> = Arc::default();
+        let meanwhile = then.clone();
+        let engine = Watched::held_up(make(), move || {
+            let due = meanwhile.lock().take_if(|(left, _)| {
+                *left -= 1;
+                *left == 0
+            });
+            if let Some((_, end)) = due {
+                end();
+            }
+        });
+        let stage = Stage::over(engine, |_| ());
+        let id = stage.push(job());
+        let (body, d, watcher) = (stage.take(), stage.d.clone(), stage.d.watcher());
+        watcher.add(id, 1).unwrap();
+        stage.d.request_stop();
+        let end = move || {
+            body.complete(Outcome::done()).unwrap();
+            d.stop(Duration::ZERO).unwrap();
+        };
+        *then.lock() = Some((looks, Box::new(end)));
+        if watches {
+            let mut ends = Vec::new();
+            while ends.is_empty() {
+                watcher.poll(9, at_once(), &mut ends).unwrap();
+            }
+            assert_eq!(ends[0].state, Some(State::Succeeded), "look {looks}");
+        } else {
+            let waited = stage.d.wait(id, soon()).map(|job| job.state);
+            assert_eq!(waited.unwrap(), State::Succeeded, "look {looks}");
+        }
+        assert!(then.lock().is_none(), "look {looks} was never made");
+    }
 }
 
 /// Ends race with removals, with adds, and with each other: each is told once, or was taken back.

@@ -1,5 +1,5 @@
 //! An engine around another that tells of every call before it is made: to count calls, to make one fail, or
-//! to hold one up.
+//! to hold one up. And of every look at a job before its answer is used, which is old by then.
 
 use std::fmt;
 use std::sync::Arc;
@@ -36,10 +36,14 @@ pub enum Call {
 /// What is told of each call. An error is returned instead of making the call.
 pub type Before = dyn Fn(Call) -> Result<()> + Send + Sync;
 
+/// What is called when the engine has said where a job stands, before anybody hears it.
+pub type Looked = dyn Fn() + Send + Sync;
+
 /// The engine around another.
 pub struct Watched {
     inner: Arc<dyn Engine>,
     before: Box<Before>,
+    looked: Box<Looked>,
 }
 
 impl Watched {
@@ -51,6 +55,16 @@ impl Watched {
         Arc::new(Self {
             inner,
             before: Box::new(before),
+            looked: Box::new(|| ()),
+        })
+    }
+
+    /// Calls `looked` after every call of `standing`.
+    pub fn held_up(inner: Arc<dyn Engine>, looked: impl Fn() + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            before: Box::new(|_| Ok(())),
+            looked: Box::new(looked),
         })
     }
 }
@@ -131,7 +145,9 @@ impl Engine for Watched {
 
     fn standing(&self, id: JobId) -> Result<Option<Located>> {
         (self.before)(Call::Read("standing"))?;
-        self.inner.standing(id)
+        let standing = self.inner.standing(id);
+        (self.looked)();
+        standing
     }
 
     fn list(&self, filter: &Filter) -> Result<Page> {

@@ -17,15 +17,19 @@ impl Inner {
         let now = state(id)?;
         let inside = !now.is_final() && self.wait_inside(id, now)?;
         let _inside = inside.then(|| WaitingHandler { inner: self, id });
-        // Asked before the state: what begins to run afterwards was claimed before the stop, and will be told of.
-        let look = || match (self.stopping(), state(id)) {
-            (_, Ok(s)) if s.is_final() => Some(Ok(())),
-            (true, Ok(s)) if self.stopped() || !self.may_run(s) => Some(Err(Error::new(
-                ErrorKind::Closed,
-                format!("the dispatcher stopped while job {id} was {s}; nothing here will run it"),
-            ))),
-            (_, Ok(_)) => None,
-            (_, Err(error)) => Some(Err(error)),
+        let look = || {
+            // Asked before the state: what begins to run afterwards was claimed before the stop, and will be told of;
+            // and what was seen to run may have ended by the time the stop is over.
+            let (stopping, stopped) = (self.stopping(), self.stopped());
+            match state(id) {
+                Ok(s) if s.is_final() => Some(Ok(())),
+                Ok(s) if stopped || (stopping && !self.may_run(s)) => Some(Err(Error::new(
+                    ErrorKind::Closed,
+                    format!("the dispatcher stopped while job {id} was {s}; nothing here will run it"),
+                ))),
+                Ok(_) => None,
+                Err(error) => Some(Err(error)),
+            }
         };
         match waiting.until(deadline, look) {
             Some(ended) => ended?,

@@ -65,14 +65,14 @@ impl Watcher {
         let finished = &self.inner.engine.signals().finished;
         finished.watch(id, &self.ends, tag);
         // Asked before the state: what begins to run afterwards was claimed before the stop, and will end.
-        let stopping = self.inner.stopping();
+        let (stopping, stopped) = (self.inner.stopping(), self.inner.stopped());
         match self.inner.engine.standing(id) {
             Ok(Some(at)) if at.state.is_final() => {
                 finished.unwatch(id, tag);
                 self.ends.tell(tag, Some(at.state));
                 Ok(())
             }
-            Ok(Some(at)) if stopping && self.is_hopeless(at.state) => self.refuse(id, tag, stopped()),
+            Ok(Some(at)) if stopping && self.is_hopeless(at.state, stopped) => self.refuse(id, tag, over()),
             Ok(Some(_)) => Ok(()),
             Ok(None) => self.refuse(id, tag, unknown(id)),
             Err(error) => self.refuse(id, tag, error),
@@ -146,6 +146,8 @@ impl Watcher {
     /// Takes what there is. If there is nothing and will be nothing, that is an error.
     fn take(&self, max: usize, out: &mut Vec<WatchedEnd>) -> Result<usize> {
         let (engine, before) = (&self.inner.engine, out.len());
+        // Asked before the look: what had ended by then has been told, or is found out.
+        let stopped = self.inner.stopped();
         let look = |id| Ok(engine.standing(id)?.map(|at| at.state));
         let settled = |id, tag| engine.signals().finished.unwatch(id, tag);
         while out.len() - before < max {
@@ -157,28 +159,25 @@ impl Watcher {
             }
         }
         match out.len() - before {
-            0 if self.inner.stopping() && self.expects_nothing()? => Err(stopped()),
+            0 if stopped || (self.inner.stopping() && self.expects_nothing()?) => Err(over()),
             got => Ok(got),
         }
     }
 
     /// Whether no job that is watched will end here, since the dispatcher stops.
     fn expects_nothing(&self) -> Result<bool> {
-        if self.inner.stopped() {
-            return Ok(true);
-        }
         for (id, _) in self.ends.all() {
             let standing = self.inner.engine.standing(id)?;
-            if standing.is_none_or(|at| !self.is_hopeless(at.state)) {
+            if standing.is_none_or(|at| !self.is_hopeless(at.state, false)) {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// Whether a job that was in this state when the stop had begun will not end here.
-    fn is_hopeless(&self, state: State) -> bool {
-        !state.is_final() && (self.inner.stopped() || !self.inner.may_run(state))
+    /// Whether a job that was in this state when the stop had begun, or was over, will not end here.
+    fn is_hopeless(&self, state: State, stopped: bool) -> bool {
+        !state.is_final() && (stopped || !self.inner.may_run(state))
     }
 
     /// A descriptor for an event loop, readable when an end may be there to be taken and when the dispatcher stops.
@@ -219,7 +218,7 @@ impl Drop for Watcher {
     }
 }
 
-fn stopped() -> Error {
+fn over() -> Error {
     let text = "the dispatcher stopped: none of the jobs that are watched will end here any more";
     Error::new(ErrorKind::Closed, text)
 }
