@@ -5,7 +5,8 @@ being taken apart brings the process down. Python waits for such threads, so som
 `threading._register_atexit` calls us before it waits, where there is one, and `atexit` otherwise.
 
 A handler that outlives the grace cannot be ended by anybody. The process says which threads hang, then
-flushes its output and leaves without Python's own clean-up, which would wait for ever.
+flushes its output and leaves without Python's own clean-up, which would wait for ever. A thread that runs no
+handler does not hang: it is slow, on a machine that has much to do, and is waited for.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from forebay import _forebay
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from forebay._forebay import Pulse
     from forebay.dispatcher import Dispatcher
 
 WORKER = "forebay-worker-"
@@ -32,9 +34,12 @@ WORKER = "forebay-worker-"
 _JOIN = 0.5
 """How long to wait for threads whose handlers have outlived the grace, in seconds."""
 _LAST = 2.0
-"""The same before the process leaves without them: on a busy machine a thread may be slow to end."""
+"""The same before the process leaves without them: a handler may be slow to end."""
+_SLOW = 30.0
+"""How long to wait for threads that run no handler: they are about to end, unless Forebay has a defect."""
 
 _open: weakref.WeakSet[Dispatcher] = weakref.WeakSet()
+_pulses: weakref.WeakKeyDictionary[threading.Thread, Pulse] = weakref.WeakKeyDictionary()
 _process = 0
 
 
@@ -51,6 +56,13 @@ def watch(dispatcher: Dispatcher) -> None:
     _open.add(dispatcher)
 
 
+def worker(pulse: Pulse, name: str, target: Callable[..., object], *args: object) -> threading.Thread:
+    """A thread that runs handlers, of which `pulse` tells. Somebody must start it."""
+    thread = threading.Thread(target=target, args=args, name=f"{WORKER}{name}", daemon=False)
+    _pulses[thread] = pulse
+    return thread
+
+
 def join(threads: Iterable[threading.Thread], limit: float | None = None) -> list[str]:
     """Waits for worker threads, which end at once unless their handler hangs. Names those that do."""
     deadline = time.monotonic() + (_JOIN if limit is None else limit)
@@ -59,6 +71,20 @@ def join(threads: Iterable[threading.Thread], limit: float | None = None) -> lis
     for thread in alive:
         thread.join(max(0.0, deadline - time.monotonic()))
     return [thread.name for thread in alive if thread.is_alive()]
+
+
+def hung() -> list[str]:
+    """Waits for all worker threads, also for those of dispatchers that are gone. Names those that hang."""
+    workers = [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
+    names = join(workers, _LAST)
+    if names and not any(thread.is_alive() and _runs_handlers(thread) for thread in workers):
+        return join(workers, _SLOW)
+    return names
+
+
+def _runs_handlers(thread: threading.Thread) -> bool:
+    pulse = _pulses.get(thread)
+    return pulse is None or pulse.beats()
 
 
 def _register() -> None:
@@ -92,17 +118,15 @@ def _stop_all() -> None:
             # This, or a dump that cannot be written: it is told, and the others are stopped all the same.
             sys.excepthook(*sys.exc_info())
             del dispatchers[:1]
-    # Those of dispatchers that are gone as well.
-    workers = [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
-    if hung := join(workers, _LAST):
-        leave(hung)
+    if names := hung():
+        leave(names)
 
 
-def leave(hung: list[str], code: int | None = None) -> NoReturn:
+def leave(names: list[str], code: int | None = None) -> NoReturn:
     """Ends the process at once: with this code, or that of an error if Python is ending because of one."""
     # Nobody is left to hear of what goes wrong now; and a process may have been begun without these streams.
     with suppress(Exception):
-        print(f"forebay: handlers did not end within the grace: {', '.join(hung)}", file=sys.stderr)
+        print(f"forebay: handlers did not end within the grace: {', '.join(names)}", file=sys.stderr)
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()

@@ -47,6 +47,7 @@ __all__ = [
     "JobInfo",
     "Outbox",
     "Promise",
+    "Pulse",
     "Ready",
     "Station",
     "Submission",
@@ -453,6 +454,12 @@ class Worker:
     def run(self) -> bool: ...
 
 @final
+class Pulse:
+    """Whether handlers of a dispatcher run, which may be gone."""
+
+    def beats(self) -> bool: ...
+
+@final
 class Interrupter:
     """The body of the thread that interrupts handlers."""
 
@@ -520,6 +527,7 @@ class Core:
         codec: CodecOrName | None = None,
         **options: Unpack[KindOptions],
     ) -> Any: ...
+    def pulse(self) -> Pulse: ...
     def interrupter(self) -> Interrupter: ...
     def declare(self, kind: str, /, **options: Unpack[KindOptions]) -> None: ...
     def handlers(self) -> dict[str, dict[str, str]]: ...

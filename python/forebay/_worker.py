@@ -124,7 +124,6 @@ def _look_on(dispatcher: Dispatcher, looks: _look.Looks, screen: _screen.Screen,
 
 def leave(code: int) -> int:
     """Returns the code, unless handlers hang: then Python would wait for ever, or end with another one."""
-    workers = (thread for thread in threading.enumerate() if thread.name.startswith(_exit.WORKER))
-    if hung := _exit.join(workers):
-        _exit.leave(hung, code)
+    if names := _exit.hung():
+        _exit.leave(names, code)
     return code

@@ -176,6 +176,8 @@ class Dispatcher(Core):
         """
         self._url = url
         self._threads: list[threading.Thread] = []
+        # How many of them no handler has asked to end.
+        self._at_work = 0
         self._loop_thread: threading.Thread | None = None
         self._crew: Crew | None = None
         self._interrupter: threading.Thread | None = None
@@ -329,7 +331,7 @@ class Dispatcher(Core):
             return self.begin_forward(queue, to, to_queue=to_queue, **options)
         courier = Courier(to)
         forwarder = self.begin_forward(queue, courier, to_queue=to_queue, **options)
-        thread = threading.Thread(target=courier.run, name=f"{_exit.WORKER}forward-{queue}", daemon=False)
+        thread = _exit.worker(self.pulse(), f"forward-{queue}", courier.run)
         try:
             thread.start()
         except RuntimeError:
@@ -385,26 +387,25 @@ class Dispatcher(Core):
             if not self._wanted or self.stopping:
                 return
             # No thread holds the dispatcher: dropping the last reference to it stops them.
+            pulse, owner = self.pulse(), weakref.ref(self)
             if self._sync and not self._threads:
                 for number in range(self._wanted):
-                    work = (self.worker(), weakref.ref(self))
-                    name = f"{_exit.WORKER}{number}"
-                    thread = threading.Thread(target=_work, args=work, name=name, daemon=False)
+                    thread = _exit.worker(pulse, f"{number}", _work, self.worker(), owner)
                     self._threads.append(thread)
                     thread.start()
+                    self._at_work += 1
             if self._interrupt and self._interrupter is None:
-                self._interrupter = threading.Thread(
-                    target=self.interrupter().run, name=f"{_exit.WORKER}interrupter", daemon=False
-                )
+                self._interrupter = _exit.worker(pulse, "interrupter", self.interrupter().run)
                 self._interrupter.start()
             if self._async and self._crew is None and self._loop_thread is None:
-                self._loop_thread = threading.Thread(
-                    target=_work_on_loop,
-                    args=(weakref.ref(self),),
-                    name=f"{_exit.WORKER}loop",
-                    daemon=False,
-                )
+                self._loop_thread = _exit.worker(pulse, "loop", _work_on_loop, owner)
                 self._loop_thread.start()
+
+    def _leave(self) -> bool:
+        """Notes that the handler of a worker has asked its thread to end; whether that was the last one."""
+        with self._starting:
+            self._at_work -= 1
+            return not self._at_work
 
     def run(
         self,
@@ -608,7 +609,7 @@ def _work(worker: Worker, owner: weakref.ref[Dispatcher]) -> None:
     # A handler raised SystemExit and so ended this thread. With the last one gone, the dispatcher could do
     # nothing but look alive.
     dispatcher = owner()
-    if dispatcher is not None and sum(thread.is_alive() for thread in dispatcher._threads) == 1:
+    if dispatcher is not None and dispatcher._leave():
         dispatcher.request_stop()
 
 

@@ -28,6 +28,7 @@ use crate::handlers::Registered;
 use crate::hooks::PyHooks;
 use crate::interrupt::Interrupter;
 use crate::outbox::{self, Outbox};
+use crate::pulse::Pulse;
 use crate::push::{self, PushOptions};
 use crate::record::JobInfo;
 use crate::rehearse::Overseen;
@@ -322,6 +323,11 @@ impl Core {
                 },
             )
         })
+    }
+
+    /// Whether its handlers run, for who must not keep it.
+    fn pulse(&self) -> Pulse {
+        Pulse::of(&self.shared)
     }
 
     /// What interrupts handlers, for a thread of its own.

@@ -42,6 +42,7 @@ mod json;
 mod outbox;
 mod outcome;
 mod patience;
+mod pulse;
 mod push;
 mod read;
 mod ready;
@@ -91,6 +92,8 @@ mod _forebay {
     use crate::json::{from_json, to_json};
     #[pymodule_export]
     use crate::outbox::{Outbox, Submission};
+    #[pymodule_export]
+    use crate::pulse::Pulse;
     #[pymodule_export]
     use crate::read::option_names;
     #[pymodule_export]

@@ -6,14 +6,15 @@ import asyncio
 import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import forebay
 import pytest
 from conftest import LIMIT
-from forebay import Dispatcher, _forebay, errors
+from forebay import Dispatcher, _forebay, dispatcher, errors
 
 from scripts import REPEATS, always
 
@@ -295,6 +296,30 @@ def test_the_last_worker_to_exit_stops_the_dispatcher(d: Dispatcher) -> None:
     assert handle.status == "queued"
 
 
+def test_workers_that_exit_at_the_same_time_stop_the_dispatcher(
+    opened: Callable[..., Dispatcher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them is still there when the other one looks whether it was the last."""
+    gone, asked, work = threading.Event(), threading.Event(), dispatcher._work
+
+    def slow_to_go(*args: Any) -> None:
+        work(*args)
+        gone.wait(LIMIT)
+
+    monkeypatch.setattr(dispatcher, "_work", slow_to_go)
+    d = opened(concurrency=2)
+
+    @d.handler
+    def leaves() -> None:
+        sys.exit()
+
+    d._on_stop.append(asked.set)
+    d.start()
+    leaves.push()
+    assert asked.wait(LIMIT), "nobody is left, and nobody has heard of it"
+    gone.set()
+
+
 def test_the_import_brings_little() -> None:
     """The time of an import is mostly that of the modules it brings, and these can be counted.
 
@@ -338,7 +363,7 @@ def test_subinterpreters_are_refused() -> None:
             other = interpreters.create()
             assert interpreters.run_string(other, attempt) is None
             interpreters.destroy(other)
-            assert handle.result(20) == n
+            assert handle.result(LIMIT) == n
     """
     always(code, rounds=6)
 

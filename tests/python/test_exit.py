@@ -118,7 +118,7 @@ GO = """
     for n in range(100):
         d.push("work", n)
     for _ in range(4):
-        assert ready.acquire(timeout=60)
+        assert ready.acquire(timeout=LIMIT)
 """
 
 
@@ -186,7 +186,7 @@ def test_a_ctrl_c_at_the_end_cuts_the_grace_short() -> None:
     running = threading.Semaphore(0)
     d.start()
     work.push()
-    assert running.acquire(timeout=60)
+    assert running.acquire(timeout=LIMIT)
     """
     ends = repeat(code)
     for code_, out, err in ends:
@@ -238,13 +238,41 @@ def test_a_handler_that_never_ends_does_not_keep_the_process(name: str) -> None:
         {HUNG[name]}
     d.start()
     work.push()
-    assert ready.wait(20)
+    assert ready.wait(LIMIT)
     print("flushed, though not yet written", end="")
     """
     for exit_code, out, err in repeat(code):
         assert (exit_code, out) == (0, "flushed, though not yet written")
         assert err.startswith("forebay: handlers did not end within the grace: forebay-worker-")
         assert err.count("\n") == 1
+
+
+def test_a_thread_that_runs_no_handler_is_slow_and_does_not_hang() -> None:
+    """However busy the machine: nobody says that a handler did not end, and Python cleans up."""
+    code = """
+    import atexit
+    from forebay import _exit, dispatcher
+    _exit._JOIN = _exit._LAST = 0.02
+    work, join, go_on = dispatcher._work, _exit.join, threading.Event()
+    def slow(*args):
+        work(*args)
+        go_on.wait()
+        say("ended")
+    def hurries(threads, limit=None):
+        if limit == _exit._SLOW:
+            go_on.set()
+        return join(threads, limit)
+    dispatcher._work, _exit.join = slow, hurries
+    ds = [forebay.Dispatcher(concurrency=1) for _ in range(2)]
+    for d in ds:
+        assert d.handler(kind="k")(lambda: 7).push() is not None
+        d.start()
+        d.drain(LIMIT)
+    # One is gone before the end.
+    del d, ds[0]
+    atexit.register(say, "cleaned up")
+    """
+    assert run(code) == (0, "ended\nended\ncleaned up\n", "")
 
 
 def test_an_open_dump_file_is_written_at_exit(tmp_path: object) -> None:

@@ -289,11 +289,17 @@ impl Dispatcher {
             .collect();
         Ok(Stats {
             queues,
-            bodies: self.0.slots.all.used(),
+            bodies: self.bodies(),
             concurrency: self.0.slots.all.limit(),
             hook_failures: self.0.hooks.failures(),
             sleeps: self.0.engine.signals().work.sleeps(),
         })
+    }
+
+    /// How many handlers run, or are about to: [`Stats::bodies`] without the store, and so also of one that fails.
+    #[must_use]
+    pub fn bodies(&self) -> usize {
+        self.0.slots.all.used()
     }
 
     /// Waits until `idle` consumers are asleep for want of work, or until `timeout`: a way for tests to
