@@ -249,7 +249,7 @@ pub fn a_batch_that_is_given_away_keeps_what_was_not_taken(make: Make<'_>) {
         );
         lease.complete(Outcome::done()).unwrap();
     }
-    assert_eq!(stage.d.push_from_within(&mut jobs, SECOND * 20).unwrap().len(), 2);
+    assert_eq!(stage.d.push_from_within(&mut jobs, SECOND * 60).unwrap().len(), 2);
     assert!(jobs.is_empty());
     for i in 3..5 {
         let lease = stage.take();

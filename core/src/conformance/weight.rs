@@ -312,7 +312,7 @@ pub fn what_can_never_fit_is_refused(make: Make<'_>) {
         OnFull::Reject,
         OnFull::DropNewest,
         OnFull::DropOldest,
-        OnFull::Block(SECOND * 20),
+        OnFull::Block(SECOND * 60),
     ] {
         let stage = bounded(make, 10, policy);
         let id = stage.push(sized(6));
@@ -359,7 +359,7 @@ pub fn a_refusal_names_the_bytes(make: Make<'_>) {
 
 /// A push that waits for room in bytes goes on when there is enough for it, not before.
 pub fn a_push_waits_for_enough_room(make: Make<'_>) {
-    let stage = bounded(make, 10, OnFull::Block(SECOND * 20));
+    let stage = bounded(make, 10, OnFull::Block(SECOND * 60));
     stage.push(sized(6));
     stage.push(sized(4));
     std::thread::scope(|scope| {

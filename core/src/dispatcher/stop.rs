@@ -17,6 +17,10 @@ use crate::outcome::Outcome;
 use crate::threads;
 use crate::time::Deadline;
 
+/// The longest that a stop waits for calls to the store that began before it: longer than a busy machine keeps a thread
+/// from going on, as what such a call claims behind the stop is nobody's. A store that hangs is not waited for.
+const CALL: Duration = Duration::from_secs(10);
+
 /// What a stop did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
@@ -234,7 +238,7 @@ impl Inner {
     /// handed back, and an answer that was given must be stored. That is one call to the engine each, whatever
     /// the grace; a store that hangs is not waited for.
     fn wait_for_calls(&self) {
-        let deadline = Deadline::after(Duration::from_secs(1));
+        let deadline = Deadline::after(CALL);
         loop {
             let listener = self.cells.idle.listen();
             // A claim holds slots that belong to no lease yet, a lease lets its slot go before its answer is
