@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(program: str, folder: Path) -> tuple[int, str, str]:
     run = subprocess.run(
-        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=280, check=False
     )
     return run.returncode, run.stdout, run.stderr
 
