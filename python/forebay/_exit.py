@@ -73,13 +73,17 @@ def join(threads: Iterable[threading.Thread], limit: float | None = None) -> lis
     return [thread.name for thread in alive if thread.is_alive()]
 
 
+def join_slow(threads: Iterable[threading.Thread]) -> list[str]:
+    """Waits for threads that have not ended yet unless a handler may keep them. Names those that are left."""
+    alive = [thread for thread in threads if thread.is_alive()]
+    return join(alive, 0 if any(map(_runs_handlers, alive)) else _SLOW)
+
+
 def hung() -> list[str]:
     """Waits for all worker threads, also for those of dispatchers that are gone. Names those that hang."""
     workers = [thread for thread in threading.enumerate() if thread.name.startswith(WORKER)]
-    names = join(workers, _LAST)
-    if names and not any(thread.is_alive() and _runs_handlers(thread) for thread in workers):
-        return join(workers, _SLOW)
-    return names
+    join(workers, _LAST)
+    return join_slow(workers)
 
 
 def _runs_handlers(thread: threading.Thread) -> bool:

@@ -461,6 +461,8 @@ class Dispatcher(Core):
         self._announce_stop()
         others = [thread for thread in (self._loop_thread, self._interrupter) if thread is not None]
         _exit.join([*self._threads, *others, *self._couriers])
+        # The loop may still wait for what coroutines have begun on other threads; these wait for nothing.
+        _exit.join_slow(self._threads)
         return report
 
     def drain(self, timeout: Delay | None = None) -> None:
