@@ -58,7 +58,7 @@ fn watch() {
 }
 
 /// Children for tests.
-#[cfg(all(test, unix, not(miri), not(shuttle)))]
+#[cfg(all(test, unix, not(shuttle)))]
 pub(crate) mod testing {
     /// A child of a fork that sleeps, and has open whatever was open here. It is killed when this is dropped, and ends
     /// by itself after a minute.
