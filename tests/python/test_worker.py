@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,13 @@ class Command:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
+            # Its processes have groups of their own, and would let what they run end first.
+            task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}")
+            children = [int(child) for child in (task / "children").read_text().split()]
             os.killpg(self.process.pid, signal.SIGKILL)
+            for child in children:
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         self.process.communicate()
         self.hush()
 
