@@ -18,8 +18,8 @@ with forebay.Dispatcher(concurrency=2) as d:
         await asyncio.sleep(0)
         return 2 * n
 
-    assert greet.push("world").result(10) == "hello world"
-    assert double.push(21).result(10) == 42
+    assert greet.push("world").result(60) == "hello world"
+    assert double.push(21).result(60) == 42
 
 with tempfile.TemporaryDirectory() as folder:
     file = Path(folder) / "jobs.db"

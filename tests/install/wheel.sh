@@ -46,6 +46,12 @@ esac
 printf '%s\n%s\n' "$needs" "$promised" | sort -VC || die "it needs $needs and its name says $promised"
 echo "$(basename "$wheel"): $size bytes, needs $needs"
 
+# Where nothing of the repository is found. Each check says itself what it is to lead to: set -e looks at none that
+# stands before a || or in a list of them.
+there() {
+    (cd "$scratch" && "$@")
+}
+
 tested=0
 for python in $(compgen -c python3. | grep -E '^python3\.[0-9]+$' | sort -Vu) \
     "${PYENV_ROOT:-$HOME/.pyenv}"/versions/*/bin/python; do
@@ -55,15 +61,16 @@ for python in $(compgen -c python3. | grep -E '^python3\.[0-9]+$' | sort -Vu) \
     "$python" -m venv "$scratch/$version"
     bin=$scratch/$version/bin
     "$bin/python" -m pip install --quiet --disable-pip-version-check --no-index --no-deps "$wheel"
-    (
-        cd "$scratch"
-        "$bin/python" -I -W error "$here/smoke.py"
-        for command in "$bin/forebay" "$bin/python -m forebay"; do
-            [ "$($command --version)" = "$($bin/python -c 'import forebay; print("forebay", forebay.__version__)')" ]
-            $command --help | grep -q '^  worker '
-            $command worker --help | grep -q -- --processes
-        done
-    ) || die "it does not work with Python $version"
+    with="with Python $version"
+    there "$bin/python" -I -W error "$here/smoke.py" || die "smoke.py fails $with"
+    says=$(there "$bin/python" -c 'import forebay; print("forebay", forebay.__version__)') || die "no import $with"
+    for command in "$bin/forebay" "$bin/python -m forebay"; do
+        read -ra words <<<"$command"
+        [ "$(there "${words[@]}" --version)" = "$says" ] || die "$command --version says something else $with"
+        help=$(there "${words[@]}" --help) && grep -q '^  worker ' <<<"$help" || die "$command has no worker $with"
+        help=$(there "${words[@]}" worker --help) && grep -q -- --processes <<<"$help" ||
+            die "$command worker has no --processes $with"
+    done
     tested=$((tested + 1))
 done
 ((tested > 0)) || die "there is no Python 3.11 or newer to try it with"
