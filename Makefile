@@ -195,9 +195,11 @@ test-python: $(PACKAGE) ## Python: ruff, mypy and pyright in strict mode, stubte
 	PY=$(PY) tests/install/wheel.sh build/wheel/*.whl
 	$(call when,test -e tests/python,$(PY) -m pytest tests/python)
 
+# The library is built before any test has to be through in time.
 test-examples: $(PACKAGE) ## the programs of examples/, each run by its test
 	$(call say,examples)
 	@scripts/need.sh rust cc c++ pkg-config
+	$(MAKE) --no-print-directory -C cbind stage
 	$(PY) -m pytest examples
 
 # ---- set-up ------------------------------------------------------------------------------------------
