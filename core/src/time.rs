@@ -229,6 +229,14 @@ impl Deadline {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
+    /// This one, or `time` from now if that is later.
+    pub(crate) fn at_least(self, time: Duration) -> Self {
+        match self.left() {
+            Some(left) if left < time => Self::after(time),
+            _ => self,
+        }
+    }
+
     /// This one, or `time` from now if that is sooner.
     #[must_use]
     pub(crate) fn at_most(self, time: Duration) -> Self {

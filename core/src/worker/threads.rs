@@ -41,8 +41,8 @@ pub(super) fn start(dispatcher: &Dispatcher) -> Result<()> {
             }
         }
     }
-    dispatcher.at_stop(Box::new(move |dispatcher, _| {
-        join(pool, &alive, dispatcher);
+    dispatcher.at_stop(Box::new(move |dispatcher, grace| {
+        join(pool, &alive, dispatcher, grace.at_least(LEAST));
         Ok(())
     }));
     Ok(())
@@ -82,10 +82,13 @@ fn run_one(handler: Option<&Arc<dyn Handler>>, lease: &Lease) -> Outcome {
     }
 }
 
-/// Waits for the threads that are not inside a handler, which end at once. A thread whose handler has
-/// outlived the grace is left to itself: Rust cannot end it, and its answer no longer counts.
-fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher) {
-    let deadline = Deadline::after(Duration::from_secs(1));
+/// How long a stop without a grace waits for threads that are not inside a handler.
+const LEAST: Duration = Duration::from_secs(1);
+
+/// Waits for the threads that are not inside a handler. They end at once, but on a busy machine that may take its
+/// time, and when they have ended nobody has a handler any more: so as long as the grace. A thread whose handler
+/// has outlived that is left to itself: Rust cannot end it, and its answer no longer counts.
+fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher, deadline: Deadline) {
     loop {
         let listener = alive.ended.listen();
         let hung = dispatcher.stats().map_or(0, |s| s.bodies);
@@ -103,8 +106,45 @@ fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher) {
 
 #[cfg(all(test, not(shuttle)))]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::mpsc;
+
+    use parking_lot::Mutex;
+
     use super::*;
     use crate::job::{NewJob, State};
+
+    /// What takes its time to be let go: until somebody says that he has not waited, or longer than a stop waits
+    /// without a grace.
+    struct Slow(Mutex<mpsc::Receiver<()>>, Arc<AtomicBool>);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            let _ = self.0.get_mut().recv_timeout(LEAST + Duration::from_millis(100));
+            self.1.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_stop_waits_for_workers_as_long_as_its_grace() {
+        let d = Dispatcher::open("memory:?concurrency=1", crate::Options::default()).unwrap();
+        let gone = Arc::new(AtomicBool::new(false));
+        let (not_waited, hears) = mpsc::channel();
+        let owned = Slow(Mutex::new(hears), gone.clone());
+        d.register("k", move |_| {
+            let _owned = &owned;
+        })
+        .unwrap();
+        d.start().unwrap();
+        let id = d.push(NewJob::new("k", ())).unwrap().id;
+        d.wait(id, Deadline::NEVER).unwrap();
+        // The worker is the last that has the handler.
+        d.unregister("k").unwrap();
+        d.stop(Duration::from_secs(60)).unwrap();
+        let waited = gone.load(Ordering::SeqCst);
+        let _ = not_waited.send(());
+        assert!(waited, "the worker has let the handler go");
+    }
 
     #[test]
     fn a_handler_that_was_taken_away_gets_no_job() {
