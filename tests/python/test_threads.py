@@ -28,10 +28,13 @@ def test_workers_stay_attached_while_there_is_work(opened: Opened) -> None:
     noop = d.handler(kind="noop")(lambda n: None)
     for n in range(10_000):
         noop.push(n)
+    begin = time.monotonic()
     d.start()
     d.drain(LIMIT)
-    # One per 64 jobs at most, and a few to begin and to end with.
-    assert counts(d)["attaches"] <= 10_000 / 64 + 20
+    # One per 64 jobs, or per 5 ms of each worker where the machine lets it run fewer in that time, and a few
+    # to begin and to end with.
+    turns = 4 * (time.monotonic() - begin) / 0.005
+    assert counts(d)["attaches"] <= 10_000 / 64 + turns + 20
 
 
 def test_a_push_does_not_detach(opened: Opened) -> None:
