@@ -122,8 +122,22 @@ def _stop_all() -> None:
             # This, or a dump that cannot be written: it is told, and the others are stopped all the same.
             sys.excepthook(*sys.exc_info())
             del dispatchers[:1]
+    _stop_forgotten()
     if names := hung():
         leave(names)
+
+
+def _stop_forgotten() -> None:
+    """Stops dispatchers that nobody could ask to: their threads are there, and no weak reference to them is.
+
+    The collector has cleared those, and then found that something lives in what it was to take: a finalizer
+    had made a reference to it, or a thread had begun a handler.
+    """
+    for pulse in {pulse for thread in threading.enumerate() if (pulse := _pulses.get(thread))}:
+        try:
+            pulse.stop()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
 
 
 def leave(names: list[str], code: int | None = None) -> NoReturn:

@@ -455,9 +455,10 @@ class Worker:
 
 @final
 class Pulse:
-    """Whether handlers of a dispatcher run, which may be gone."""
+    """What the threads of a dispatcher do, which may be gone."""
 
     def beats(self) -> bool: ...
+    def stop(self) -> None: ...
 
 @final
 class Interrupter:

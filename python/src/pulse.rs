@@ -1,9 +1,10 @@
-//! Whether handlers run, for who must not keep their dispatcher.
+//! What the threads of a dispatcher do, for who must not keep it.
 
 use std::sync::{Arc, Weak};
 
 use pyo3::prelude::*;
 
+use crate::errors::{OrRaise, guard};
 use crate::shared::Shared;
 
 /// Of one dispatcher, which may be gone.
@@ -22,5 +23,20 @@ impl Pulse {
     /// Whether a handler runs, or a job was handed out that has no answer yet. Any thread.
     fn beats(&self) -> bool {
         self.0.upgrade().is_some_and(|shared| shared.core.bodies() > 0)
+    }
+
+    /// Stops it within the grace of its options, unless that has begun: for one whose dispatcher nobody can ask. Any
+    /// thread but a handler's.
+    fn stop(&self, py: Python<'_>) -> PyResult<()> {
+        guard(py, || {
+            let Some(shared) = self.0.upgrade() else {
+                return Ok(());
+            };
+            let stop = || match shared.core.stopping() {
+                true => Ok(()),
+                false => shared.core.stop(shared.core.options().grace).map(drop),
+            };
+            shared.detached(py, stop).or_raise(py)
+        })
     }
 }

@@ -158,6 +158,26 @@ def test_exit_in_the_midst_of_collections() -> None:
     always(code)
 
 
+def test_what_came_back_from_a_collection_is_stopped() -> None:
+    code = """
+    import gc
+    kept = []
+    class Keeper:
+        def __del__(self):
+            kept.append(self)
+    keeper = Keeper()
+    keeper.cycle, keeper.d = keeper, forebay.Dispatcher()
+    keeper.work = keeper.d.handler(kind="work")(lambda: None)
+    keeper.d.start()
+    del keeper
+    gc.collect()
+    # The collector has cleared the weak references to what it then left alone.
+    assert not forebay._exit._open
+    assert kept[0].work.push().result(LIMIT) is None
+    """
+    always(code)
+
+
 def test_the_exit_code_is_the_programs() -> None:
     always(OPEN, HANDLERS["spinning"], GO, "sys.exit(3)", code=3)
     ends = repeat(OPEN, HANDLERS["sleeping"], GO, "raise LookupError('mine')")
