@@ -91,7 +91,7 @@ const LEAST: Duration = Duration::from_secs(1);
 fn join(pool: Vec<JoinHandle<()>>, alive: &Alive, dispatcher: &Dispatcher, deadline: Deadline) {
     loop {
         let listener = alive.ended.listen();
-        let hung = dispatcher.stats().map_or(0, |s| s.bodies);
+        let hung = dispatcher.bodies();
         if alive.threads.load(Ordering::SeqCst) <= hung || !listener.wait(deadline) {
             break;
         }

@@ -121,12 +121,21 @@ impl Drop for Lock {
 /// Those of `body`; `Storage`, also if another one takes longer than [`PATIENCE`].
 pub(crate) fn one_by_one<T>(path: &Path, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let file = lock_file(&beside(path, "lock"))?;
+    let result = behind_the_door(path, &file, body);
+    if !OF_FILES {
+        // To close it would let go of whatever this process has locked in the file.
+        std::mem::forget(file);
+    }
+    result
+}
+
+fn behind_the_door<T>(path: &Path, file: &File, body: impl FnOnce() -> Result<T>) -> Result<T> {
     let failed = |e| {
         let text = format!("{path:?} cannot be opened: another process is still opening it; end that one");
         Error::new(ErrorKind::Storage, text).caused_by(e)
     };
     let deadline = Deadline::after(PATIENCE);
-    while let Err(e) = try_lock(&file, DOOR, Hold::Alone) {
+    while let Err(e) = try_lock(file, DOOR, Hold::Alone) {
         let busy = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR));
         if !busy || deadline.passed() {
             return Err(failed(e));
@@ -135,7 +144,7 @@ pub(crate) fn one_by_one<T>(path: &Path, body: impl FnOnce() -> Result<T>) -> Re
         std::thread::park_timeout(Duration::from_millis(2));
     }
     let result = body();
-    unlock(&file, range(DOOR, Hold::Alone));
+    unlock(file, range(DOOR, Hold::Alone));
     result
 }
 
