@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use forebay::{
-    Deadline, Dispatcher, Error, ErrorKind, Filter, KindOptions, Level, NewJob, Payload, QueueOptions, State,
+    Deadline, Dispatcher, ErrorKind, Filter, KindOptions, Level, NewJob, Payload, QueueOptions, State,
 };
 use pyo3::PyTraverseError;
 use pyo3::exceptions::PyTypeError;
@@ -736,13 +736,7 @@ impl Core {
     }
 
     fn stop_within(&self, py: Python<'_>, grace: Duration) -> PyResult<(usize, u64)> {
-        let stopped = self.shared.detached(py, || self.core().stop(grace));
-        let refused = |e: &Error| matches!(e.kind(), ErrorKind::WouldDeadlock | ErrorKind::Forked);
-        if !stopped.as_ref().is_err_and(refused) {
-            // By now every handler has been told that its job is no longer its own.
-            self.shared.interrupts.close();
-        }
-        let report = stopped.or_raise(py)?;
+        let report = self.shared.stop(py, grace).or_raise(py)?;
         graveyard::drain(py);
         Ok((report.handed_back, report.waiting))
     }

@@ -25,18 +25,12 @@ impl Pulse {
         self.0.upgrade().is_some_and(|shared| shared.core.bodies() > 0)
     }
 
-    /// Stops it within the grace of its options, unless that has begun: for one whose dispatcher nobody can ask. Any
-    /// thread but a handler's.
+    /// Stops it within the grace of its options, if it has not been: for one whose dispatcher nobody can ask. Any thread
+    /// but a handler's.
     fn stop(&self, py: Python<'_>) -> PyResult<()> {
         guard(py, || {
-            let Some(shared) = self.0.upgrade() else {
-                return Ok(());
-            };
-            let stop = || match shared.core.stopping() {
-                true => Ok(()),
-                false => shared.core.stop(shared.core.options().grace).map(drop),
-            };
-            shared.detached(py, stop).or_raise(py)
+            let stop = |shared: Arc<Shared>| shared.stop(py, shared.core.options().grace);
+            self.0.upgrade().map(stop).transpose().or_raise(py).map(drop)
         })
     }
 }

@@ -3,9 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
+use std::time::Duration;
 
 use forebay::engine::Capabilities;
-use forebay::{Dispatcher, Durability, KindId, KindSet, Name, NewJob, Payload};
+use forebay::{
+    Dispatcher, Durability, Error, ErrorKind, KindId, KindSet, Name, NewJob, Payload, Result, StopReport,
+};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
@@ -192,6 +195,17 @@ impl Shared {
             true => self.detached(py, || call(&self.core)),
             false => call(&self.core),
         }
+    }
+
+    /// Stops, except for Python's threads, which end then.
+    pub fn stop(&self, py: Python<'_>, grace: Duration) -> Result<StopReport> {
+        let stopped = self.detached(py, || self.core.stop(grace));
+        let refused = |e: &Error| matches!(e.kind(), ErrorKind::WouldDeadlock | ErrorKind::Forked);
+        if !stopped.as_ref().is_err_and(refused) {
+            // By now every handler has been told that its job is no longer its own.
+            self.interrupts.close();
+        }
+        stopped
     }
 
     /// Runs `body` detached from the interpreter, and counts that.

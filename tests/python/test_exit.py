@@ -158,8 +158,24 @@ def test_exit_in_the_midst_of_collections() -> None:
     always(code)
 
 
-def test_what_came_back_from_a_collection_is_stopped() -> None:
-    code = """
+CAME_BACK = {
+    "sync": "keeper.work = keeper.d.handler(kind='work')(lambda: None)",
+    "interrupted": "keeper.work = keeper.d.handler(kind='work', interrupt=True)(lambda: None)",
+    "async": """
+async def work(): pass
+keeper.work = keeper.d.handler(work)
+del work
+""",
+    "forwarded": """
+keeper.work = keeper.d.handler(kind='work')(lambda: None)
+keeper.d.forward("other", lambda jobs: None)
+""",
+}
+
+
+@pytest.mark.parametrize("name", CAME_BACK)
+def test_what_came_back_from_a_collection_is_stopped(name: str) -> None:
+    begin = """
     import gc
     kept = []
     class Keeper:
@@ -167,15 +183,17 @@ def test_what_came_back_from_a_collection_is_stopped() -> None:
             kept.append(self)
     keeper = Keeper()
     keeper.cycle, keeper.d = keeper, forebay.Dispatcher()
-    keeper.work = keeper.d.handler(kind="work")(lambda: None)
+    """
+    end = """
     keeper.d.start()
+    assert keeper.work.push().result(LIMIT) is None
     del keeper
     gc.collect()
     # The collector has cleared the weak references to what it then left alone.
     assert not forebay._exit._open
     assert kept[0].work.push().result(LIMIT) is None
     """
-    always(code)
+    always(begin, CAME_BACK[name], end)
 
 
 def test_the_exit_code_is_the_programs() -> None:
