@@ -60,7 +60,7 @@ def test_on_the_loop_of_the_caller() -> None:
             assert await handler.push() == (threading.get_ident(), id(asyncio.get_running_loop()))
             assert await sync.push() != threading.get_ident()
             assert started.names() == ["forebay-worker-0", "forebay-worker-1"]
-        started.end()
+        assert started.names() == []
         with pytest.raises(forebay.ClosedError):
             handler.push()
 

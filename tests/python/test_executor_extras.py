@@ -8,6 +8,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 import forebay
@@ -116,10 +117,11 @@ def test_a_call_that_takes_too_long_is_given_up(pool: Pools, gate: Gate) -> None
 
 def test_a_slow_attempt_is_followed_by_another(pool: Pools, gate: Gate) -> None:
     calls: list[int] = []
+    numbers = count()
 
     def slow_at_first() -> str:
-        calls.append(len(calls))
-        if len(calls) == 1:
+        calls.append(number := next(numbers))
+        if number == 0:
             gate.enter()
             return "too late"
         return "in time"
@@ -128,8 +130,9 @@ def test_a_slow_attempt_is_followed_by_another(pool: Pools, gate: Gate) -> None:
     # More attempts than two: on a busy machine another one may take too long as well.
     future = executor.options(timeout="100ms", max_attempts=100).submit(slow_at_first)
     assert future.result(LIMIT) == "in time"
-    assert calls[:2] == [0, 1]
     made = len(calls)
+    assert sorted(calls) == list(range(made))
+    assert made >= 2
     gate.open()
     executor.shutdown()
     assert (future.result(), len(calls)) == ("in time", made)
