@@ -12,9 +12,8 @@
 //! The table has room for 65 536 running jobs. Those beyond run all the same, but a crash is not counted for
 //! them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{
@@ -24,7 +23,7 @@ use std::sync::atomic::{
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::lock::{beside, boot};
+use super::lock::{beside, boot, open_or_make};
 use crate::engine::memory::journal::{Flight, Takeoff};
 use crate::error::{Error, ErrorKind, Result};
 use crate::planted::{Bug, planted};
@@ -102,14 +101,7 @@ impl Table {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let beside = beside(path, "flight");
         let failed = |e| Error::new(ErrorKind::Storage, format!("{beside:?} cannot be mapped")).caused_by(e);
-        let opened = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&beside);
-        let file = opened.map_err(failed)?;
+        let file = open_or_make(&beside).map_err(failed)?;
         let size = size_of::<Layout>() as u64;
         if file.metadata().map_err(failed)?.len() != size {
             // Not ours, or half made: nothing in it counts. Blocks are had now, because a page that finds no

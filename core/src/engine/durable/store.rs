@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::lock::beside;
+use super::lock::{beside, cannot_open, open_or_make};
 use crate::crash::{self, CrashPoint};
 use crate::durability::Durability;
 use crate::engine::memory::journal::Change;
@@ -346,16 +346,7 @@ fn make_private(path: &Path) -> Result<()> {
         let text = format!("{path:?} is not a SQLite database; give a path of its own to Forebay");
         return Err(Error::new(ErrorKind::Corrupt, text));
     }
-    let made = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    made.map(drop).map_err(|e| {
-        let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
-        Error::new(ErrorKind::Storage, text).caused_by(e)
-    })
+    open_or_make(path).map(drop).map_err(|e| cannot_open(path, e))
 }
 
 /// The device and the number of a file.

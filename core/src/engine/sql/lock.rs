@@ -130,15 +130,13 @@ pub(crate) fn one_by_one<T>(path: &Path, body: impl FnOnce() -> Result<T>) -> Re
 }
 
 fn behind_the_door<T>(path: &Path, file: &File, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    let failed = |e| {
-        let text = format!("{path:?} cannot be opened: another process is still opening it; end that one");
-        Error::new(ErrorKind::Storage, text).caused_by(e)
-    };
     let deadline = Deadline::after(PATIENCE);
     while let Err(e) = try_lock(file, DOOR, Hold::Alone) {
         let busy = matches!(e.raw_os_error(), Some(libc::EAGAIN | libc::EACCES | libc::EINTR));
         if !busy || deadline.passed() {
-            return Err(failed(e));
+            let text =
+                format!("{path:?} cannot be opened: another process is still opening it; end that one");
+            return Err(Error::new(ErrorKind::Storage, text).caused_by(e));
         }
         // Nobody can be woken by another process's lock without a thread that waits for it.
         std::thread::park_timeout(Duration::from_millis(2));
@@ -151,19 +149,9 @@ fn behind_the_door<T>(path: &Path, file: &File, body: impl FnOnce() -> Result<T>
 /// How long one who comes waits for those who came before. One of them may have to read all jobs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The lock file, which is made if it is not there.
+/// The lock file.
 fn lock_file(path: &Path) -> Result<File> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path);
-    opened.map_err(|e| {
-        let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
-        Error::new(ErrorKind::Storage, text).caused_by(e)
-    })
+    open_or_make(path).map_err(|e| cannot_open(path, e))
 }
 
 /// The byte that says how the database is had.
@@ -179,6 +167,19 @@ pub(crate) fn beside(path: &Path, what: &str) -> PathBuf {
     name.push(".");
     name.push(what);
     name.into()
+}
+
+/// Opens a file to read and to write, or makes it, empty, for its owner alone: payloads hold personal data.
+pub(crate) fn open_or_make(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options.mode(0o600).open(path)
+}
+
+/// The error of a file that could be neither opened nor made.
+pub(crate) fn cannot_open(path: &Path, error: std::io::Error) -> Error {
+    let text = format!("{path:?} cannot be opened; its directory must exist and be writable");
+    Error::new(ErrorKind::Storage, text).caused_by(error)
 }
 
 /// Identifies this start of the machine.

@@ -259,16 +259,14 @@ fn tell(row: &Row, told: Told) {
 
 #[cfg(target_os = "linux")]
 mod system {
-    use std::fs::OpenOptions;
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::OpenOptionsExt;
     use std::path::Path;
     use std::ptr::NonNull;
     use std::sync::atomic::AtomicU32;
     use std::time::Duration;
 
     use super::Table;
-    use crate::engine::sql::lock::beside;
+    use crate::engine::sql::lock::{beside, open_or_make};
     use crate::error::{Error, ErrorKind, Result};
 
     const SIZE: usize = size_of::<Table>();
@@ -304,14 +302,7 @@ mod system {
             let text = format!("cannot map {}: is there room on its disk?", beside.display());
             Error::new(ErrorKind::Storage, text).caused_by(e)
         };
-        let mut options = OpenOptions::new();
-        let options = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600);
-        let file = options.open(&beside).map_err(failed)?;
+        let file = open_or_make(&beside).map_err(failed)?;
         // Memory of a file without room for it would be a fatal signal when it is written.
         // SAFETY: the descriptor is open.
         let error = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, SIZE as libc::off_t) };
